@@ -1,0 +1,138 @@
+"""Rank-agnostic tensor steps that methods, fusions and drawings share: `*spatial` is one, two or three axes."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.errors import WhycamError
+
+#: How a map's values are brought to a common scale. Raw values are the truth; this is for looking at them.
+Normalize = Literal["max", "minmax", "signed", "none"]
+
+#: How the input's channels become one map: their signed sum, the largest magnitude, or the Euclidean length.
+Colours = Literal["sum", "max", "norm"]
+
+_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def pool(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch channel"]:
+    """The mean over all locations."""
+    return reduce(maps, "batch channel ... -> batch channel", "mean")
+
+
+def total(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch channel"]:
+    """The sum over all locations."""
+    return reduce(maps, "batch channel ... -> batch channel", "sum")
+
+
+def weighted_sum(
+    weights: Float[Tensor, "batch channel"], maps: Float[Tensor, "batch channel *spatial"]
+) -> Float[Tensor, "batch *spatial"]:
+    """The sum over channels, each times its weight."""
+    return (weights.reshape(*weights.shape, *[1] * (maps.ndim - 2)) * maps).sum(1)
+
+
+def resize(maps: Float[Tensor, "batch *spatial"], size: Sequence[int]) -> Float[Tensor, "batch *size"]:
+    """Linear interpolation between pixel centres (`align_corners=False`), for one to three spatial axes."""
+    if maps.shape[1:] == tuple(size):
+        return maps
+    mode = _INTERPOLATION[len(size)]
+    return F.interpolate(maps.unsqueeze(1), tuple(size), mode=mode, align_corners=False).squeeze(1)
+
+
+def normalize(maps: Float[Tensor, "batch *spatial"], how: Normalize = "max") -> Float[Tensor, "batch *spatial"]:
+    """Scale each map by itself.
+
+    - `"max"`: negative values to 0, then divided by the maximum; a map that is nowhere positive becomes 0.
+    - `"minmax"`: shifted and scaled to [0, 1]; a constant map becomes 0.
+    - `"signed"`: divided by the largest magnitude, to [-1, 1]; zero stays zero.
+    - `"none"`: as it is.
+
+    Divisors are tested, never padded with an epsilon, so that the strength of a map does not change its picture.
+    """
+    if how == "none":
+        return maps
+    flat = maps.flatten(1)
+    ones = [1] * (maps.ndim - 1)
+    low, high, largest = (edge.reshape(-1, *ones) for edge in (flat.amin(1), flat.amax(1), flat.abs().amax(1)))
+    if how == "max":
+        return (maps.clamp(min=0) / high).where(high > 0, maps.new_zeros(()))
+    if how == "minmax":
+        return ((maps - low) / (high - low)).where(high > low, maps.new_zeros(()))
+    if how == "signed":
+        return (maps / largest).where(largest > 0, maps.new_zeros(()))
+    raise ValueError(f"normalize must be 'max', 'minmax', 'signed' or 'none', not {how!r}")
+
+
+def merge_colours(maps: Float[Tensor, "batch colour *space"], how: Colours) -> Float[Tensor, "batch *space"]:
+    """One map from a map per colour: the sum keeps the sign, `"max"` and `"norm"` are magnitudes."""
+    if how == "sum":
+        return maps.sum(1)
+    if how == "max":
+        return maps.abs().amax(1)
+    if how == "norm":
+        lengths: Tensor = torch.linalg.vector_norm(maps, dim=1)
+        return lengths
+    raise WhycamError(f"colours must be 'sum', 'max' or 'norm', not {how!r}.")
+
+
+def precise(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """In float64, or float32 on MPS, which has nothing finer: for thresholds and decompositions."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def locations(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch location channel"]:
+    """One precise row of channel values per location."""
+    return precise(maps).flatten(2).mT
+
+
+def center_rows(rows: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch row column"]:
+    """Subtract the mean row. Rows that are all equal become exactly zero, not rounding noise to be magnified later."""
+    shifted = rows - rows[:, :1]
+    return shifted - shifted.mean(1, keepdim=True)
+
+
+def largest_eigenpair(
+    symmetric: Float[Tensor, "batch row row"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch row"]]:
+    """The largest eigenvalue, 0 where it is within rounding of 0, and its unit eigenvector of arbitrary sign.
+
+    A matrix that is not finite gives NaN and leaves the rest of the batch alone; torch by itself raises for all.
+    """
+    finite = symmetric.isfinite().flatten(1).all(1)
+    nan = symmetric.new_full((), torch.nan)
+    values, vectors = torch.linalg.eigh(symmetric.where(finite[:, None, None], symmetric.new_zeros(())))
+    largest = values[:, -1]
+    rounding = values.abs().amax(1) * values.shape[1] * torch.finfo(values.dtype).eps
+    return (
+        largest.masked_fill(largest <= rounding, 0).where(finite, nan),
+        vectors[..., -1].where(finite[:, None], nan),
+    )
+
+
+def principal_component(rows: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch row"]:
+    """Each row's coordinate along the leading right-singular vector `v`, that is `rows @ v`; the sign is arbitrary.
+
+    Through the eigenvectors of whichever Gram matrix is smaller, rows by rows or columns by columns: a 2048 x 7 x 7
+    layer needs a 49 x 49 matrix. Values are scaled first, so that squares of tiny ones do not underflow.
+    """
+    largest = rows.abs().amax((1, 2), keepdim=True)
+    scale = largest.where(largest > 0, largest.new_ones(()))
+    scaled = rows / scale
+    if rows.shape[1] <= rows.shape[2]:
+        value, vector = largest_eigenpair(scaled @ scaled.mT)
+        return scale[..., 0] * value.sqrt()[:, None] * vector
+    _, vector = largest_eigenpair(scaled.mT @ scaled)
+    return (rows @ vector[..., None])[..., 0]
+
+
+def orient(
+    components: Float[Tensor, "batch location"], evidence: Float[Tensor, "batch location"]
+) -> Float[Tensor, "batch location"]:
+    """Turn round each component whose product with the evidence is negative. Where it is 0 the sign stays arbitrary."""
+    return torch.where((components * evidence).sum(1, keepdim=True) < 0, -components, components)

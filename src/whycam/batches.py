@@ -1,0 +1,119 @@
+"""What callers pass as `inputs`, made into what the network takes: a ready batch, or photos."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from whycam.errors import WhycamError
+from whycam.models.vision_model import VisionModel
+from whycam.network.recording import Inputs
+from whycam.network.structures import first_tensor, mapped
+from whycam.pictures.photos import Photo, read_photo
+from whycam.pictures.preprocess import Preprocess
+from whycam.scene import Scene
+
+PhotoLike: TypeAlias = str | Path | Image.Image | np.ndarray[Any, Any] | Photo
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The network's inputs, on its device, and the scene they show."""
+
+    inputs: Inputs
+    scene: Scene
+
+
+def make_batch(model: VisionModel, inputs: Any) -> Batch:
+    """A ready batch as it is, or photos through the model's preprocessing.
+
+    Raises:
+        WhycamError: inputs of another kind, a single image without its batch axis, or photos for a model without
+            preprocessing.
+        PhotoError: a photo that cannot be read.
+    """
+    device = _device(model.module)
+    if isinstance(inputs, Tensor):
+        _check_tensor(inputs, model.module)
+        ready: Inputs = inputs.to(device)
+        return Batch(ready, Scene(ready))
+    if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(isinstance(each, Tensor) for each in inputs)):
+        moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
+        return Batch(moved, Scene(first_tensor(moved)))
+    return _photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device)
+
+
+def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) -> Batch:
+    for source in sources:
+        if isinstance(source, Tensor):
+            raise WhycamError("a list of tensors came; stack them into one batch with torch.stack, shape (N, C, H, W).")
+        if not isinstance(source, (str, Path, Image.Image, np.ndarray, Photo)):
+            raise WhycamError(
+                "inputs are a tensor (N, C, *spatial), a tuple or dict of tensors, or photos (paths, PIL images, uint8 "
+                f"arrays; one or a list of them), not {type(source).__name__}."
+            )
+    if not sources:
+        raise WhycamError("no inputs came: an empty list.")
+    if model.preprocess is None:
+        raise WhycamError(
+            "photos came, but this model does not say how a photo becomes its input; pass preprocess=, for example "
+            "whycam.Preprocess.imagenet(), or a ready batch, shape (N, C, H, W)."
+        )
+    photos = tuple(source if isinstance(source, Photo) else read_photo(source) for source in sources)
+    dtype = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32)
+    if isinstance(model.preprocess, Preprocess):
+        made = [model.preprocess(photo) for photo in photos]
+        batch = _stack([tensor for tensor, _ in made]).to(device, dtype)
+        return Batch(batch, Scene(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
+    tensors = [_as_tensor(model.preprocess(photo.image)) for photo in photos]
+    batch = _stack(tensors).to(device, dtype)
+    return Batch(batch, Scene(batch, photos))
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise WhycamError(
+            f"the photos became inputs of different shapes, {' and '.join(map(str, sorted(shapes)))}; explain them one "
+            "by one, or use a preprocessing that resizes."
+        )
+    return torch.stack(list(tensors))
+
+
+def _as_tensor(made: Any) -> Tensor:
+    if not isinstance(made, Tensor) or not made.is_floating_point():
+        raise WhycamError(
+            f"preprocess= must turn a PIL image into a floating-point tensor (C, H, W); it returned "
+            f"{type(made).__name__ if not isinstance(made, Tensor) else f'dtype {made.dtype}'}."
+        )
+    return made[0] if made.ndim == 4 and len(made) == 1 else made
+
+
+def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
+    if not inputs.is_floating_point():
+        raise WhycamError(
+            f"a ready batch is a floating-point tensor (N, C, *spatial), normalised as the network expects; this one "
+            f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
+        )
+    flat = any(isinstance(each, nn.Conv2d) for each in module.modules()) and not any(
+        isinstance(each, nn.Conv1d) for each in module.modules()
+    )
+    if inputs.ndim < 3 or (inputs.ndim == 3 and flat):
+        raise WhycamError(
+            f"a ready batch has shape (N, C, *spatial); this tensor has shape {tuple(inputs.shape)}. "
+            "For a single image pass image[None]."
+        )
+    if not len(inputs):
+        raise WhycamError(f"the batch is empty: shape {tuple(inputs.shape)}.")
+
+
+def _device(module: nn.Module) -> torch.device:
+    first = next(iter(module.parameters()), None)
+    if first is None:
+        first = next(iter(module.buffers()), None)
+    return first.device if first is not None else torch.device("cpu")

@@ -1,0 +1,253 @@
+"""The frozen result: raw maps and how they came about. Drawing and saving are done by `pictures` when asked."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
+
+from whycam.arrays import Normalize, normalize, resize
+from whycam.errors import WhycamError
+from whycam.registry import plain
+from whycam.scene import Scene
+from whycam.status import Status
+from whycam.targets import key
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any  # an extra that only figures need
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one sample: its top class, that class's label text if known, and its probability."""
+
+    index: int
+    label: str | None
+    probability: float
+
+    @property
+    def name(self) -> str:
+        """The label text, or `class 281`."""
+        return self.label if self.label is not None else f"class {self.index}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.probability:.1%})"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a map was made.
+
+    Attributes:
+        name: the module's dotted name, with `#k` for its k-th call and `:input` for what it is given; several names
+            joined by ` + ` where maps were fused; `input` for methods that work at the input.
+        shape: the shape it returned. `grid`: its spatial sizes. `stride`: input pixels per location.
+        layout: how its axes are read. `why`: how it was chosen, and what is ambiguous about it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    stride: tuple[float, ...]
+    layout: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({'x'.join(map(str, self.grid))}, {self.layout})"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass cost, shared by everything made from it: forwards, backwards, and seconds on the clock."""
+
+    forwards: int
+    backwards: int
+    seconds: float
+
+    def __str__(self) -> str:
+        passes = ((self.forwards, "forward"), (self.backwards, "backward"))
+        listed = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in passes)
+        return f"{listed}, {self.seconds:.2f} s"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of a batch, by one method, at one layer, for one target each.
+
+    Attributes:
+        maps: raw, float32, `(batch, *spatial)` at the layer's own size, on the model's device. Signed where the
+            method's are. Units are the method's: see its docstring.
+        scores: the target's score of each sample, `(batch,)`.
+        predictions: the model's top class of each sample; empty where its output holds no classes.
+        target: what is explained, in words, one for each sample; empty for methods that explain no class.
+        method: the method's name; `title` its name in the literature; `options` those it ran with.
+        layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
+        notes: what else a reader should know, such as which part of a nested output was explained.
+        scene: what the network was shown, for drawing.
+    """
+
+    maps: Float[Tensor, "batch *spatial"]
+    scores: Float[Tensor, " batch"]
+    predictions: tuple[Prediction, ...]
+    target: tuple[str, ...]
+    method: str
+    title: str
+    options: Mapping[str, Any]
+    layer: Layer
+    status: tuple[Status, ...]
+    cost: Cost
+    notes: tuple[str, ...] = ()
+    scene: Scene | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, index: int | slice) -> "Explanation":
+        """One sample's explanation, or several samples', sharing memory with this one."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"sample {index} of {len(self)}")
+            index %= len(self)
+            index = slice(index, index + 1)
+        return replace(
+            self,
+            maps=self.maps[index],
+            scores=self.scores[index],
+            predictions=self.predictions[index],
+            target=self.target[index],
+            status=self.status[index],
+            scene=self.scene[index] if self.scene is not None else None,
+        )
+
+    def __iter__(self) -> Iterator["Explanation"]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def ok(self) -> bool:
+        """Whether every sample's status is ok."""
+        return all(status.ok for status in self.status)
+
+    def heatmaps(self, size: Sequence[int] | None = None, normalize: Normalize = "max") -> Float[Tensor, "batch ..."]:
+        """The maps resized (linearly, between pixel centres) and then scaled, each by itself.
+
+        Args:
+            size: spatial size; the input's by default.
+            normalize: `"max"` (negative values to 0, then divided by the maximum, so [0, 1]), `"minmax"`, `"signed"`
+                (divided by the largest magnitude, [-1, 1]), or `"none"`. A map that shows nothing stays flat.
+        """
+        if size is None:
+            size = self.scene.size if self.scene is not None else self.maps.shape[1:]
+        return _normalize(resize(self.maps, size), normalize)
+
+    def overlay(
+        self,
+        *,
+        colormap: str | None = None,
+        opacity: float = 0.5,
+        signed: bool = False,
+        on: str = "photo",
+        caption: bool = True,
+    ) -> Image:
+        """The map over the photo, as one picture; several samples side by side.
+
+        Args:
+            colormap: by name; the default is perceptually even, `"jet"` is the classic look.
+            opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
+            signed: diverging colours pinned at zero, so that evidence against the target shows too.
+            on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
+            caption: write the status under maps that are not ok.
+        """
+        from whycam.drawing import overlay
+
+        return overlay(self, colormap=colormap, opacity=opacity, signed=signed, on=on, caption=caption)
+
+    def figure(self, *, colormap: str | None = None, signed: bool = False) -> Figure:
+        """Four panels for each sample: photo, map at layer resolution, resized map, overlay (needs `whycam[plot]`)."""
+        from whycam.drawing import four_panels
+
+        return four_panels(self, colormap=colormap, signed=signed)
+
+    def save(self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5) -> list[Path]:
+        """Write, for each sample, the overlay (PNG), the raw map (NPY) and how they came about (JSON)."""
+        from whycam.saving import save
+
+        return save(self, Path(folder), colormap=colormap, opacity=opacity)
+
+    def _repr_html_(self) -> str:
+        from whycam.drawing import html
+
+        return html([self])
+
+
+_normalize = normalize
+
+
+class Comparison(Mapping[tuple[str, str, Any], Explanation]):
+    """Explanations by (method, layer, target), all from one shared pass.
+
+    Methods may be spelled forgivingly. Trailing parts may be left out while that leaves one explanation:
+    `c["grad_cam"]`. Methods that explain no class are found under any target, and methods without a layer under any.
+
+    Attributes:
+        cost: what the shared pass cost in all.
+        failures: for combinations that cannot be, such as CAM on a network without pooling, the reason.
+    """
+
+    def __init__(
+        self,
+        explanations: Mapping[tuple[str, str, Any], Explanation],
+        failures: Mapping[tuple[str, str, Any], str],
+        cost: Cost,
+    ) -> None:
+        self._explanations = dict(explanations)
+        self.failures: Mapping[tuple[str, str, Any], str] = dict(failures)
+        self.cost = cost
+
+    def __getitem__(self, wanted: Any) -> Explanation:
+        parts = wanted if isinstance(wanted, tuple) else (wanted,)
+        found = [each for each, made in self._explanations.items() if _fits(each, parts, made)]
+        if len(found) == 1:
+            return self._explanations[found[0]]
+        if found:
+            raise KeyError(f"{wanted!r} stands for {len(found)} explanations: {', '.join(map(str, found))}")
+        for each, reason in self.failures.items():
+            if _fits(each, parts, None):
+                raise WhycamError(reason)
+        raise KeyError(f"{wanted!r}; there are {', '.join(map(str, self._explanations))}")
+
+    def __iter__(self) -> Iterator[tuple[str, str, Any]]:
+        return iter(self._explanations)
+
+    def __len__(self) -> int:
+        return len(self._explanations)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(map(str, self))}; {self.cost})"
+
+    def figure(self, *, sample: int = 0, colormap: str | None = None, signed: bool = False) -> Figure:
+        """A grid of overlays of one sample: what varies makes the rows and columns (needs `whycam[plot]`)."""
+        from whycam.drawing import grid
+
+        return grid(self, sample=sample, colormap=colormap, signed=signed)
+
+    def _repr_html_(self) -> str:
+        from whycam.drawing import html
+
+        return html(list(self.values()))
+
+
+def _fits(have: tuple[str, str, Any], wanted: tuple[Any, ...], made: Explanation | None) -> bool:
+    """Whether a key is meant by what was asked for, which may leave out its trailing parts."""
+    method, layer, target = have
+    spelling = wanted[0] if isinstance(wanted[0], str) else getattr(wanted[0], "__name__", "")
+    if plain(spelling) not in {plain(method), plain(made.title if made is not None else method)}:
+        return False
+    if len(wanted) > 1 and wanted[1] is not None and layer not in ("input", str(wanted[1])):
+        return False
+    explains_no_class = made is not None and not made.target
+    return len(wanted) < 3 or explains_no_class or key(wanted[2]) == target

@@ -1,0 +1,24 @@
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.arrays import Colours, merge_colours
+from whycam.registry import method
+
+
+@method("Guided backprop", paper="arXiv:1412.6806")
+def guided_backprop(
+    guided_gradients: Float[Tensor, "batch colour *space"],
+    *,
+    colours: Colours = "sum",
+) -> Float[Tensor, "batch *space"]:
+    """Merge the colours of the guided gradient of the score with respect to the input.
+
+    In units of the score per unit of the prepared input, at the input's own size. `"sum"` keeps the sign and is the
+    effect of brightening all colours alike; `"max"` is the largest magnitude, `"norm"` the Euclidean length.
+
+    It shows edges rather than reasons: the picture hardly changes with the class or with the weights of the upper
+    layers. Do not read a class from it; Guided Grad-CAM restricts it to where the class is.
+
+    The authors show the signed gradient in colour; a map has one value per place.
+    """
+    return merge_colours(guided_gradients, colours)

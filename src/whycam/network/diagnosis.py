@@ -1,0 +1,48 @@
+"""Why a map is not to be trusted: the first module whose output is not finite."""
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whycam.network.eager import eager, unwrapped
+from whycam.network.guard import as_found
+from whycam.network.recording import Inputs, call, watching
+from whycam.network.structures import detached_copy, first_tensor, tensors
+
+
+def first_non_finite(model: nn.Module, inputs: Inputs) -> list[str | None]:
+    """For each sample, where NaN or infinity first appears: the inputs, or the module whose output has it first.
+
+    Costs one forward. `None` for samples whose forward pass is finite throughout.
+    """
+    model = unwrapped(model)
+    samples = len(first_tensor(inputs))
+    found: list[str | None] = [None] * samples
+
+    def look(where: str, value: Any, given: Any = None) -> None:
+        for _, tensor in tensors(value):
+            if tensor.is_floating_point() and tensor.ndim and len(tensor) == samples:
+                for sample in _bad(tensor):
+                    found[sample] = found[sample] or where
+
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            return [f"the weights ({name})"] * samples
+    look("the input", inputs)
+    with as_found(model), eager(model), ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name and not any(True for _ in module.children()):
+                stack.enter_context(watching(module, "output", partial(look, f"layer {name!r}")))
+        output = call(model, detached_copy(inputs))
+    look("the output", output)
+    return found
+
+
+def _bad(tensor: Tensor) -> list[int]:
+    rows: list[int] = (~torch.isfinite(tensor.flatten(1)).all(1)).nonzero().flatten().tolist() if tensor.ndim > 1 else (
+        ~torch.isfinite(tensor)
+    ).nonzero().flatten().tolist()
+    return rows

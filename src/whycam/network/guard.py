@@ -1,0 +1,92 @@
+"""A model is left as it was found: buffers, random numbers, autocast's cache; also when something raises."""
+
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+_warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+
+
+@contextmanager
+def as_found(model: nn.Module) -> Iterator[None]:
+    """A block in which running `model` leaves no trace on it.
+
+    Inside, gradients are off until the recorder turns them on, and inference mode is left. Modules in training mode
+    stay in it; what a forward pass would write there (running statistics, counters) is put back.
+    """
+    _warn_if_training(model)
+    saved = [
+        (owner, name, buffer, buffer.detach().clone())
+        for owner in model.modules()
+        # evaluating a normalisation writes nothing, and copying all of them would cost a large network time
+        if owner.training or not isinstance(owner, _NormBase)
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_random_state(model))
+        stack.enter_context(_no_autocast_cache())
+        try:
+            yield
+        finally:
+            for owner, name, buffer, value in saved:
+                owner._buffers[name] = buffer
+                if not torch.equal(buffer, value):
+                    # .data: a bumped version would break a backward pass that the caller still has to make
+                    buffer.data.copy_(value)
+
+
+@contextmanager
+def _random_state(model: nn.Module) -> Iterator[None]:
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    cpu = torch.get_rng_state()
+    cuda = {device: torch.cuda.get_rng_state(device) for device in devices}
+    try:
+        yield
+    finally:
+        # only what was drawn from is put back, so that other threads' draws are left alone
+        if not torch.equal(torch.get_rng_state(), cpu):
+            torch.set_rng_state(cpu)
+        for device, state in cuda.items():
+            if not torch.equal(torch.cuda.get_rng_state(device), state):
+                torch.cuda.set_rng_state(state, device)
+
+
+@contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Weights that autocast casts while gradients are off must not be reused by the caller's own training step."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)
+
+
+def _warn_if_training(model: nn.Module) -> None:
+    if model in _warned:
+        return
+    matters = [
+        name
+        for name, module in model.named_modules()
+        if module.training and (isinstance(module, (_NormBase, _DropoutNd)) or "drop" in type(module).__name__.lower())
+    ]
+    if matters:
+        _warned.add(model)
+        warnings.warn(
+            f"the model is in training mode, so {matters[0]!r}"
+            f"{f' and {len(matters) - 1} other modules' if len(matters) > 1 else ''} act differently from prediction "
+            "(batch statistics, dropout) and one sample's map can depend on the others. "
+            "It is left as it is; call model.eval() to explain what it predicts.",
+            UserWarning,
+            stacklevel=2,
+        )
+

@@ -1,0 +1,60 @@
+"""Guided backprop's rule for every ReLU, at the level of functions, so that `F.relu` counts like `nn.ReLU`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from whycam.errors import WhycamError
+
+_RECTIFIERS = frozenset(
+    {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6}
+)
+_CLAMPS = frozenset({torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min, F.hardtanh})
+_OTHERS: Mapping[Callable[..., Any], str] = {
+    function: name
+    for name in (
+        "gelu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "softplus", "sigmoid",
+        "logsigmoid", "tanh", "threshold", "hardswish", "hardsigmoid", "softsign", "softmax", "scaled_dot_product_attention",
+    )
+    for home in (F, torch, Tensor)
+    for spelling in (name, name + "_")
+    if (function := getattr(home, spelling, None)) is not None
+}  # fmt: skip
+
+
+class _GuidedRelu(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        clamps = func in _CLAMPS and _clamps_at_zero(args, kwargs)
+        if func in _OTHERS or (func is F.hardtanh and not clamps):
+            raise WhycamError(
+                f"guided backprop is defined for ReLU alone, and this network uses {_OTHERS.get(func, 'hardtanh')}; "
+                "use a method made for any network, such as grad_cam or layer_cam."
+            )
+        output = func(*args, **kwargs)
+        if (func in _RECTIFIERS or clamps) and output.requires_grad:
+            # the ReLU's own backward then applies its gate to what is left: g * 1[g > 0] * 1[x > 0]
+            output.register_hook(lambda gradient: gradient.clamp(min=0))
+        return output
+
+
+def _clamps_at_zero(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    low = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("min_val"))
+    return isinstance(low, (int, float)) and low == 0
+
+
+@contextmanager
+def guided_relu() -> Iterator[None]:
+    """Until the block ends, ReLUs run in this thread pass back positive gradients only; other activations are refused.
+
+    ReLU6 and clamping at zero are rectifiers too. Nothing of the network is touched.
+    """
+    with _GuidedRelu():
+        yield

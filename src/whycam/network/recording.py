@@ -1,0 +1,333 @@
+"""One pass over a network, kept as plain tensors. The only module that registers hooks on a layer to record it.
+
+One forward serves every layer and every target; one backward is made per target, from the score to the earliest
+recorded layer and no further. The forward runs with gradients off until the first recorded layer, so nothing is kept
+for the part of the network below it, and no parameter's gradient is ever computed.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from whycam.errors import WhycamError
+from whycam.network.eager import eager, unwrapped
+from whycam.network.guard import as_found
+from whycam.network.guided import guided_relu
+from whycam.network.layouts import Layout, infer_layout
+from whycam.network.outputs import answer
+from whycam.network.structures import detached_copy, first_tensor, only_tensor, replaced, storage_of, tensors
+from whycam.network.taps import Tap
+from whycam.targets import Bound
+
+#: What a model is called with: one tensor, a tuple of positional or a mapping of keyword arguments.
+Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
+Bind: TypeAlias = Callable[[Tensor], Bound]
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What one layer did in one pass, in maps layout, float32 at least.
+
+    Attributes:
+        tap: the place, with the call that was recorded.
+        calls: how often the module ran.
+        shape: the shape that the layer returned, before the layout.
+        activations: `(batch, channel, *spatial)`.
+        gradients: one for each target, same shape; `None` where the score does not depend on the layer.
+        outside: for each target, whether gradient reached the layer's prefix tokens, which no map shows.
+    """
+
+    tap: Tap
+    calls: int
+    shape: tuple[int, ...]
+    layout: Layout
+    activations: Tensor
+    gradients: tuple[Tensor | None, ...] = ()
+    outside: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One pass over a network.
+
+    Attributes:
+        layers: the records, by the tap that was asked for.
+        output: the model's answer, `(batch, ...)`, detached, float32 at least; `output_name` says where it was found.
+        targets: the targets as settled on this output; `scores` their values, `(batch,)` each.
+        input_gradients: one for each target, where asked; for several inputs, of the first.
+        forwards, backwards: passes made.
+    """
+
+    layers: Mapping[Tap, LayerRecord]
+    output: Tensor
+    output_name: str
+    targets: tuple[Bound, ...]
+    scores: tuple[Tensor, ...]
+    input_gradients: tuple[Tensor, ...] = ()
+    forwards: int = 1
+    backwards: int = 0
+
+
+def record(
+    model: nn.Module,
+    inputs: Inputs,
+    taps: Sequence[Tap],
+    binds: Sequence[Bind],
+    *,
+    gradients: bool = True,
+    input_gradients: bool = False,
+    guided: bool = False,
+    layouts: Mapping[Tap, Layout] | None = None,
+) -> Recording:
+    """Run the network once and keep what the layers did.
+
+    Args:
+        taps: places to record; `#*` is expanded to one record per call.
+        binds: one for each target: the model's answer -> a settled target.
+        gradients: whether to measure the gradient of each target's score at each layer.
+        input_gradients: whether to measure it at the (first) input.
+        guided: let every ReLU pass positive gradients only (guided backprop).
+        layouts: how to read a layer's output, where it should not be inferred.
+
+    Raises:
+        WhycamError: a layer that did not run or has no spatial axes, or a score that depends on no recorded layer.
+    """
+    model = unwrapped(model)
+    _refuse_scripted(model)
+    run = _Run(model, taps, want_gradients=gradients and bool(taps))
+    with as_found(model), eager(model):
+        given = detached_copy(inputs)
+        leaf = first_tensor(given)
+        if input_gradients:
+            if not leaf.is_floating_point():
+                raise WhycamError(f"the first input has dtype {leaf.dtype}; gradients need a floating-point input.")
+            leaf.requires_grad_()
+        wants = (gradients and bool(taps)) or input_gradients
+        output, name = run.forward(given, from_start=input_gradients, guided=guided)
+        targets, scores, found = _differentiate(run, output, binds, leaf if input_gradients else None, wants)
+        forwards, backwards = 1, len(binds) if wants else 0
+        if wants and not input_gradients and run.cut(found):
+            # A block of the model turned gradients off behind a recorded layer. With gradients on from the start, that
+            # block's end turns them on again; it costs a second forward, which the recording owns up to.
+            leaf.requires_grad_(leaf.is_floating_point())
+            output, name = run.forward(given, from_start=True, guided=guided)
+            targets, scores, found = _differentiate(run, output, binds, leaf if input_gradients else None, wants)
+            forwards, backwards = 2, 2 * len(binds)
+        if wants and all(gradient is None for row in found for gradient in row):
+            raise WhycamError(_disconnected(run, scores))
+        return Recording(
+            layers=run.records(found, leaf.shape, layouts or {}),
+            output=_wide(output.detach()),
+            output_name=name,
+            targets=targets,
+            scores=tuple(_wide(score.detach()) for score in scores),
+            input_gradients=tuple(
+                _wide(row[-1] if row[-1] is not None else torch.zeros_like(leaf)).detach() for row in found
+            )
+            if input_gradients
+            else (),
+            forwards=forwards,
+            backwards=backwards,
+        )
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Run the eager module on one tensor, a tuple of arguments, or a mapping of keyword arguments."""
+    # _call_impl: what model(...) runs when model.compile() has not put compiled code in its place
+    run = getattr(model, "_call_impl", model) if getattr(model, "_compiled_call_impl", None) is not None else model
+    if isinstance(inputs, Tensor):
+        return run(inputs)
+    return run(**inputs) if isinstance(inputs, Mapping) else run(*inputs)
+
+
+@contextmanager
+def watching(module: nn.Module, side: str, see: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """Let `see` look at, and replace, what a module returns or is given, for this thread's calls, until the block ends.
+
+    `see(value, given)` gets the output, or for side `"input"` the pair of positional and keyword arguments, and what
+    the module was given; returning `None` leaves the value as it is. Other threads' calls pass by unseen.
+    """
+    owner = threading.get_ident()
+
+    def output_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        return see(output, (args, kwargs)) if threading.get_ident() == owner else None
+
+    def input_hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        return see((args, kwargs), (args, kwargs)) if threading.get_ident() == owner else None
+
+    handle = (
+        module.register_forward_hook(output_hook, with_kwargs=True)
+        if side == "output"
+        else module.register_forward_pre_hook(input_hook, with_kwargs=True)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Run:
+    """The forward passes of one recording, and what its hooks kept. Lives inside `record` only."""
+
+    def __init__(self, model: nn.Module, taps: Sequence[Tap], *, want_gradients: bool) -> None:
+        self.model = model
+        self.taps = taps
+        self.want_gradients = want_gradients
+        self.kept: dict[tuple[str, str], dict[int, Tensor]] = {}
+        self.calls: Counter[tuple[str, str]] = Counter()
+
+    def forward(self, inputs: Inputs, *, from_start: bool, guided: bool) -> tuple[Tensor, str]:
+        self.kept, self.calls = {}, Counter()
+        with ExitStack() as stack:
+            for module, side in dict.fromkeys((tap.module, tap.side) for tap in self.taps):
+                self.kept[module, side] = {}
+                stack.enter_context(
+                    watching(
+                        self.model.get_submodule(module),
+                        side,
+                        partial(self._keep, (module, side)),
+                    )
+                )
+            if guided:
+                stack.enter_context(guided_relu())
+            torch.set_grad_enabled(from_start)  # put back by the guard around this pass
+            try:
+                output = call(self.model, inputs)
+            except RuntimeError as error:
+                if "Inference tensors cannot be saved" in str(error):
+                    raise WhycamError(
+                        "the model's parameters were created inside torch.inference_mode(), which forbids gradients "
+                        "for good; build or load the model outside of it."
+                    ) from error
+                raise
+        for tap in self.taps:
+            if not self.calls[tap.module, tap.side]:
+                raise WhycamError(
+                    f"layer {str(tap)!r} did not run in this forward pass; choose one that does (`whycam layers`)."
+                )
+        name, tensor = answer(output)
+        torch.set_grad_enabled(True)
+        return _wide(tensor), name
+
+    def _keep(self, where: tuple[str, str], result: Any, given: Any) -> Any:
+        number = self.calls[where]
+        self.calls[where] += 1
+        wanted = [tap.call for tap in self.taps if (tap.module, tap.side) == where]
+        if all(isinstance(each, int) and 0 <= each != number for each in wanted):
+            return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
+        if all(each == "last" for each in wanted):
+            self.kept[where].clear()
+        owner = f"the {where[1]} of layer {where[0]!r}"
+        try:
+            path, tensor = only_tensor(result, owner)
+        except TypeError as error:
+            raise WhycamError(str(error)) from None
+        if self.want_gradients:
+            torch.set_grad_enabled(True)
+            kept = tensor if tensor.requires_grad else tensor.detach()
+        else:
+            kept = tensor.detach()
+        shared = storage_of(tensor)
+        if any(storage_of(other) == shared for _, other in tensors(given)):
+            kept = kept.clone()  # the caller of the layer still holds this memory and may write to it
+        if self.want_gradients and not kept.requires_grad:
+            kept = kept.detach().requires_grad_()  # the graph starts here
+        self.kept[where][number] = kept
+        # an in-place operation next in the network must reach the clone, not the recording
+        return replaced(result, path, kept.clone())
+
+    def chosen(self) -> list[tuple[Tap, Tap, Tensor]]:
+        """(tap asked for, tap with its call, tensor) for each record."""
+        rows = []
+        for tap in self.taps:
+            calls = self.calls[tap.module, tap.side]
+            kept = self.kept[tap.module, tap.side]
+            if tap.call == "all":
+                rows += [(tap.at(k), tap.at(k), kept[k]) for k in range(calls)]
+                continue
+            number = calls - 1 if tap.call == "last" else tap.call + calls if tap.call < 0 else tap.call
+            if not 0 <= number < calls:
+                raise WhycamError(
+                    f"layer {tap.module!r} ran {calls} time{'s' if calls > 1 else ''}, so it has no call {tap.call}; "
+                    f"its calls are #0 to #{calls - 1}."
+                )
+            rows.append((tap, tap.at(number) if calls > 1 else replace(tap, call="last"), kept[number]))
+        return rows
+
+    def cut(self, found: Sequence[Sequence[Tensor | None]]) -> bool:
+        return any(gradient is None for row in found for gradient in row)
+
+    def records(
+        self, found: Sequence[Sequence[Tensor | None]], inputs: Sequence[int], layouts: Mapping[Tap, Layout]
+    ) -> dict[Tap, LayerRecord]:
+        made = {}
+        for number, (asked, tap, tensor) in enumerate(self.chosen()):
+            layout = layouts.get(asked) or infer_layout(tensor.shape, inputs, f"layer {str(asked)!r}")
+            gradients, outside = [], []
+            for row in found if self.want_gradients else ():
+                gradient = row[number]
+                gradients.append(None if gradient is None else _wide(layout.to_maps(gradient)).detach())
+                maps = gradients[-1]
+                outside.append(
+                    gradient is not None and maps is not None and maps.numel() < gradient.numel()
+                    and not bool(maps.any()) and bool(gradient.any())
+                )
+            made[asked] = LayerRecord(
+                tap,
+                self.calls[tap.module, tap.side],
+                tuple(tensor.shape),
+                layout,
+                _wide(layout.to_maps(tensor.detach())),
+                tuple(gradients),
+                tuple(outside),
+            )
+        return made
+
+
+def _differentiate(
+    run: _Run, output: Tensor, binds: Sequence[Bind], leaf: Tensor | None, wants: bool
+) -> tuple[tuple[Bound, ...], list[Tensor], list[list[Tensor | None]]]:
+    """Settle the targets and, where wanted, find each score's gradient at each record and last at the input."""
+    targets = tuple(bind(output.detach()) for bind in binds)
+    scores = [target(output) for target in targets]
+    points = ([tensor for _, _, tensor in run.chosen()] if run.want_gradients else []) + ([leaf] if leaf is not None else [])
+    if not wants:
+        run.chosen()  # raises for a call that does not exist
+        return targets, scores, [[] for _ in scores]
+    found: list[list[Tensor | None]] = []
+    for number, score in enumerate(scores, 1):
+        if not score.requires_grad:
+            found.append([None] * len(points))
+            continue
+        gradients = torch.autograd.grad(score.sum(), points, retain_graph=number < len(scores), allow_unused=True)
+        found.append(list(gradients))
+    return targets, scores, found
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Half precision as float32; everything else as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise WhycamError(
+            "the model is scripted or traced, and its layers cannot be recorded; pass the module it was made from."
+        )
+
+
+def _disconnected(run: _Run, scores: Sequence[Tensor]) -> str:
+    names = ", ".join(repr(str(tap)) for tap in run.taps) or "the input"
+    if not any(score.requires_grad for score in scores):
+        return (
+            f"the score does not depend on {names}: either the layer comes after or beside what the score is computed "
+            "from, or something in between cuts the gradient (detach, no_grad, argmax, conversion to numpy)."
+        )
+    return f"the score does not depend on {names}; choose a layer between the input and the output it explains."

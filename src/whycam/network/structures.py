@@ -1,0 +1,98 @@
+"""Nested values as models pass them about: the tensors inside, and a copy with one of them replaced."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Path = tuple[Any, ...]
+
+
+def tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor inside tuples, lists, mappings and dataclasses, with the keys that lead to it."""
+    if isinstance(value, Tensor):
+        yield path, value
+        return
+    for key, item in _items(value):
+        yield from tensors(item, (*path, key))
+
+
+def replaced(value: Any, path: Path, new: Tensor) -> Any:
+    """`value` with the tensor at `path` replaced by `new`; the containers on the way are shallow copies."""
+    if not path:
+        return new
+    key, rest = path[0], path[1:]
+    changed = [(k, replaced(item, rest, new) if k == key else item) for k, item in _items(value)]
+    if isinstance(value, tuple):
+        items = [item for _, item in changed]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    made = copy.copy(value)
+    if isinstance(value, (list, Mapping)):
+        for k, item in changed:
+            made[k] = item
+    else:
+        object.__setattr__(made, key, dict(changed)[key])
+    return made
+
+
+def mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with every tensor replaced by `function` of it."""
+    for path, tensor in tensors(value):
+        value = replaced(value, path, function(tensor))
+    return value
+
+
+def only_tensor(value: Any, owner: str) -> tuple[Path, Tensor]:
+    """The one floating-point tensor inside, or a `TypeError` that lists what there is instead.
+
+    Of several, the single one with a channel and a spatial axis (three axes or more) is taken.
+    """
+    found = [(path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point()]
+    spatial = [(path, tensor) for path, tensor in found if tensor.ndim >= 3]
+    for candidates in (found, spatial):
+        if len(candidates) == 1:
+            return candidates[0]
+    listed = ", ".join(f"{spell(path) or 'itself'} of shape {tuple(tensor.shape)}" for path, tensor in found)
+    raise TypeError(
+        f"{owner} is a {type(value).__name__} with {len(found) or 'no'} floating-point tensors"
+        f"{': ' + listed if listed else ''}; a layer with exactly one was expected. "
+        "Choose a layer inside it that returns one tensor."
+    )
+
+
+def spell(path: Path) -> str:
+    """A path as code would write it: `.logits`, `[0]`."""
+    return "".join(f".{key}" if isinstance(key, str) else f"[{key}]" for key in path)
+
+
+def first_tensor(value: Any) -> Tensor:
+    """The first tensor inside; its leading axis is the batch."""
+    for _, tensor in tensors(value):
+        return tensor
+    raise TypeError(f"no tensor found in the inputs, a {type(value).__name__}")
+
+
+def storage_of(tensor: Tensor) -> int:
+    """A number that two tensors share when they share memory; 0 for tensors without memory of their own."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # fake, meta and wrapper tensors
+        return 0
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (tuple, list)):
+        yield from enumerate(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+
+
+def detached_copy(value: Any) -> Any:
+    """A copy whose tensors share nothing with the originals: not memory, not history, not inference mode."""
+    with torch.inference_mode(False):
+        return mapped(value, lambda tensor: tensor.detach().clone())

@@ -1,0 +1,93 @@
+"""Places in a network, by name: `layer4`, `features.*`, `relu#0` (its first call), `avgpool:input` (what it is given).
+
+A name may be a dotted name, a module, or a glob. `#k` picks one call of a module that runs several times (negative
+numbers count from the last), `#*` all of them; with no `#` it is the last. `:input` is what the module receives.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal, TypeAlias
+
+from torch import nn
+
+from whycam.errors import WhycamError
+
+LayerSpec: TypeAlias = str | nn.Module
+_GRAMMAR = re.compile(r"(?P<name>.*?)(#(?P<call>-?\d+|\*))?(?P<side>:input|:output)?$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place where a network is recorded: a module's name, which of its calls, and which side of it."""
+
+    module: str
+    call: int | Literal["last", "all"] = "last"
+    side: Literal["output", "input"] = "output"
+
+    def __str__(self) -> str:
+        call = {"last": "", "all": "#*"}.get(str(self.call), f"#{self.call}")
+        return f"{self.module}{call}{':input' if self.side == 'input' else ''}"
+
+    def at(self, call: int) -> "Tap":
+        """The same place at that call."""
+        return Tap(self.module, call, self.side)
+
+
+def find_taps(model: nn.Module, layer: LayerSpec) -> list[Tap]:
+    """The places that a name, a glob or a module stands for, in the model's own order.
+
+    Raises:
+        WhycamError: nothing in the model has that name (near misses are suggested), or the module is not part of it.
+    """
+    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    if isinstance(layer, nn.Module):
+        return [Tap(_name_of(model, layer))]
+    match = _GRAMMAR.match(layer)
+    assert match is not None  # the grammar accepts any text
+    name, call = match["name"], match["call"]
+    which: int | Literal["last", "all"] = "last" if call is None else "all" if call == "*" else int(call)
+    side: Literal["output", "input"] = "input" if match["side"] == ":input" else "output"
+    if name in names and name:
+        found = [name]
+    elif any(mark in name for mark in "*?["):
+        found = [each for each in names if each and _matches(each, name)]
+    else:
+        found = []
+    if not found:
+        raise WhycamError(_unknown(name, names))
+    return [Tap(each, which, side) for each in found]
+
+
+def find_all(model: nn.Module, layers: Iterable[LayerSpec]) -> list[Tap]:
+    """`find_taps` of each, in the order given, each place once."""
+    return list(dict.fromkeys(tap for layer in layers for tap in find_taps(model, layer)))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """A glob whose `*` stops at dots, so that `layer*` means the stages and not everything inside them."""
+    parts, wanted = name.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+
+def _name_of(model: nn.Module, module: nn.Module) -> str:
+    if module is model:
+        raise WhycamError("the layer is the whole model; choose one of the modules inside it.")
+    for name, each in model.named_modules(remove_duplicate=False):
+        if each is module or getattr(each, "_orig_mod", None) is module:
+            return name
+    raise WhycamError(
+        f"the layer, a {type(module).__name__}, is not part of this {type(model).__name__}; "
+        "pass one of its own modules or a dotted name."
+    )
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    top = [each for each in names if each and "." not in each]
+    shown = ", ".join(top[:12]) + (", ..." if len(top) > 12 else "")
+    inside = len(names) - 1 - len(top)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"no layer {name!r}; this model has {shown} (and {inside} inside them).{hint}"

@@ -1,0 +1,65 @@
+"""From map values to colours."""
+
+import difflib
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from whycam.errors import WhycamError
+
+# Looked at over photos at half opacity. Inferno: where there is no heat, photos darken and keep their colours, while
+# jet, viridis and plasma lay blue or purple over everything; brighter is hotter, in even steps, also in grey print.
+# Berlin is its signed counterpart: black at zero, blue against, red for. Diverging maps with a white middle wash the
+# photo out where there is nothing, and their dark ends vanish on dark photos.
+DEFAULT = "bids:inferno"
+DEFAULT_SIGNED = "crameri:berlin"
+#: Where a map has no value. Flat, so that it cannot be taken for a level of the map.
+NO_VALUE = (128, 128, 128)
+
+# Rounding may carry a normalised value a little past its end.
+_SLACK = 1e-4
+
+
+def colourise(
+    values: Float[Tensor, "height width"] | Float[np.ndarray, "height width"],
+    colormap: str | None = None,
+    signed: bool = False,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """RGB colours of a map in [0, 1], or in [-1, 1] when `signed`, where 0 takes the middle colour.
+
+    `colormap` is any name that the package cmap knows (`jet` is the classic look). NaN and infinity become `NO_VALUE`.
+    Raises `WhycamError` for an unknown name, and for values out of range: nothing is stretched or clipped in silence.
+    """
+    table = palette(colormap, signed)
+    array = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values
+    known = np.isfinite(array)
+    low = -1 if signed else 0
+    share = (np.where(known, array, 0) - low) / (1 - low)
+    if share.size and (share.min() < -_SLACK or share.max() > 1 + _SLACK):
+        finite = array[known]
+        raise WhycamError(
+            f"the map runs from {finite.min():g} to {finite.max():g}; colours are for {low} to 1, so normalize it first"
+        )
+    colours: UInt8[np.ndarray, "height width 3"] = table[(share * len(table)).astype(np.int64).clip(0, len(table) - 1)]
+    colours[~known] = NO_VALUE
+    return colours
+
+
+@lru_cache(maxsize=64)
+def palette(colormap: str | None = None, signed: bool = False) -> UInt8[np.ndarray, "levels 3"]:
+    """The RGB levels of a colour map, lowest first; an odd number when `signed`, so that zero has its own."""
+    from cmap import Catalog, Colormap  # here: it reads its catalogue of 1,500 maps
+
+    name = colormap or (DEFAULT_SIGNED if signed else DEFAULT)
+    try:
+        table = Colormap(name).lut(257 if signed else 256)
+    except (ValueError, TypeError, KeyError):
+        known = {key.rpartition(":")[2].lower(): key.rpartition(":")[2] for key in Catalog()}
+        near = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=3)]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "try 'turbo', 'inferno', 'viridis' or 'jet'"
+        raise WhycamError(f"no colour map {name!r}; {hint}") from None
+    levels: UInt8[np.ndarray, "levels 3"] = np.rint(np.asarray(table)[:, :3] * 255).astype(np.uint8)
+    levels.setflags(write=False)  # shared by all callers
+    return levels

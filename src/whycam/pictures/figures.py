@@ -1,0 +1,298 @@
+"""Grids of pictures and maps, drawn with matplotlib's objects alone: no pyplot, so no state shared by threads."""
+
+import io
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from whycam.errors import WhycamError, missing
+from whycam.pictures.colours import NO_VALUE, colourise, palette
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
+
+_INK = "#222222"
+_QUIET = "#6e6e6e"
+_ALARM, _FAILED = "#9c2f24", "#f7f3f2"
+# Inches. Panels of a row are equally high, at most _TALLEST; a figure that would be larger than a page gets smaller
+# panels, down to a width at which a map can still be read.
+_TALLEST = 2.3
+_PAGE = (13.0, 15.0)
+_NARROWEST = 1.2
+# Pictures are shown at a few hundred pixels; a camera's 12 million would only cost memory in every panel.
+_LONGEST_SIDE = 1024
+_DPI = 160
+# Below this share of its magnitude, a map's range is rounding.
+_FLAT = 1e-6
+# Where a line may end: after a space, and before a part of a dotted name, but not inside a number.
+_BREAK = re.compile(r"(?<=\s)|(?<=[._/])(?=[^\W\d])")
+# Points between a panel and its title.
+_TITLE_PAD = 4.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One cell of a figure: a picture, or a map's raw values drawn as blocks, or the reason why there is neither.
+
+    `note` is a small line below, for a status or a score.
+    """
+
+    title: str = ""
+    image: Image.Image | None = None
+    values: Float[Tensor, "height width"] | None = None
+    signed: bool = False
+    note: str = ""
+    failure: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(content is not None for content in (self.image, self.values, self.failure)) != 1:
+            raise WhycamError(f"the panel {self.title!r} takes one of image, values and failure")
+
+    @property
+    def aspect(self) -> float | None:
+        """Height over width; `None` where anything goes."""
+        if self.image is not None:
+            return self.image.height / self.image.width
+        return None if self.values is None else self.values.shape[0] / self.values.shape[1]
+
+
+def grid(
+    panels: Sequence[Sequence[Panel]],
+    *,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    title: str | None = None,
+    colorbar: bool = False,
+    colormap: str | None = None,
+) -> "matplotlib.figure.Figure":
+    """Rows of panels; a row may be shorter than the others. `colorbar` gives each map a scale in its own units.
+
+    Zero is always on a map's scale: at the lowest colour, or in the middle when signed. A flat map takes the colour of
+    zero everywhere. Raises `MissingExtraError` without matplotlib, `WhycamError` for labels that do not match.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ModuleNotFoundError:
+        raise missing("matplotlib", "plot", "drawing a figure") from None
+
+    columns = max((len(row) for row in panels), default=0)
+    if not columns:
+        raise WhycamError("a figure needs at least one panel")
+    for what, labels, count in (("row", row_labels, len(panels)), ("column", column_labels, columns)):
+        if labels is not None and len(labels) != count:
+            raise WhycamError(f"{len(labels)} {what} labels for {count} {what}s")
+
+    shapes = _column_shapes(panels, columns)
+    height = min(_TALLEST, _PAGE[0] / sum(shapes), _PAGE[1] / len(panels))
+    height = max(height, _NARROWEST * columns / sum(shapes))
+    widths = [height * shape for shape in shapes]
+    text = min(9.0, max(7.0, 5.5 + 1.4 * sum(widths) / columns))
+    bars = sum(any(row[column:] and row[column].values is not None for row in panels) for column in range(columns))
+    # about what the words take; the layout shares it out, and saving trims the rest
+    size = (sum(widths) + 0.1 * columns + 0.5 * bars * colorbar + 0.4, (height + 0.55) * len(panels) + 0.5)
+
+    # compressed: panels keep their shape, and the room that this leaves is taken back
+    layout = ConstrainedLayoutEngine(compress=True, w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=size, dpi=_DPI, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(len(panels), columns, squeeze=False, gridspec_kw={"width_ratios": shapes})
+    if title:
+        figure.suptitle(_wrap(title, sum(widths), text + 3), fontsize=text + 3, color=_INK, parse_math=False)
+
+    for row, (axes_row, panels_row) in enumerate(zip(all_axes, panels, strict=True)):
+        for column, axes in enumerate(axes_row):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            if column < len(panels_row):
+                _draw(axes, panels_row[column], widths[column], text)
+                _draw_content(axes, panels_row[column], (height, widths[column]), text, colorbar, colormap)
+        if row_labels and row_labels[row]:
+            label = _wrap(row_labels[row], height, text + 1)
+            axes_row[0].set_ylabel(label, fontsize=text + 1, color=_INK, labelpad=6, parse_math=False)
+    if column_labels:
+        _head_columns(
+            all_axes[0], [_wrap(label, w, text + 1) for label, w in zip(column_labels, widths, strict=True)], text
+        )
+    return figure
+
+
+def four_panels(
+    photo: Image.Image,
+    values: Float[Tensor, "rows columns"],
+    heat: Float[Tensor, "height width"],
+    overlaid: Image.Image,
+    *,
+    titles: tuple[str, str, str, str] = ("Photo", "Map at the layer", "Map at full size", "Overlay"),
+    title: str | None = None,
+    signed: bool = False,
+    note: str = "",
+    colormap: str | None = None,
+) -> "matplotlib.figure.Figure":
+    """The photo, the map's raw values in blocks with their scale, the normalised `heat` (as for `overlay`), the blend.
+
+    `note` is written under the map: its status, say.
+    """
+    size = f"{values.shape[0]} x {values.shape[1]}"
+    row = (
+        Panel(titles[0], image=photo),
+        Panel(titles[1], values=values, signed=signed, note=f"{size}, {note}" if note else size),
+        Panel(titles[2], image=Image.fromarray(colourise(heat, colormap, signed))),
+        Panel(titles[3], image=overlaid),
+    )
+    return grid([row], title=title, colorbar=True, colormap=colormap)
+
+
+def to_png(figure: "matplotlib.figure.Figure") -> bytes:
+    """The figure as a PNG file's bytes."""
+    return _rendered(figure, "png")
+
+
+def save_figure(figure: "matplotlib.figure.Figure", path: str | Path) -> Path:
+    """Write the figure in the format of the path's suffix (PNG, PDF, SVG, ...), whole or not at all; give the path.
+
+    Raises `WhycamError` for a suffix that matplotlib cannot write. A missing folder is made.
+    """
+    path = Path(path)
+    kind, known = path.suffix.lower().lstrip("."), figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise WhycamError(
+            f"{path}: a figure is saved as one of {', '.join(sorted(known))}; give the file such a suffix"
+        )
+    data = _rendered(figure, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # renamed into place, so that no reader and no crash ever meets half a file
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(0o644)  # mkstemp's files are the owner's alone
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _rendered(figure: "matplotlib.figure.Figure", kind: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=_DPI, bbox_inches="tight", pad_inches=0.08)
+    return buffer.getvalue()
+
+
+def _column_shapes(panels: Sequence[Sequence[Panel]], columns: int) -> list[float]:
+    """Each column's width over its height: that of its widest panel, within reason."""
+    shapes = []
+    for column in range(columns):
+        aspects = [aspect for row in panels if row[column:] and (aspect := row[column].aspect)]
+        shapes.append(min(3.0, max(0.5, max((1 / aspect for aspect in aspects), default=1.0))))
+    return shapes
+
+
+def _draw(axes: "matplotlib.axes.Axes", panel: Panel, width: float, text: float) -> None:
+    """The panel's words."""
+    if panel.title:
+        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=_INK, pad=_TITLE_PAD, parse_math=False)
+    if panel.note:
+        label = _wrap(panel.note, width, text - 1)
+        axes.set_xlabel(label, fontsize=text - 1, color=_QUIET, labelpad=3, parse_math=False)
+
+
+def _draw_content(
+    axes: "matplotlib.axes.Axes",
+    panel: Panel,
+    size: tuple[float, float],
+    text: float,
+    colorbar: bool,
+    colormap: str | None,
+) -> None:
+    height, width = size
+    if panel.image is not None:
+        image = panel.image.convert("RGB")
+        image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), reducing_gap=2)
+        # the extent keeps the panel's own shape, which a thumbnail's rounding may change
+        axes.imshow(np.asarray(image), extent=(0, panel.image.width, panel.image.height, 0))
+    elif panel.values is not None:
+        _draw_map(axes, panel.values, panel.signed, text, colorbar, colormap)
+    else:
+        axes.set_box_aspect(height / width)
+        axes.set_facecolor(_FAILED)
+        style: dict[str, Any] = {"fontsize": text, "color": _ALARM, "parse_math": False}
+        reason = _wrap(panel.failure or "", width * 0.9, text)
+        axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", **style)
+
+
+def _draw_map(
+    axes: "matplotlib.axes.Axes",
+    values: Float[Tensor, "height width"],
+    signed: bool,
+    text: float,
+    colorbar: bool,
+    colormap: str | None,
+) -> None:
+    from matplotlib.colors import ListedColormap
+
+    array = values.detach().cpu().float().numpy()
+    shown = np.ma.masked_invalid(array)
+    colours = ListedColormap(palette(colormap, signed) / 255).with_extremes(bad="#{:02x}{:02x}{:02x}".format(*NO_VALUE))
+    low, high, ticks = _scale(array[np.isfinite(array)], signed)
+    drawn = axes.imshow(shown, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    if colorbar:
+        # an inset is exactly as tall as the map, whatever the layout gives the panel
+        bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.05, 1)))
+        bar.outline.set_visible(False)
+        bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+        bar.ax.tick_params(labelsize=text - 2, length=2, width=0.5, pad=2, colors=_QUIET)
+
+
+def _scale(values: Float[np.ndarray, " known"], signed: bool) -> tuple[float, float, list[float]]:
+    """What the lowest and the highest colour stand for, and the values to name beside them."""
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    largest = max(abs(low), abs(high))
+    if high - low <= _FLAT * largest:
+        # one colour, that of no evidence: the scale is placed so that the flat value gets it, and names nothing else
+        room = largest or 1.0
+        return (low - room if signed else low), low + room, [low]
+    low, high = (-largest, largest) if signed else (min(low, 0.0), max(high, 0.0))
+    return low, high, [low, (low + high) / 2, high]
+
+
+def _head_columns(axes_row: Sequence["matplotlib.axes.Axes"], labels: Sequence[str], text: float) -> None:
+    """Headings on one line, over the titles of the panels below them."""
+    lines = max(axes.get_title().count("\n") + 1 if axes.get_title() else 0 for axes in axes_row)
+    above = _TITLE_PAD + lines * text * 1.25 + (2 if lines else 0)
+    style: dict[str, Any] = {"fontsize": text + 1, "color": _INK, "weight": "bold", "parse_math": False}
+    for axes, label in zip(axes_row, labels, strict=True):
+        axes.annotate(
+            label, (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points", ha="center", **style
+        )
+
+
+def _wrap(text: str, inches: float, points: float) -> str:
+    """Lines that fit a width, broken at spaces and in dotted names; a letter is about half as wide as it is high."""
+    letters = max(8, int(inches * 72 / (0.57 * points)))
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for piece in _BREAK.split(paragraph):
+            if line and len(line) + len(piece.rstrip()) > letters:
+                lines.append(line.rstrip())
+                line = ""
+            line += piece
+            while len(line.rstrip()) > letters:
+                lines.append(line[:letters])
+                line = line[letters:]
+        lines.append(line.rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""The table of methods, read from each function's own signature.
+
+A method is a pure function of tensors. Its parameters before `*` name the quantities it needs, those after `*` are its
+options; nothing else has to be declared and no list has to be edited. Every module of `whycam.methods` is imported
+when the table is first asked for.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from whycam.errors import WhycamError
+
+#: What a method may ask for, by parameter name: (what it is, what measuring it costs). Only what is asked is measured.
+QUANTITIES: Mapping[str, tuple[str, str]] = {
+    "activations": ("output of the layer, (batch, channel, *spatial)", "the forward"),
+    "gradients": ("d score / d activations, same shape", "one backward from the score to the layer, per target"),
+    "head_weights": (
+        "the linear head's row for the target, (batch, channel), where the network pools and then has one linear layer",
+        "nothing more",
+    ),
+    "scores": ("the target's score, (batch,)", "nothing more"),
+    "inputs": ("what the model was given, (batch, channel, *space)", "nothing"),
+    "input_gradients": ("d score / d inputs, same shape as the inputs", "one full backward per target"),
+    "guided_gradients": (
+        "d score / d inputs where every ReLU passes back positive gradients only, same shape as the inputs",
+        "one more forward and a full backward per target",
+    ),
+}
+
+#: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
+CLASS_INDEPENDENT = frozenset({"activations", "inputs"})
+
+#: Quantities that belong to a layer. A method that needs none of them has no layer.
+LAYER_QUANTITIES = frozenset({"activations", "gradients", "head_weights"})
+
+Function = Callable[..., Tensor]
+F = TypeVar("F", bound=Function)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter of a method."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.default!r}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method and what its signature says of it."""
+
+    name: str
+    title: str
+    paper: str
+    function: Function = field(repr=False)
+    needs: frozenset[str]
+    options: Mapping[str, Option]
+    assumes_non_negative: bool = False
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether the map depends on the target. Where not, a `target` argument is refused."""
+        return not self.needs <= CLASS_INDEPENDENT
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether the map is made at a layer. Where not (guided backprop), it is made at the input."""
+        return bool(self.needs & LAYER_QUANTITIES)
+
+    @property
+    def after_activation(self) -> bool:
+        """Whether a chosen layer should be the feature after its activation function rather than before it."""
+        return self.assumes_non_negative or "head_weights" in self.needs
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the method's docstring."""
+        return (inspect.getdoc(self.function) or "").split("\n\n")[0].replace("\n", " ")
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise a `WhycamError` that lists the options if one is unknown."""
+        for name in options.keys() - self.options.keys():
+            known = ", ".join(map(str, self.options.values())) or "none"
+            raise WhycamError(f"{self.name} has no option {name!r}; its options are: {known}.")
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(title: str, *, paper: str, assumes_non_negative: bool = False) -> Callable[[F], F]:
+    """Register a function as a method and return it unchanged.
+
+    `paper` is `arXiv:ID`, `doi:ID`, or a short text where there is no paper. `assumes_non_negative` marks methods
+    whose derivation takes activations to be at least zero; their maps of a signed layer carry a status that says so.
+    """
+
+    def register(function: F) -> F:
+        made = declare(function, title=title, paper=paper, assumes_non_negative=assumes_non_negative)
+        if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
+            raise ValueError(f"a method named {made.name!r} is already registered")
+        _METHODS[made.name] = made
+        return function
+
+    return register
+
+
+def declare(
+    function: Function, *, title: str | None = None, paper: str = "", assumes_non_negative: bool = False
+) -> Method:
+    """Read a function's signature as a declaration, without registering it."""
+    name = getattr(function, "__name__", type(function).__name__)
+    parameters = inspect.signature(function).parameters.values()
+    options = {p.name: Option(p.name, p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    needs = frozenset(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+    if unknown := sorted(needs - QUANTITIES.keys()):
+        raise WhycamError(
+            f"{name} asks for {', '.join(unknown)}; a method can ask for {', '.join(QUANTITIES)}. Put options after `*`."
+        )
+    if not needs:
+        raise WhycamError(f"{name} asks for no quantity; name at least one of {', '.join(QUANTITIES)} before `*`.")
+    return Method(name, title or name, paper, function, needs, options, assumes_non_negative)
+
+
+@cache
+def _import_all() -> None:
+    package = importlib.import_module("whycam.methods")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def methods() -> dict[str, Method]:
+    """Every registered method by name, in alphabetical order."""
+    _import_all()
+    return dict(sorted(_METHODS.items()))
+
+
+def plain(name: str) -> str:
+    """A spelling stripped to what two spellings of one name share: `Grad-CAM++` and `gradcam_plus_plus` are equal."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))
+
+
+def find(method: str | Function) -> Method:
+    """The method of that name, spelled forgivingly (`"gradcam"`, `"Grad-CAM++"`), or any function's declaration."""
+    if not isinstance(method, str):
+        if not callable(method):
+            raise WhycamError(f"method must be a name or a function, not {type(method).__name__}.")
+        registered = methods().get(getattr(method, "__name__", ""))
+        return registered if registered and registered.function is method else declare(method)
+    table = methods()
+    spellings = {plain(spelling): each for each in table.values() for spelling in (each.title, each.name)}
+    if found := spellings.get(plain(method)):
+        return found
+    near = get_close_matches(plain(method), spellings, n=1, cutoff=0.6)
+    hint = f" Did you mean {spellings[near[0]].name!r}?" if near else ""
+    raise WhycamError(f"no method {method!r}; there are {', '.join(table)}.{hint}")

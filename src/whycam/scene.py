@@ -1,0 +1,45 @@
+"""What the network was shown: its inputs and, where known, the photos they were made from and how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from whycam.pictures.geometry import Geometry
+from whycam.pictures.photos import Photo
+from whycam.pictures.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the network was shown.
+
+    Attributes:
+        inputs: the (first) input, `(batch, channel, *space)`.
+        photos: the photos it was made from, one for each sample, if any.
+        geometries: how each input lies on its photo, where the preprocessing says.
+        preprocess: what made the inputs, for turning them back into pictures.
+    """
+
+    inputs: Tensor
+    photos: tuple[Photo, ...] | None = None
+    geometries: tuple[Geometry, ...] | None = None
+    preprocess: Preprocess | None = None
+
+    @property
+    def size(self) -> Sequence[int]:
+        """The inputs' spatial size."""
+        return tuple(self.inputs.shape[2:])
+
+    def __getitem__(self, index: slice) -> "Scene":
+        """The scene of those samples."""
+        cut: Any = {name: None if value is None else value[index] for name, value in vars(self).items() if name in _CUT}
+        return replace(self, **cut)
+
+    def name(self, sample: int) -> str:
+        """A short name for the sample: its photo's, or its number."""
+        return self.photos[sample].name if self.photos is not None else f"sample{sample}"
+
+
+_CUT = ("inputs", "photos", "geometries")

@@ -1,0 +1,114 @@
+"""What a map may be taken for: every map carries a status, and a map that shows nothing says why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Kind: TypeAlias = Literal[
+    "ok",
+    "non-finite",
+    "saturated probability",
+    "zero gradient",
+    "no positive evidence",
+    "flat map",
+    "signed activations",
+]
+
+#: A probability so near 1 that what is left of its gradient is of the size of rounding errors.
+SATURATED = 1 - 1e-4
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a map may be taken for, in one word and in one sentence."""
+
+    kind: Kind = "ok"
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to say against the map."""
+        return self.kind == "ok"
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}" if self.message else self.kind
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one sample's map, beyond its values.
+
+    Attributes:
+        score: the target's score. `is_probability`: whether it is bounded by 1.
+        gradient_is_zero: whether no location of the layer has gradient; `None` where no gradient was measured.
+        gradient_elsewhere: whether gradient reached the layer's prefix tokens all the same.
+        signed: whether the layer's activations go below zero.
+        first_non_finite: where NaN or infinity first appeared.
+    """
+
+    score: float
+    is_probability: bool = False
+    gradient_is_zero: bool | None = None
+    gradient_elsewhere: bool = False
+    disconnected: bool = False
+    signed: bool = False
+    first_non_finite: str | None = None
+
+
+def judge(map_: Float[Tensor, "*spatial"], evidence: Evidence, *, title: str, assumes_non_negative: bool) -> Status:
+    """The status of one raw map; the most serious finding wins."""
+    if not bool(torch.isfinite(map_).all()):
+        where = evidence.first_non_finite
+        cause = f"NaN or infinity first appears in {where}" if where else "the forward pass is finite, the gradient is not"
+        return Status("non-finite", f"the map holds NaN or infinity; {cause}.")
+    high, low = float(map_.max()), float(map_.min())
+    if evidence.is_probability and evidence.score > SATURATED:
+        return Status(
+            "saturated probability",
+            f"the probability explained is {evidence.score:.6f}, so its gradient has all but vanished; "
+            "explain the logit or the log-probability.",
+        )
+    if evidence.gradient_is_zero:
+        return Status("zero gradient", _why_zero(evidence))
+    if high <= 0:
+        return Status(
+            "no positive evidence",
+            "no location of this layer speaks for the target" + (", all is against it." if low < 0 else "."),
+        )
+    if high == low:
+        return Status("flat map", "every location has the same value.")
+    if assumes_non_negative and evidence.signed:
+        return Status(
+            "signed activations",
+            f"{title} assumes activations of at least zero and this layer's go below; its map can mislead here. "
+            "Record the layer after its activation function.",
+        )
+    return Status()
+
+
+def worst(fused: Status, parts: Sequence[tuple[str, Status]]) -> Status:
+    """The status of a fused map: its own, or else the first part's that is not ok, with the layer's name."""
+    if not fused.ok:
+        return fused
+    for layer, status in parts:
+        if not status.ok:
+            return Status(status.kind, f"at {layer}: {status.message}")
+    return fused
+
+
+def _why_zero(evidence: Evidence) -> str:
+    if evidence.disconnected:
+        return "the score does not depend on this layer."
+    if evidence.gradient_elsewhere:
+        return (
+            "the score reads this layer's class token alone, so its locations have no gradient; choose an earlier "
+            "layer, such as the norm before the last attention."
+        )
+    return (
+        "the score does not change with any location of this layer for this input; likely every unit behind it is "
+        "switched off here (a dead ReLU, a saturated gate)."
+    )

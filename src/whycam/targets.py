@@ -1,0 +1,376 @@
+"""What is explained: a model's output -> one score per sample.
+
+Ready ones are `ClassScore`, `Probability`, `LogProbability`, `Contrast`, `Counterfactual`, `ReST` and `MultiLabel`. Any
+callable from the output to a score per sample, shape `(batch,)`, will do. Each ready one takes a class as index or
+label text, a sequence with one for each sample, or `None` for each sample's top class.
+
+A target is *bound* to a batch's output once, when the network has run: top classes, rivals and sides are settled then,
+so that scoring an edited input later asks about the same classes.
+"""
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whycam.errors import WhycamError
+
+#: One class: an index, a label text, or `None` for the top class.
+Class: TypeAlias = int | str | None
+#: One class for the whole batch, or one for each sample.
+Classes: TypeAlias = Class | tuple[Class, ...]
+Score: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A target settled for one batch.
+
+    Attributes:
+        score: output -> the score of each sample, shape `(batch,)`.
+        texts: what is explained, in words, one for each sample.
+        class_index: the class each sample is explained for, where there is one, shape `(batch,)`.
+        is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
+    """
+
+    score: Score = field(repr=False)
+    texts: tuple[str, ...]
+    class_index: Int[Tensor, " batch"] | None = None
+    is_probability: bool = False
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The score of each sample, checked to be one number each."""
+        scores = self.score(output)
+        if not isinstance(scores, Tensor) or scores.shape != (len(self.texts),):
+            came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            raise WhycamError(
+                f"the target returned {came} for a batch of {len(self.texts)}; "
+                f"it must return one score per sample, shape ({len(self.texts)},)."
+            )
+        return scores
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """A score read from a vector of class logits. The class is an index, a label text, or `None` for the top one."""
+
+    of: Classes = None
+
+    def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+        """Settle the classes for a batch's output, shape `(batch, class)`; one-unit heads are two classes."""
+        logits = class_logits(output)
+        index = _indices(self.of, logits, labels)
+        texts = tuple(self.describe(name_of(int(i), labels)) for i in index)
+        score = self.over(logits.detach(), index)
+        return Bound(score, texts, index, self.bounded)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the score saturates at 1."""
+        return False
+
+    @abstractmethod
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """The score as a function of the output, given this batch's logits and each sample's class."""
+
+    @abstractmethod
+    def describe(self, name: str) -> str:
+        """The target in words, given the class's name."""
+
+
+@final
+@dataclass(frozen=True)
+class ClassScore(Target):
+    """The class's logit, y_c: what Grad-CAM and its family explain unless told otherwise."""
+
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """y_c."""
+        return lambda output: _pick(class_logits(output), index)
+
+    def describe(self, name: str) -> str:
+        """The class's name."""
+        return name
+
+
+@final
+@dataclass(frozen=True)
+class Probability(Target):
+    """The class's probability after softmax (sigmoid for a one-unit head). Its gradient vanishes near 1."""
+
+    @property
+    def bounded(self) -> bool:
+        """True."""
+        return True
+
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """softmax(y)_c."""
+        return lambda output: log_probability(output, index).exp()
+
+    def describe(self, name: str) -> str:
+        """`probability of NAME`."""
+        return f"probability of {name}"
+
+
+@final
+@dataclass(frozen=True)
+class LogProbability(Target):
+    """The class's log-probability: its contrast with all other classes, weighted by their probabilities."""
+
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """log softmax(y)_c."""
+        return lambda output: log_probability(output, index)
+
+    def describe(self, name: str) -> str:
+        """`log-probability of NAME`."""
+        return f"log-probability of {name}"
+
+
+@final
+@dataclass(frozen=True)
+class ReST(Target):
+    """Logit plus log-probability, y_c + log p_c (Cai, arXiv:2501.06261)."""
+
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """y_c + log softmax(y)_c."""
+        return lambda output: _pick(class_logits(output), index) + log_probability(output, index)
+
+    def describe(self, name: str) -> str:
+        """`logit + log-probability of NAME`."""
+        return f"logit + log-probability of {name}"
+
+
+@final
+@dataclass(frozen=True)
+class Counterfactual(Target):
+    """Minus the class's logit: what speaks against the class (Grad-CAM, arXiv:1610.02391, counterfactual maps)."""
+
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """-y_c."""
+        return lambda output: -_pick(class_logits(output), index)
+
+    def describe(self, name: str) -> str:
+        """`against NAME`."""
+        return f"against {name}"
+
+
+@final
+@dataclass(frozen=True)
+class Contrast(Target):
+    """The class's logit less `strength` times the mean logit of other classes: what tells it from them.
+
+    `against` names those classes (strength 1 unless given). Without it they are the `rivals` classes whose logits lie
+    nearest to the class's own, with strength 0.6: Finer-CAM (Zhang et al., CVPR 2025, arXiv:2501.11309). The class
+    itself is never among its rivals, and no gradient flows through the choice of rivals.
+    """
+
+    against: int | str | tuple[int | str, ...] | None = None
+    rivals: int = 3
+    strength: float | None = None
+    _labels: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+
+    def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+        """Settle the class and its rivals."""
+        known = tuple(labels) if labels is not None else None
+        settled = Contrast(self.of, self.against, self.rivals, self.strength, known)
+        return Target.bind(settled, output, labels)
+
+    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+        """y_c - strength * mean of the rivals' y."""
+        rivals = self._rivals(logits, index)
+        strength = self.strength if self.strength is not None else 0.6 if self.against is None else 1.0
+        def score(output: Tensor) -> Tensor:
+            values = class_logits(output)
+            return _pick(values, index) - strength * values.gather(1, rivals).mean(1)
+
+        return score
+
+    def _rivals(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Int[Tensor, "batch rival"]:
+        classes = logits.shape[1]
+        if self.against is None:
+            if not 1 <= self.rivals < classes:
+                raise WhycamError(f"rivals must lie between 1 and {classes - 1} for {classes} classes, not {self.rivals}.")
+            distance = (logits - _pick(logits, index)[:, None]).abs()
+            distance = distance.scatter(1, index[:, None], torch.inf)
+            return distance.topk(self.rivals, largest=False).indices
+        named = self.against if isinstance(self.against, tuple) else (self.against,)
+        found = [class_index(each, classes, self._labels) for each in named]
+        if both := sorted(set(found) & set(index.tolist())):
+            raise WhycamError(f"class {both[0]} cannot be contrasted with itself; take it out of against=.")
+        return torch.tensor(found, device=logits.device).expand(len(logits), -1)
+
+    def describe(self, name: str) -> str:
+        """`NAME rather than ...`."""
+        if self.against is None:
+            return f"{name} rather than its {self.rivals} nearest rivals"
+        named = self.against if isinstance(self.against, tuple) else (self.against,)
+        others = [name_of(each, self._labels) if isinstance(each, int) else each for each in named]
+        return f"{name} rather than {', '.join(others)}"
+
+
+@final
+@dataclass(frozen=True)
+class MultiLabel:
+    """The sum of several classes' logits, for heads where classes do not exclude each other.
+
+    `classes` are indices or label texts; `None` is every class whose sigmoid exceeds `threshold` in that sample, and
+    the top class alone where none does (the text says so).
+    """
+
+    classes: tuple[int | str, ...] | None = None
+    threshold: float = 0.5
+
+    def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+        """Settle the classes for a batch's output, shape `(batch, class)`."""
+        logits = class_logits(output)
+        if self.classes is not None:
+            found = [class_index(each, logits.shape[1], labels) for each in self.classes]
+            if not found:
+                raise WhycamError("MultiLabel needs at least one class.")
+            chosen = torch.zeros_like(logits, dtype=torch.bool)
+            chosen[:, found] = True
+            texts = (" + ".join(name_of(i, labels) for i in found),) * len(logits)
+        else:
+            chosen = logits.detach().sigmoid() > self.threshold
+            none = ~chosen.any(1)
+            chosen = chosen | (none[:, None] & (logits == logits.amax(1, keepdim=True)))
+            texts = tuple(
+                " + ".join(name_of(int(i), labels) for i in row.nonzero().flatten())
+                + (f" (top class; none above {self.threshold:g})" if alone else "")
+                for row, alone in zip(chosen, none.tolist(), strict=True)
+            )
+        return Bound(lambda output: (class_logits(output) * chosen).sum(1), texts)
+
+
+TargetSpec: TypeAlias = Any  #: None, class, target object, callable, or a sequence or tensor with one for each sample
+
+
+def bind(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+    """Settle whatever a caller may pass as `target` for a batch's output.
+
+    Raises:
+        WhycamError: a class out of range, an unknown or ambiguous label (near misses are suggested), a sequence
+            whose length is not the batch's, or an output from which no class can be read.
+    """
+    samples = len(output)
+    if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
+        spec = spec.tolist()
+    if isinstance(spec, (Target, MultiLabel)):
+        return spec.bind(output, labels)
+    if spec is None or isinstance(spec, (int, str)):
+        return ClassScore(_class(spec)).bind(output, labels)
+    if callable(spec):
+        name = getattr(spec, "__name__", type(spec).__name__)
+        return Bound(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
+    if not isinstance(spec, Iterable):
+        raise WhycamError(
+            f"a target is a class index, a label text, a target object, a function of the output, or a sequence of "
+            f"these, not {type(spec).__name__}."
+        )
+    each = list(spec)
+    if len(each) != samples:
+        raise WhycamError(f"{len(each)} targets came for {samples} samples; pass one target, or one for each sample.")
+    if all(item is None or isinstance(item, str) or _is_index(item) for item in each):
+        return ClassScore(tuple(map(_class, each))).bind(output, labels)
+    parts = [bind(item, output[i : i + 1], labels) for i, item in enumerate(each)]
+    indices = [part.class_index for part in parts]
+    return Bound(
+        lambda output: torch.cat([part(output[i : i + 1]) for i, part in enumerate(parts)]),
+        tuple(part.texts[0] for part in parts),
+        torch.cat([i for i in indices if i is not None]) if all(i is not None for i in indices) else None,
+        any(part.is_probability for part in parts),
+    )
+
+
+def key(spec: TargetSpec) -> Any:
+    """A hashable form of a target, by which a `Comparison` is keyed."""
+    if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
+        spec = spec.tolist()
+    return tuple(map(key, spec)) if isinstance(spec, list) else spec
+
+
+def class_logits(output: Tensor) -> Float[Tensor, "batch class"]:
+    """An output as class logits, shape `(batch, class)`.
+
+    A one-unit head, `(batch, 1)` or `(batch,)`, becomes two classes, the unit's own side y as class 1 and the other
+    side -y as class 0, so that the top class is the predicted side.
+    """
+    if output.ndim == 1:
+        output = output[:, None]
+    if output.ndim != 2:
+        raise WhycamError(
+            f"the output has shape {tuple(output.shape)}, not (batch, class), so no class can be read from it; pass a "
+            "target, for example lambda output: output[:, 7].sum((-2, -1))."
+        )
+    return output if output.shape[1] != 1 else torch.cat([-output, output], 1)
+
+
+def log_probability(output: Tensor, index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Each sample's log-probability of its class: by softmax, or by the sigmoid of a one-unit head."""
+    logits = class_logits(output)
+    return _pick(F.logsigmoid(logits) if is_one_unit(output) else logits.log_softmax(1), index)
+
+
+def is_one_unit(output: Tensor) -> bool:
+    """Whether a head answers with one number for each sample."""
+    return output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)
+
+
+def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> int:
+    """The index of a class given as an index or a label text (case does not matter)."""
+    if isinstance(name, str):
+        return _index_of_label(name, labels)
+    if not 0 <= name < classes:
+        raise WhycamError(f"class {name} is out of range; this model has {classes} classes, 0 to {classes - 1}.")
+    return name
+
+
+def name_of(index: int, labels: Sequence[str] | None) -> str:
+    """A class's label text, or `class 281` where there is none."""
+    return labels[index] if labels is not None and 0 <= index < len(labels) else f"class {index}"
+
+
+def _indices(of: Classes, logits: Float[Tensor, "batch class"], labels: Sequence[str] | None) -> Int[Tensor, " batch"]:
+    samples, classes = logits.shape
+    wanted = of if isinstance(of, tuple) else (of,) * samples
+    if len(wanted) != samples:
+        raise WhycamError(f"{len(wanted)} targets came for {samples} samples; pass one target, or one for each sample.")
+    top = logits.detach().argmax(1).tolist()
+    found = [best if name is None else class_index(name, classes, labels) for name, best in zip(wanted, top, strict=True)]
+    return torch.tensor(found, device=logits.device)
+
+
+def _pick(values: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    return values.gather(1, index[:, None]).squeeze(1)
+
+
+def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
+    if labels is None:
+        raise WhycamError(f"the target is the text {name!r}, but this model comes without labels; pass labels=, or an index.")
+    wanted = name.strip().casefold()
+    found = [i for i, label in enumerate(labels) if label.casefold() == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise WhycamError(f"{len(found)} classes are called {name!r}: {', '.join(map(str, found))}; pass one of the indices.")
+    by_text = {label.casefold(): label for label in labels}
+    near = [by_text[text] for text in by_text if wanted in text][:5]
+    near = near or [by_text[text] for text in get_close_matches(wanted, by_text, n=3, cutoff=0.6)]
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise WhycamError(f"no class is called {name!r}.{hint}")
+
+
+def _is_index(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _class(value: Any) -> Class:
+    if isinstance(value, bool):
+        raise WhycamError(f"a class is an index or a label text, not {value}.")
+    return value if value is None or isinstance(value, str) else operator.index(value)
