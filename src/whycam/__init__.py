@@ -41,7 +41,7 @@ _HOMES = {
 }
 _MODULES = {"fusion": "whycam.fusion", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
 
-__all__ = [*sorted(_HOMES), *sorted(_MODULES)]  # noqa: PLE0604
+__all__ = [*sorted(_HOMES), *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -100,7 +100,7 @@ def center_rows(rows: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch
 def largest_eigenpair(
     symmetric: Float[Tensor, "batch row row"],
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch row"]]:
-    """The largest eigenvalue, 0 where it is within rounding of 0, and its unit eigenvector of arbitrary sign.
+    """The largest eigenvalue, 0 where it is not above rounding, and its unit eigenvector of arbitrary sign.
 
     A matrix that is not finite gives NaN and leaves the rest of the batch alone; torch by itself raises for all.
     """

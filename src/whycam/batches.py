@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,7 +41,7 @@ def make_batch(model: VisionModel, inputs: Any) -> Batch:
     device = _device(model.module)
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
-        ready: Inputs = inputs.to(device)
+        ready = inputs.to(device)
         return Batch(ready, Scene(ready))
     if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(isinstance(each, Tensor) for each in inputs)):
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
@@ -113,7 +114,4 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
 
 
 def _device(module: nn.Module) -> torch.device:
-    first = next(iter(module.parameters()), None)
-    if first is None:
-        first = next(iter(module.buffers()), None)
-    return first.device if first is not None else torch.device("cpu")
+    return next((each.device for each in chain(module.parameters(), module.buffers())), torch.device("cpu"))

@@ -38,7 +38,7 @@ class LayerInfo:
 
 
 def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None = None) -> list[LayerInfo]:
-    """The layers of a model that have spatial axes for these inputs, in the order they run, with the chosen ones marked.
+    """The layers of a model that have spatial axes for these inputs, in running order, with the chosen ones marked.
 
     One forward of the first sample, kept for the next call.
 

@@ -1,8 +1,9 @@
 """`explain` and `compare`: choices in, one recording, Explanations out."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -183,7 +184,7 @@ def _compare(
     vision = as_vision_model(model, preprocess, labels)
     batch = make_batch(vision, inputs)
     module = unwrapped(vision.module)
-    binds: list[Bind] = [lambda output, spec=spec: bind(spec, output, vision.labels) for spec in targets]
+    binds: list[Bind] = [partial(bind, spec, labels=vision.labels) for spec in targets]
     plans, forwards = _plan(module, batch, methods, places)
     measured = _measure(module, batch, methods, plans, binds, layout)
     if corrected := _correct(module, batch, methods, plans, measured, binds):
@@ -315,9 +316,7 @@ def _correct(
             layer = measured.plain.layers[plan.choice.tap]
             sound = bool(torch.isfinite(layer.activations).all())
             if sound and all(map(zero_everywhere, layer.gradients)):
-                found, forwards = correct(
-                    module, batch.inputs, _first(binds[0]), non_negative=method.after_activation
-                )
+                found, forwards = correct(module, batch.inputs, _first(binds[0]), non_negative=method.after_activation)
                 spent += forwards if found is not None else 0
     return spent
 
@@ -350,6 +349,7 @@ class _Maker:
         self.fuse, self.options = fuse, options
         self.explanations: dict[tuple[str, str, Any], Explanation] = {}
         self.failures: dict[tuple[str, str, Any], str] = {}
+        self.facts: dict[tuple[Any, ...], list[bool]] = {}
         self.output_is_probability = looks_like_probability(measured.any.output)
         self.predictions = predictions(measured.any.output, vision.labels, self.output_is_probability)
         self.notes = self._notes()
@@ -367,7 +367,8 @@ class _Maker:
         options = {**{o.name: o.default for o in method.options.values()}, **self.options.get(method.name, {})}
         records = [each for tap in plan.taps for each in self._records(tap)]
         maps, statuses = [], []
-        for record_ in records or [None]:
+        places: list[LayerRecord | None] = [*records] or [None]
+        for record_ in places:
             made = self._maps(method, record_, number, options)
             maps.append(made)
             statuses.append(self._judge(method, record_, number, made))
@@ -395,6 +396,7 @@ class _Maker:
             status=tuple(status),
             cost=Cost(0, 0, 0.0),
             notes=self.notes,
+            model=self.vision.name,
             scene=self.batch.scene,
         )
 
@@ -412,7 +414,9 @@ class _Maker:
         samples = len(self.measured.any.output)
         if not isinstance(made, Tensor) or len(made) != samples or made.ndim < 2:
             came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-            raise WhycamError(f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}.")
+            raise WhycamError(
+                f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
+            )
         return made.float()
 
     def _quantity(self, name: str, layer: LayerRecord | None, number: int) -> Tensor:
@@ -442,20 +446,36 @@ class _Maker:
         bound = recording.targets[number]
         gradient = layer.gradients[number] if layer is not None and layer.gradients else None
         measured = layer is not None and "gradients" in method.needs
+        scores = recording.scores[number].tolist()
+        still = self._still(layer, number) if measured and layer is not None and gradient is not None else None
+        signed = self._signed(layer) if layer is not None and method.assumes_non_negative else None
         statuses = []
         for i, map_ in enumerate(maps):
             evidence = Evidence(
-                score=float(recording.scores[number][i]),
+                score=scores[i],
                 is_probability=method.class_specific and (bound.is_probability or self._answers_probability(bound)),
-                gradient_is_zero=(gradient is None or not bool(gradient[i].any())) if measured else None,
+                gradient_is_zero=(still is None or still[i]) if measured else None,
                 gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
                 disconnected=measured and gradient is None,
-                signed=layer is not None and bool((layer.activations[i] < 0).any()),
+                signed=signed is not None and signed[i],
             )
-            statuses.append(
-                judge(map_, evidence, title=method.title, assumes_non_negative=method.assumes_non_negative)
-            )
+            statuses.append(judge(map_, evidence, title=method.title, assumes_non_negative=method.assumes_non_negative))
         return statuses
+
+    def _still(self, layer: LayerRecord, number: int) -> list[bool]:
+        """For each sample, whether no location has gradient. Found once for all methods, and without a bool tensor."""
+        gradient = layer.gradients[number]
+        assert gradient is not None  # asked for where there is one
+        return self._once(("still", layer.tap, number), lambda: gradient.flatten(1).abs().amax(1) == 0)
+
+    def _signed(self, layer: LayerRecord) -> list[bool]:
+        """For each sample, whether the layer's activations go below zero."""
+        return self._once(("signed", layer.tap), lambda: layer.activations.flatten(1).amin(1) < 0)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> list[bool]:
+        if key not in self.facts:
+            self.facts[key] = make().tolist()
+        return self.facts[key]
 
     def _answers_probability(self, bound: Bound) -> bool:
         return self.output_is_probability and bound.class_index is not None
@@ -473,10 +493,10 @@ class _Maker:
             why = f"{len(records)} layers fused by {getattr(self.fuse, '__name__', 'a function')}"
         for each in records:
             if each.calls > 1:
-                why += f"; {each.tap.module!r} ran {each.calls} times and this is call #{each.tap.call} (choose with '#')"
-        return Layer(
-            " + ".join(str(each.tap) for each in records), finest.shape, grid, stride, str(finest.layout), why
-        )
+                why += (
+                    f"; {each.tap.module!r} ran {each.calls} times and this is call #{each.tap.call} (choose with '#')"
+                )
+        return Layer(" + ".join(str(each.tap) for each in records), finest.shape, grid, stride, str(finest.layout), why)
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -523,4 +543,3 @@ def predictions(output: Tensor, labels: Sequence[str] | None, is_probability: bo
         Prediction(int(i), labels[int(i)] if labels is not None and int(i) < len(labels) else None, float(p))
         for i, p in zip(top, values, strict=True)
     )
-

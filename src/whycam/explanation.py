@@ -88,6 +88,7 @@ class Explanation:
         method: the method's name; `title` its name in the literature; `options` those it ran with.
         layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
         notes: what else a reader should know, such as which part of a nested output was explained.
+        model: where the model came from.
         scene: what the network was shown, for drawing.
     """
 
@@ -102,6 +103,7 @@ class Explanation:
     status: tuple[Status, ...]
     cost: Cost
     notes: tuple[str, ...] = ()
+    model: str = ""
     scene: Scene | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -229,11 +231,16 @@ class Comparison(Mapping[tuple[str, str, Any], Explanation]):
     def __repr__(self) -> str:
         return f"Comparison({', '.join(map(str, self))}; {self.cost})"
 
-    def figure(self, *, sample: int = 0, colormap: str | None = None, signed: bool = False) -> Figure:
-        """A grid of overlays of one sample: what varies makes the rows and columns (needs `whycam[plot]`)."""
+    def figure(
+        self, *, sample: int = 0, colormap: str | None = None, signed: bool = False, on: str = "input"
+    ) -> Figure:
+        """A grid of overlays of one sample: what varies makes the rows and columns (needs `whycam[plot]`).
+
+        Drawn on what the network saw; `on="photo"` draws on the whole photo.
+        """
         from whycam.drawing import grid
 
-        return grid(self, sample=sample, colormap=colormap, signed=signed)
+        return grid(self, sample=sample, colormap=colormap, signed=signed, on=on)
 
     def _repr_html_(self) -> str:
         from whycam.drawing import html

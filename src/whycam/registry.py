@@ -127,7 +127,8 @@ def declare(
     needs = frozenset(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
     if unknown := sorted(needs - QUANTITIES.keys()):
         raise WhycamError(
-            f"{name} asks for {', '.join(unknown)}; a method can ask for {', '.join(QUANTITIES)}. Put options after `*`."
+            f"{name} asks for {', '.join(unknown)}; a method can ask for {', '.join(QUANTITIES)}. "
+            "Put options after `*`."
         )
     if not needs:
         raise WhycamError(f"{name} asks for no quantity; name at least one of {', '.join(QUANTITIES)} before `*`.")

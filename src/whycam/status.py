@@ -63,7 +63,9 @@ def judge(map_: Float[Tensor, "*spatial"], evidence: Evidence, *, title: str, as
     """The status of one raw map; the most serious finding wins."""
     if not bool(torch.isfinite(map_).all()):
         where = evidence.first_non_finite
-        cause = f"NaN or infinity first appears in {where}" if where else "the forward pass is finite, the gradient is not"
+        cause = (
+            f"NaN or infinity first appears in {where}" if where else "the forward pass is finite, the gradient is not"
+        )
         return Status("non-finite", f"the map holds NaN or infinity; {cause}.")
     high, low = float(map_.max()), float(map_.min())
     if evidence.is_probability and evidence.score > SATURATED:

@@ -185,6 +185,7 @@ class Contrast(Target):
         """y_c - strength * mean of the rivals' y."""
         rivals = self._rivals(logits, index)
         strength = self.strength if self.strength is not None else 0.6 if self.against is None else 1.0
+
         def score(output: Tensor) -> Tensor:
             values = class_logits(output)
             return _pick(values, index) - strength * values.gather(1, rivals).mean(1)
@@ -195,7 +196,9 @@ class Contrast(Target):
         classes = logits.shape[1]
         if self.against is None:
             if not 1 <= self.rivals < classes:
-                raise WhycamError(f"rivals must lie between 1 and {classes - 1} for {classes} classes, not {self.rivals}.")
+                raise WhycamError(
+                    f"rivals must lie between 1 and {classes - 1} for {classes} classes, not {self.rivals}."
+                )
             distance = (logits - _pick(logits, index)[:, None]).abs()
             distance = distance.scatter(1, index[:, None], torch.inf)
             return distance.topk(self.rivals, largest=False).indices
@@ -342,7 +345,9 @@ def _indices(of: Classes, logits: Float[Tensor, "batch class"], labels: Sequence
     if len(wanted) != samples:
         raise WhycamError(f"{len(wanted)} targets came for {samples} samples; pass one target, or one for each sample.")
     top = logits.detach().argmax(1).tolist()
-    found = [best if name is None else class_index(name, classes, labels) for name, best in zip(wanted, top, strict=True)]
+    found = [
+        best if name is None else class_index(name, classes, labels) for name, best in zip(wanted, top, strict=True)
+    ]
     return torch.tensor(found, device=logits.device)
 
 
@@ -352,13 +357,17 @@ def _pick(values: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) ->
 
 def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
     if labels is None:
-        raise WhycamError(f"the target is the text {name!r}, but this model comes without labels; pass labels=, or an index.")
+        raise WhycamError(
+            f"the target is the text {name!r}, but this model comes without labels; pass labels=, or an index."
+        )
     wanted = name.strip().casefold()
     found = [i for i, label in enumerate(labels) if label.casefold() == wanted]
     if len(found) == 1:
         return found[0]
     if found:
-        raise WhycamError(f"{len(found)} classes are called {name!r}: {', '.join(map(str, found))}; pass one of the indices.")
+        raise WhycamError(
+            f"{len(found)} classes are called {name!r}: {', '.join(map(str, found))}; pass one of the indices."
+        )
     by_text = {label.casefold(): label for label in labels}
     near = [by_text[text] for text in by_text if wanted in text][:5]
     near = near or [by_text[text] for text in get_close_matches(wanted, by_text, n=3, cutoff=0.6)]

@@ -66,6 +66,13 @@ def test_scales_with_the_score_however_small(generator):
     torch.testing.assert_close(tiny * 1e25 * 1e10, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_products_too_small_for_half_precision_still_count():
+    # each product of 2e-8 is 0 in float16, the length of 400 of them is not
+    activations = torch.full((1, 400, 3, 3), 1e-4, dtype=torch.float16)
+    maps = eigen_grad_cam(activations, 2 * activations)
+    torch.testing.assert_close(maps.double(), torch.full((1, 3, 3), 4e-7, dtype=torch.float64), rtol=0.2, atol=0)
+
+
 @pytest.mark.parametrize("center", [False, True])
 def test_gradients_of_zero_give_no_map(center):
     activations = torch.ones(1, 2, 3, 3)

@@ -62,7 +62,15 @@ def test_the_deviation_is_that_of_the_population():
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 1e-3, 7.7])
 @pytest.mark.parametrize("k", [0.0, 2.0])
 def test_a_constant_channel_marks_nothing(value, k):
-    assert not fem(torch.full((2, 3, 7, 7), value), k=k).any()
+    # in float64, whose mean over 49 equal values may round below them
+    assert not fem(torch.full((2, 3, 7, 7), value, dtype=torch.float64), k=k).any()
+
+
+def test_a_value_at_the_threshold_does_not_count():
+    # mean 1, deviation 2, threshold exactly 5
+    activations = torch.tensor([[[0.0, 0, 0, 0, 5]]])
+    assert not fem(activations).any()
+    assert fem(activations, k=1.99)[0, -1] == 1
 
 
 def test_a_layer_of_two_by_two_gives_no_map(generator):

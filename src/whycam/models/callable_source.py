@@ -29,7 +29,9 @@ def source(spec: str) -> VisionModel | None:
     if isinstance(found, nn.Module):
         # a model that is asked what it predicts; one passed as an object is left in the mode it has
         return VisionModel(found.eval(), name=spec)
-    raise WhycamError(f"{spec!r} gave a {type(found).__name__}; a torch.nn.Module or a whycam.VisionModel was expected.")
+    raise WhycamError(
+        f"{spec!r} gave a {type(found).__name__}; a torch.nn.Module or a whycam.VisionModel was expected."
+    )
 
 
 def _import(name: str, spec: str) -> object:

@@ -21,7 +21,6 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
@@ -75,7 +74,7 @@ _corrected: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Choice]]" = weakref.
 
 
 def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int]:
-    """The spatial features of a network in the order they are made, and how many forwards it took to find them (0 or 1).
+    """The spatial features of a network in the order they are made, and the forwards it took to find them (0 or 1).
 
     Raises:
         WhycamError: no module returns anything with spatial axes.
@@ -113,9 +112,7 @@ def choose(model: nn.Module, inputs: Inputs, *, non_negative: bool) -> tuple[Cho
     )
 
 
-def correct(
-    model: nn.Module, inputs: Inputs, bind: Bind, *, non_negative: bool
-) -> tuple[Choice | None, int]:
+def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, non_negative: bool) -> tuple[Choice | None, int]:
     """A layer whose locations the score does depend on, after the chosen one turned out to have no gradient.
 
     Records every candidate in one forward and one backward of the first sample and takes the last with gradient at
@@ -133,7 +130,7 @@ def correct(
             later = usable[-1].tap
             choice = Choice(
                 feature.tap,
-                f"the last feature whose locations the score depends on; at {str(later)!r} the gradient is zero everywhere",
+                f"the last feature whose locations the score depends on; at {str(later)!r} the gradient is zero",
             )
             _corrected.setdefault(model, {})[_key(model, inputs), non_negative] = choice
             return choice, forwards
@@ -247,4 +244,4 @@ def _first_sample(inputs: Inputs) -> Inputs:
 
 def zero_everywhere(gradient: Tensor | None) -> bool:
     """Whether no location of any sample has gradient."""
-    return gradient is None or not bool(torch.any(gradient))
+    return gradient is None or not bool(gradient.abs().amax() != 0)

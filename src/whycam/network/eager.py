@@ -26,11 +26,7 @@ def eager(model: nn.Module) -> Iterator[None]:
     Compiled code skips hooks that came after it was compiled. The compiler's stance is one setting for the process,
     so blocks in several threads share it: the first sets it, the last restores it.
     """
-    compiled = any(
-        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
-        for module in model.modules()
-    )
-    if not compiled:
+    if not any(map(_is_compiled, model.modules())):
         yield
         return
     global _users, _stance
@@ -47,3 +43,12 @@ def eager(model: nn.Module) -> Iterator[None]:
             if _users == 0:
                 _stance.__exit__(None, None, None)
                 _stance = None
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether calling a module runs compiled code: by `compile()`, by `torch.compile(module)` or of its `forward`."""
+    return (
+        getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module, "_orig_mod")
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+    )

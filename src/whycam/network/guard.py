@@ -89,4 +89,3 @@ def _warn_if_training(model: nn.Module) -> None:
             UserWarning,
             stacklevel=2,
         )
-

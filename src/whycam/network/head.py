@@ -1,5 +1,7 @@
 """The linear head behind a global average pooling, found by its numbers and not by its name."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -54,7 +56,7 @@ def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Ten
     return share.detach()
 
 
-def _refusal(linear: list[nn.Module], tap: Tap, channels: int, output: Tensor) -> str:
+def _refusal(linear: Sequence[nn.Module], tap: Tap, channels: int, output: Tensor) -> str:
     wanted = (
         f"CAM needs a network that ends in global average pooling and one linear layer, and this one does not at "
         f"{str(tap)!r}: "

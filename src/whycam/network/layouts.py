@@ -64,7 +64,8 @@ class Tokens:
 
     def to_maps(self, output: Float[Tensor, "batch token channel"]) -> Float[Tensor, "batch channel *spatial"]:
         """The patch tokens on their grid; the prefix is set aside."""
-        return output[:, self.prefix :].mT.unflatten(-1, self.shape)
+        patches = output[:, self.prefix :].mT
+        return patches.reshape(*patches.shape[:2], *self.shape)
 
     def from_maps(self, maps: Tensor, output: Tensor) -> Tensor:
         """Maps as tokens again, behind the prefix of `output`."""

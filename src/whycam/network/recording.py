@@ -22,7 +22,7 @@ from whycam.network.guard import as_found
 from whycam.network.guided import guided_relu
 from whycam.network.layouts import Layout, infer_layout
 from whycam.network.outputs import answer
-from whycam.network.structures import detached_copy, first_tensor, only_tensor, replaced, storage_of, tensors
+from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.network.taps import Tap
 from whycam.targets import Bound
 
@@ -85,6 +85,7 @@ def record(
     input_gradients: bool = False,
     guided: bool = False,
     layouts: Mapping[Tap, Layout] | None = None,
+    must_depend: bool = True,
 ) -> Recording:
     """Run the network once and keep what the layers did.
 
@@ -95,6 +96,7 @@ def record(
         input_gradients: whether to measure it at the (first) input.
         guided: let every ReLU pass positive gradients only (guided backprop).
         layouts: how to read a layer's output, where it should not be inferred.
+        must_depend: whether it is an error when no score depends on any recorded layer.
 
     Raises:
         WhycamError: a layer that did not run or has no spatial axes, or a score that depends on no recorded layer.
@@ -110,17 +112,26 @@ def record(
                 raise WhycamError(f"the first input has dtype {leaf.dtype}; gradients need a floating-point input.")
             leaf.requires_grad_()
         wants = (gradients and bool(taps)) or input_gradients
-        output, name = run.forward(given, from_start=input_gradients, guided=guided)
-        targets, scores, found = _differentiate(run, output, binds, leaf if input_gradients else None, wants)
-        forwards, backwards = 1, len(binds) if wants else 0
-        if wants and not input_gradients and run.cut(found):
-            # A block of the model turned gradients off behind a recorded layer. With gradients on from the start, that
-            # block's end turns them on again; it costs a second forward, which the recording owns up to.
-            leaf.requires_grad_(leaf.is_floating_point())
-            output, name = run.forward(given, from_start=True, guided=guided)
+        forwards = backwards = 0
+        found: list[list[Tensor | None]] | None = None
+        # Gradients are off until the first recorded layer turns them on, which some models do not bear: one may turn
+        # them off again behind it, or write to a view made before it. With gradients on from the start a block that
+        # turned them off puts them back; it costs a second forward, which the recording owns up to.
+        for from_start in (False, True)[input_gradients:]:
+            leaf.requires_grad_(from_start and leaf.is_floating_point())
+            forwards += 1
+            try:
+                output, name = run.forward(given, from_start=from_start, guided=guided)
+            except RuntimeError as error:
+                if from_start or "A view was created in no_grad mode" not in str(error):
+                    raise
+                continue
             targets, scores, found = _differentiate(run, output, binds, leaf if input_gradients else None, wants)
-            forwards, backwards = 2, 2 * len(binds)
-        if wants and all(gradient is None for row in found for gradient in row):
+            backwards += len(binds) if wants else 0
+            if not wants or not run.cut(found):
+                break
+        assert found is not None  # the last pass either ended or raised
+        if wants and must_depend and all(gradient is None for row in found for gradient in row):
             raise WhycamError(_disconnected(run, scores))
         return Recording(
             layers=run.records(found, leaf.shape, layouts or {}),
@@ -199,7 +210,8 @@ class _Run:
                 stack.enter_context(guided_relu())
             torch.set_grad_enabled(from_start)  # put back by the guard around this pass
             try:
-                output = call(self.model, inputs)
+                # a model may write to what it is given
+                output = call(self.model, mapped(inputs, torch.clone))
             except RuntimeError as error:
                 if "Inference tensors cannot be saved" in str(error):
                     raise WhycamError(
@@ -269,15 +281,22 @@ class _Run:
     ) -> dict[Tap, LayerRecord]:
         made = {}
         for number, (asked, tap, tensor) in enumerate(self.chosen()):
-            layout = layouts.get(asked) or infer_layout(tensor.shape, inputs, f"layer {str(asked)!r}")
+            layout = (
+                layouts.get(asked)
+                or layouts.get(replace(asked, call="all"))
+                or infer_layout(tensor.shape, inputs, f"layer {str(asked)!r}")
+            )
             gradients, outside = [], []
             for row in found if self.want_gradients else ():
                 gradient = row[number]
                 gradients.append(None if gradient is None else _wide(layout.to_maps(gradient)).detach())
                 maps = gradients[-1]
                 outside.append(
-                    gradient is not None and maps is not None and maps.numel() < gradient.numel()
-                    and not bool(maps.any()) and bool(gradient.any())
+                    gradient is not None
+                    and maps is not None
+                    and maps.numel() < gradient.numel()
+                    and not bool(maps.any())
+                    and bool(gradient.any())
                 )
             made[asked] = LayerRecord(
                 tap,
@@ -297,7 +316,9 @@ def _differentiate(
     """Settle the targets and, where wanted, find each score's gradient at each record and last at the input."""
     targets = tuple(bind(output.detach()) for bind in binds)
     scores = [target(output) for target in targets]
-    points = ([tensor for _, _, tensor in run.chosen()] if run.want_gradients else []) + ([leaf] if leaf is not None else [])
+    points = ([tensor for _, _, tensor in run.chosen()] if run.want_gradients else []) + (
+        [leaf] if leaf is not None else []
+    )
     if not wants:
         run.chosen()  # raises for a call that does not exist
         return targets, scores, [[] for _ in scores]

@@ -69,9 +69,13 @@ def spell(path: Path) -> str:
 
 
 def first_tensor(value: Any) -> Tensor:
-    """The first tensor inside; its leading axis is the batch."""
-    for _, tensor in tensors(value):
-        return tensor
+    """The first tensor inside that has spatial axes, else the first; its leading axis is the batch."""
+    found = [tensor for _, tensor in tensors(value)]
+    for tensor in found:
+        if tensor.is_floating_point() and tensor.ndim >= 3:
+            return tensor
+    if found:
+        return found[0]
     raise TypeError(f"no tensor found in the inputs, a {type(value).__name__}")
 
 
@@ -86,6 +90,8 @@ def storage_of(tensor: Tensor) -> int:
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         yield from value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
     elif isinstance(value, (tuple, list)):
         yield from enumerate(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -77,7 +77,7 @@ def _name_of(model: nn.Module, module: nn.Module) -> str:
         raise WhycamError("the layer is the whole model; choose one of the modules inside it.")
     for name, each in model.named_modules(remove_duplicate=False):
         if each is module or getattr(each, "_orig_mod", None) is module:
-            return name
+            return str(name)
     raise WhycamError(
         f"the layer, a {type(module).__name__}, is not part of this {type(model).__name__}; "
         "pass one of its own modules or a dotted name."

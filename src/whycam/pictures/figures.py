@@ -1,9 +1,7 @@
 """Grids of pictures and maps, drawn with matplotlib's objects alone: no pyplot, so no state shared by threads."""
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from whycam.errors import WhycamError, missing
-from whycam.pictures.colours import NO_VALUE, colourise, palette
+from whycam.files import write_whole
+from whycam.pictures.colours import NO_VALUE, palette
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -129,32 +128,6 @@ def grid(
     return figure
 
 
-def four_panels(
-    photo: Image.Image,
-    values: Float[Tensor, "rows columns"],
-    heat: Float[Tensor, "height width"],
-    overlaid: Image.Image,
-    *,
-    titles: tuple[str, str, str, str] = ("Photo", "Map at the layer", "Map at full size", "Overlay"),
-    title: str | None = None,
-    signed: bool = False,
-    note: str = "",
-    colormap: str | None = None,
-) -> "matplotlib.figure.Figure":
-    """The photo, the map's raw values in blocks with their scale, the normalised `heat` (as for `overlay`), the blend.
-
-    `note` is written under the map: its status, say.
-    """
-    size = f"{values.shape[0]} x {values.shape[1]}"
-    row = (
-        Panel(titles[0], image=photo),
-        Panel(titles[1], values=values, signed=signed, note=f"{size}, {note}" if note else size),
-        Panel(titles[2], image=Image.fromarray(colourise(heat, colormap, signed))),
-        Panel(titles[3], image=overlaid),
-    )
-    return grid([row], title=title, colorbar=True, colormap=colormap)
-
-
 def to_png(figure: "matplotlib.figure.Figure") -> bytes:
     """The figure as a PNG file's bytes."""
     return _rendered(figure, "png")
@@ -171,19 +144,7 @@ def save_figure(figure: "matplotlib.figure.Figure", path: str | Path) -> Path:
         raise WhycamError(
             f"{path}: a figure is saved as one of {', '.join(sorted(known))}; give the file such a suffix"
         )
-    data = _rendered(figure, kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # renamed into place, so that no reader and no crash ever meets half a file
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o644)  # mkstemp's files are the owner's alone
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
+    return write_whole(path, _rendered(figure, kind))
 
 
 def _rendered(figure: "matplotlib.figure.Figure", kind: str) -> bytes:

@@ -26,7 +26,8 @@ PHOTO_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".we
 
 # What a file begins with, and its reader. The readers are called directly, not through `Image.open`, because that
 # checks Pillow's own, process-wide pixel limit; setting that limit, or silencing its warning, would reach into other
-# threads. A file's name plays no part: a PNG called .jpg is read as a PNG.
+# threads. (TIFF's reader still warns above 89 million pixels, on its own.) A file's name plays no part: a PNG called
+# .jpg is read as a PNG.
 _READERS = (
     (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
@@ -184,21 +185,22 @@ def _photo(image: Image.Image, where: str, path: Path | None, max_pixels: int) -
         )
     if not width * height:
         raise PhotoError(f"{where}: the picture has no pixels ({width} x {height})")
-    orientation, notes = _orientation(image)
+    if isinstance(file := getattr(image, "fp", None), _Whole):
+        file.decoding = True
+    # TIFF's reader turns the picture itself as it loads, and drops the tag; others may find theirs behind the pixels
+    turned = _orientation(image)[0] if isinstance(image, TiffImageFile) else 1
     try:
-        if isinstance(file := getattr(image, "fp", None), _Whole):
-            file.decoding = True
         image.load()
-        still = _orientation(image)[0]  # TIFF's reader turns the picture itself, and drops the tag
+        orientation, notes = _orientation(image)
         whole, changes = _to_rgb(image)
         frames = _frames(image)
     except PhotoError as error:
         raise PhotoError(f"{where}: {error}") from None
     except Exception as error:  # as in `_open`: decoders of damaged data raise anything
         raise PhotoError(f"{where}: the picture cannot be decoded: {_reason(error)}") from None
-    if still in _TURN:
-        whole = whole.transpose(_TURN[still])
     if orientation in _TURN:
+        whole = whole.transpose(_TURN[orientation])
+    if orientation in _TURN or turned in _TURN:
         notes.append("EXIF orientation applied")
     return Photo(whole, _name(path), path, (*frames, *changes, *notes))
 

@@ -59,7 +59,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         _one_of("resize", self.resize, ("shorter", "stretch", "letterbox", "none"))
         _one_of("interpolation", self.interpolation, tuple(way.name.lower() for way in Image.Resampling))
-        to = self.resize_to if isinstance(self.resize_to, tuple) else (self.resize_to or 1,) * 2
+        to = (
+            () if self.resize_to is None else self.resize_to if isinstance(self.resize_to, tuple) else (self.resize_to,)
+        )
         if len(self.size) != 2 or min(*self.size, *to) < 1:
             raise WhycamError(
                 f"sizes are (height, width), at least 1; got size={self.size}, resize_to={self.resize_to}"

@@ -1,0 +1,35 @@
+# Everything goes into .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'chelsea.png')")
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/demo
+	$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
+	$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/bench
+	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/meaning.py
+
+# One stamp for each set of extras, renewed when what it was made from changes
+$(VENV)/%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo

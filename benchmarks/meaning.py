@@ -1,0 +1,267 @@
+"""Whether maps mean something: grid pointing, and insertion and deletion, on a pretrained network.
+
+    python benchmarks/meaning.py grid                    # evidence in the right quarter of 2 x 2 mosaics
+    python benchmarks/meaning.py curves                  # probability while pixels come and go
+    python benchmarks/meaning.py grid --network lite2    # the same question of another network
+
+Definitions are in docs/benchmarks.md. Results go to standard output as a table and, with --out, to a JSON file.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from networks import AFTER, BEFORE, NamedActivation, folded, network, photos, probabilities
+from peers import PEERS, versions
+from torch import Tensor, nn
+
+import whycam
+from whycam.registry import methods as registered
+from whycam.targets import key
+
+RANDOM_SEEDS = 5
+#: Methods with no layer to choose sides of.
+INPUT_METHODS = ("guided_backprop",)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("metric", choices=("grid", "curves"))
+    parser.add_argument("--images", type=Path, default=Path("../shared/images"))
+    parser.add_argument("--network", choices=("builtin", "lite1", "lite2"), default="builtin")
+    parser.add_argument("--mosaics", type=int, default=50)
+    parser.add_argument("--confidence", type=float, default=0.5, help="least probability of a mosaic's photos")
+    parser.add_argument("--photos", type=int, default=100, help="photos for insertion and deletion")
+    parser.add_argument("--steps", type=int, default=28, help="steps of insertion and deletion")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--bf16", action="store_true", help="score edited photos in bfloat16 (quicker on some CPUs)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    started = time.perf_counter()
+    result = grid(args) if args.metric == "grid" else curves(args)
+    result["seconds"] = round(time.perf_counter() - started)
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+# Maps ----------------------------------------------------------------------------------------------------------------
+
+
+def whycam_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterator[tuple[str, str, int, Tensor]]:
+    """(method, side, number of the target, maps) for every method on both sides; class-blind maps once, as target 0."""
+    asked = {key(each): number for number, each in enumerate(targets)}
+    names = [name for name in registered() if name not in INPUT_METHODS]
+    both = whycam.compare(vision, inputs, names, [BEFORE, AFTER], targets)
+    for (method, layer, target), made in both.items():
+        yield method, _side(layer), asked.get(target, 0), made.maps
+    for seed in range(1, RANDOM_SEEDS):
+        drawn = whycam.compare(vision, inputs, ["random_cam"], [BEFORE, AFTER], options={"random_cam": {"seed": seed}})
+        for (_, layer, _), made in drawn.items():
+            yield f"random_cam seed {seed}", _side(layer), 0, made.maps
+    at_input = whycam.compare(vision, inputs, list(INPUT_METHODS), None, targets)
+    for (method, _, target), made in at_input.items():
+        yield method, "input", asked.get(target, 0), made.maps
+
+
+def chosen_sides(vision: Any, inputs: Tensor) -> tuple[dict[str, str], dict[str, str]]:
+    """Which side whycam takes for each method when nobody says, and what status its maps then carry."""
+    made = whycam.compare(vision, inputs[:4], list(registered()))
+    sides = {method: _side(layer) for method, layer, _ in made}
+    return sides, {method: ", ".join(sorted({s.kind for s in each.status})) for (method, _, _), each in made.items()}
+
+
+def _side(layer: str) -> str:
+    return {BEFORE: "before", AFTER: "after", "input": "input"}.get(layer, "after")
+
+
+def peer_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterator[tuple[str, str, int, Tensor]]:
+    """(method, peer) likewise, each peer at the layer whycam takes for the method."""
+    twin = NamedActivation(vision.module)
+    layers: dict[str, nn.Module] = {"before": vision.module._bn1, "after": twin.last_activation}
+    sides, _ = chosen_sides(vision, inputs)
+    for method, libraries in PEERS.items():
+        side = sides[method]
+        for library, make in libraries.items():
+            peer = make()
+            for number, classes in enumerate(targets):
+                made = peer(twin if side == "after" else vision.module, layers[side], inputs, classes)
+                yield f"{method} ({library})", side, number, made.float()
+
+
+def resized(maps: Tensor, size: int) -> Tensor:
+    return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
+
+
+# Grid pointing -------------------------------------------------------------------------------------------------------
+
+
+def grid(args: argparse.Namespace) -> dict[str, Any]:
+    vision = network(args.network)
+    inputs, truth = photos(args.images, vision)
+    chance = probabilities(vision.module, inputs)
+    p, top = chance.max(1)
+    usable = ((top == truth) & (p >= args.confidence)).nonzero().flatten()
+    print(f"{vision.name}: top-1 {(top == truth).float().mean():.3f} on {len(inputs)} photos; "
+          f"{len(usable)} are right with probability >= {args.confidence}; {args.mosaics} mosaics")  # fmt: skip
+    draw = torch.Generator().manual_seed(0)
+    cells = torch.stack([usable[torch.randperm(len(usable), generator=draw)[:4]] for _ in range(args.mosaics)])
+    assert all(len(set(row)) == 4 for row in truth[cells].tolist())
+    size = 2 * inputs.shape[-1]
+    shares: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
+    empty: dict[tuple[str, str], int] = {}
+    for start in range(0, args.mosaics, 5):
+        part = cells[start : start + 5]
+        rows = [torch.cat([inputs[part[:, i]], inputs[part[:, i + 1]]], 3) for i in (0, 2)]
+        mosaics = torch.cat(rows, 2)
+        targets = [truth[part[:, i]].tolist() for i in range(4)]
+        found = [whycam_maps(vision, mosaics, targets)]
+        if not args.no_peers:
+            found.append(peer_maps(vision, mosaics, targets))
+        class_blind = {name for name, each in registered().items() if not each.class_specific}
+        for method, side, number, maps in (each for source in found for each in source):
+            positive = resized(maps, size).clamp(min=0)
+            quarters = positive.unfold(1, size // 2, size // 2).unfold(2, size // 2, size // 2).sum((3, 4)).flatten(1)
+            for cell in range(4) if method.split(" ")[0] in class_blind and "(" not in method else [number]:
+                for i, quarter in enumerate(quarters):
+                    total = float(quarter.sum())
+                    value = float(quarter[cell]) / total if total > 0 else 0.0
+                    shares.setdefault((method, side), {})[start + i, cell] = value
+                    empty[method, side] = empty.get((method, side), 0) + (total <= 0)
+    sides, statuses = chosen_sides(vision, inputs)
+    rows = []
+    for (method, side), values in shares.items():
+        means = torch.tensor([sum(values[m, c] for c in range(4)) / 4 for m in range(args.mosaics)])
+        rows.append({
+            "method": method, "side": side, "share": round(means.mean().item(), 4),
+            "error": round(means.std().item() / math.sqrt(len(means)), 4), "empty": empty[method, side],
+            "zero-config": sides.get(method) == side, "status": statuses.get(method, "") if sides.get(method) == side else "",
+        })  # fmt: skip
+    rows += [{"method": name, "side": "-", "share": 0.25, "error": 0.0, "empty": 0, "zero-config": False, "status": ""}
+             for name in ("uniform", "centred Gaussian")]  # fmt: skip
+    table(rows, ("method", "side", "share", "error", "empty", "zero-config", "status"))
+    return {"network": vision.name, "mosaics": args.mosaics, "photos": len(usable), "peers": versions(), "rows": rows}
+
+
+# Insertion and deletion ----------------------------------------------------------------------------------------------
+
+
+def curves(args: argparse.Namespace) -> dict[str, Any]:
+    vision = network(args.network)
+    inputs, _ = photos(args.images, vision)
+    inputs = inputs[torch.linspace(0, len(inputs) - 1, min(args.photos, len(inputs))).round().long()]
+    size = inputs.shape[-1]
+    scorer = folded(vision.module)
+    if args.bf16:
+        scorer = scorer.bfloat16()
+    classes = probabilities(vision.module, inputs).argmax(1)
+    draw = torch.Generator().manual_seed(0)
+    ties = torch.randperm(size * size, generator=draw)
+    away = torch.arange(size) - (size - 1) / 2
+    gaussian = torch.exp(-(away[:, None] ** 2 + away**2) / (2 * (size / 4) ** 2))
+    areas: dict[tuple[str, str], dict[int, tuple[float, float]]] = {}
+    for start in range(0, len(inputs), 10):
+        part, wanted = inputs[start : start + 10], [classes[start : start + 10].tolist()]
+        found = list(whycam_maps(vision, part, wanted))
+        if not args.no_peers:
+            found += peer_maps(vision, part, wanted)
+        maps = {(method, side): resized(each, size) for method, side, _, each in found}
+        maps["centred Gaussian", "-"] = gaussian.expand(len(part), -1, -1)
+        maps["uniform", "-"] = torch.zeros(len(part), size, size)
+        for i, photo in enumerate(part):
+            known: dict[bytes, tuple[float, float]] = {}
+            for name, each in maps.items():
+                # ties (most maps are zero in places) in one fixed random order, not from the top left down
+                order = ties[each[i].flatten()[ties].sort(descending=True, stable=True).indices]
+                code = order.numpy().tobytes()
+                if code not in known:
+                    known[code] = insertion_deletion(scorer, photo, int(wanted[0][i]), order, args)
+                areas.setdefault(name, {})[start + i] = known[code]
+        print(f"{start + len(part)} of {len(inputs)} photos", flush=True)
+        if args.out:
+            _curve_rows(areas, vision, inputs, args, quiet=True)
+    return _curve_rows(areas, vision, inputs, args)
+
+
+def insertion_deletion(
+    scorer: nn.Module, photo: Tensor, wanted: int, order: Tensor, args: argparse.Namespace
+) -> tuple[float, float]:
+    """The normalised areas under the two curves."""
+    steps, pixels = args.steps, order.numel()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(pixels)
+    rank = rank.reshape(photo.shape[1:])
+    bounds = torch.linspace(0, pixels, steps + 1).round().long()
+    reached = rank < bounds[:, None, None]  # step, height, width: the pixels that have had their turn
+    blurred = blur(photo)
+    scores = []
+    for lit, dark in ((photo, blurred), (torch.zeros_like(photo), photo)):
+        edited = torch.where(reached[:, None], lit, dark).contiguous(memory_format=torch.channels_last)
+        if args.bf16:
+            edited = edited.bfloat16()
+        with torch.inference_mode():
+            p = torch.cat([scorer(each).float().softmax(1)[:, wanted] for each in edited.split(4)])
+        scores.append(float(torch.trapezoid(p) / steps))
+    return scores[0], scores[1]
+
+
+def blur(photo: Tensor, kernel: int = 11, sigma: float = 5.0) -> Tensor:
+    """The Gaussian blur that RISE starts insertion from."""
+    away = torch.arange(kernel) - kernel // 2
+    weights = torch.exp(-(away**2) / (2 * sigma**2))
+    weights = (weights[:, None] * weights).div(weights.sum() ** 2)
+    padded = F.pad(photo[None], [kernel // 2] * 4, mode="reflect")
+    return F.conv2d(padded, weights.expand(len(photo), 1, -1, -1), groups=len(photo))[0]
+
+
+def _curve_rows(
+    areas: dict[tuple[str, str], dict[int, tuple[float, float]]],
+    vision: Any,
+    inputs: Tensor,
+    args: argparse.Namespace,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    sides, statuses = chosen_sides(vision, inputs)
+    rows = []
+    control = torch.stack([
+        torch.tensor(list(values.values())) for (method, side), values in areas.items()
+        if method.startswith("random_cam") and side == "before"
+    ]).mean(0)  # fmt: skip
+    for (method, side), values in areas.items():
+        both = torch.tensor(list(values.values()))
+        error = both.std(0) / math.sqrt(len(both))
+        beyond = both - control
+        margin = beyond.mean(0) / (beyond.std(0) / math.sqrt(len(both)))
+        rows.append({
+            "method": method, "side": side,
+            "insertion": round(both[:, 0].mean().item(), 4), "ins. error": round(error[0].item(), 4),
+            "deletion": round(both[:, 1].mean().item(), 4), "del. error": round(error[1].item(), 4),
+            "ins. - random, in errors": round(margin[0].item(), 1), "del. - random, in errors": round(margin[1].item(), 1),
+            "zero-config": sides.get(method) == side, "status": statuses.get(method, "") if sides.get(method) == side else "",
+        })  # fmt: skip
+    rows.sort(key=lambda row: -row["insertion"])
+    result = {"network": vision.name, "photos": len(next(iter(areas.values()))), "steps": args.steps,
+              "bf16": args.bf16, "peers": versions(), "rows": rows}  # fmt: skip
+    if quiet:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    else:
+        table(rows, tuple(rows[0]))
+    return result
+
+
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    print("| " + " | ".join(columns) + " |")
+    print("|" + " --- |" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(str(row[column]) for column in columns) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Explanations as files: the overlay to look at, the raw map to compute with, and how they came about."""
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import whycam
+from whycam.drawing import overlay
+from whycam.errors import WhycamError
+from whycam.files import write_whole
+
+if TYPE_CHECKING:
+    from whycam.explanation import Explanation
+else:
+    Explanation = Any
+
+#: Of the JSON files; raised when a reader of the old form would misread the new one.
+SCHEMA = 1
+
+
+def save(explanation: Explanation, folder: Path, *, colormap: str | None = None, opacity: float = 0.5) -> list[Path]:
+    """Write three files for each sample: `NAME.METHOD.overlay.png`, `NAME.METHOD.map.npy` and `NAME.METHOD.json`.
+
+    NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
+    layer's own size. There is no overlay for maps that are not pictures. Each file is whole or absent.
+    """
+    written = []
+    for i, (name, one) in enumerate(zip(_names(explanation), explanation, strict=True)):
+        stem = folder / f"{name}.{explanation.method}"
+        if explanation.maps.ndim == 3 and explanation.scene is not None and len(explanation.scene.size) == 2:
+            picture = io.BytesIO()
+            overlay(one, colormap=colormap, opacity=opacity).save(picture, "png")
+            written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
+        data = io.BytesIO()
+        np.save(data, one.maps[0].cpu().numpy())
+        written.append(write_whole(_with(stem, ".map.npy"), data.getvalue()))
+        text = json.dumps(record(explanation, i), indent=2, ensure_ascii=False, allow_nan=False)
+        written.append(write_whole(_with(stem, ".json"), text.encode() + b"\n"))
+    return written
+
+
+def record(explanation: Explanation, sample: int) -> dict[str, Any]:
+    """How one sample's map came about, as plain values that JSON can hold."""
+    if not -len(explanation) <= sample < len(explanation):
+        raise WhycamError(f"sample {sample} of {len(explanation)}")
+    one = explanation[sample]
+    scene = one.scene
+    photo = scene.photos[0] if scene is not None and scene.photos is not None else None
+    geometry = scene.geometries[0] if scene is not None and scene.geometries is not None else None
+    return {
+        "schema": SCHEMA,
+        "model": one.model,
+        "photo": str(photo.path) if photo is not None and photo.path is not None else None,
+        "photo_notes": list(photo.notes) if photo is not None else [],
+        "prediction": asdict(one.predictions[0]) if one.predictions else None,
+        "target": one.target[0] if one.target else None,
+        "score": _number(float(one.scores[0])),
+        "method": one.method,
+        "title": one.title,
+        "options": {name: _plain(value) for name, value in one.options.items()},
+        "layer": asdict(one.layer),
+        "status": {"kind": one.status[0].kind, "message": one.status[0].message},
+        "map": {"shape": list(one.maps.shape[1:]), "min": _number(float(one.maps.min())),
+                "max": _number(float(one.maps.max()))},
+        "geometry": asdict(geometry) if geometry is not None else None,
+        "cost": asdict(one.cost),
+        "notes": list(one.notes),
+        "versions": {"whycam": whycam.__version__, "torch": torch.__version__},
+    }  # fmt: skip
+
+
+def _names(explanation: Explanation) -> list[str]:
+    names: list[str] = []
+    for i in range(len(explanation)):
+        name = explanation.scene.name(i) if explanation.scene is not None else f"sample{i}"
+        count = sum(1 for taken in names if taken == name or taken.startswith(f"{name}-"))
+        names.append(name if name not in names else f"{name}-{count + 1}")
+    return names
+
+
+def _with(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN; the status says what happened."""
+    return value if np.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

@@ -1,0 +1,100 @@
+"""The blend, number by number; what lies outside; words below, not over, the picture."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whycam.errors import WhycamError
+from whycam.pictures.colours import colourise
+from whycam.pictures.overlay import contact_sheet, overlay
+
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+HEAT = torch.from_numpy(RNG.random((30, 40), dtype=np.float32))
+
+
+@pytest.mark.parametrize("opacity", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("signed", [False, True])
+def test_blend(opacity, signed):
+    result = overlay(Image.fromarray(PHOTO), HEAT, colormap="jet", opacity=opacity, signed=signed)
+    exact = opacity * colourise(HEAT, "jet", signed).astype(np.float64) + (1 - opacity) * PHOTO
+    assert result.size == (40, 30)
+    assert np.abs(np.asarray(result) - exact).max() <= 0.5 + 1e-4  # to the nearest whole level
+
+
+def test_three_tenths_is_the_classic_look():
+    photo, heat = Image.new("RGB", (1, 1), (100, 200, 50)), torch.ones(1, 1)
+    # jet's top is (128, 0, 0): 0.3 * 128 + 0.7 * 100 = 108.4
+    assert overlay(photo, heat, colormap="jet", opacity=0.3).getpixel((0, 0)) == (108, 140, 35)
+
+
+def test_outside_there_is_no_heat_and_no_colour():
+    seen = torch.zeros(30, 40, dtype=torch.bool)
+    seen[5:25, 10:30] = True
+    photo = Image.fromarray(PHOTO)
+    result = np.asarray(overlay(photo, HEAT, seen=seen))
+    inside = seen.numpy()
+    np.testing.assert_array_equal(result[inside], np.asarray(overlay(photo, HEAT))[inside])
+    outside = result[~inside]
+    assert (outside == outside[:, :1]).all()
+    other = np.asarray(overlay(photo, 1 - HEAT, seen=inside))
+    np.testing.assert_array_equal(other[~inside], outside)
+    # the hatching: a diagonal of a flat picture is one value, and rows are not
+    hatched = np.asarray(
+        overlay(Image.new("RGB", (24, 24), "red"), torch.zeros(24, 24), seen=~torch.ones(24, 24).bool())
+    )
+    assert len(set(hatched[0, :, 0].tolist())) == 2
+    assert len(set(hatched[::-1].diagonal()[0].tolist())) == 1
+
+
+def test_a_caption_goes_below():
+    photo = Image.fromarray(PHOTO).resize((300, 200))
+    heat = torch.zeros(200, 300)
+    plain, short = overlay(photo, heat), overlay(photo, heat, caption="no positive evidence")
+    assert short.width == 300
+    np.testing.assert_array_equal(np.asarray(short)[:200], np.asarray(plain))
+    strip = np.asarray(short)[200:]
+    assert strip.min() < 40
+    assert strip.max() > 200  # light words on a dark strip
+    long = overlay(photo, heat, caption="no positive evidence " * 8)
+    assert long.height > short.height + 20
+    # nothing touches the strip's edges: the words were wrapped, also one without spaces
+    for caption in ("no positive evidence " * 8, "x" * 200, "two\nlines"):
+        strip = np.asarray(overlay(photo, heat, caption=caption))[200:]
+        assert np.ptp(strip[[0, -1]]) == np.ptp(strip[:, [0, 1, -1]]) == 0
+
+
+def test_a_caption_under_one_pixel_is_still_legible():
+    result = overlay(Image.new("RGB", (1, 1)), torch.zeros(1, 1), caption="flat")
+    assert result.width >= 100
+    assert np.asarray(result).max() > 200
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"heat": torch.zeros(40, 30)}, r"picture is \(30, 40\) .*map \(40, 30\)"),
+        ({"heat": HEAT, "opacity": 1.5}, "opacity"),
+        ({"heat": HEAT * 3}, "normalize"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, reason):
+    with pytest.raises(WhycamError, match=reason):
+        overlay(Image.fromarray(PHOTO), **given)
+
+
+def test_contact_sheet():
+    colours = ["red", "lime", "blue"]
+    images = [Image.new("RGB", size, colour) for size, colour in zip([(8, 6), (8, 4), (6, 6)], colours, strict=True)]
+    row = contact_sheet(images)
+    assert row.size == (8 + 2 + 8 + 2 + 6, 6)
+    assert [row.getpixel((x, 3)) for x in (0, 8, 10, 18, 20, 25)] == [
+        (255, 0, 0), (255, 255, 255), (0, 255, 0), (255, 255, 255), (0, 0, 255), (0, 0, 255),
+    ]  # fmt: skip
+    grid = contact_sheet(images, columns=2)
+    assert grid.size == (18, 14)
+    assert grid.getpixel((1, 8)) == (0, 0, 255)
+    assert grid.getpixel((17, 13)) == (255, 255, 255)
+    with pytest.raises(WhycamError, match="at least one"):
+        contact_sheet([])
