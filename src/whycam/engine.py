@@ -1,7 +1,9 @@
 """`explain` and `compare`: choices in, one recording, Explanations out."""
 
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -136,7 +138,8 @@ def compare(
     chosen = list({each.name: each for each in map(find, methods)}.values())
     if not chosen or (layers is not None and not list(layers)) or (targets is not None and not list(targets)):
         raise WhycamError("methods, layers and targets each need at least one entry; leave one out for its default.")
-    by_name = {find(name).name: dict(values) for name, values in (options or {}).items()}
+    own = {each.name for each in chosen}  # a function of the caller's is in no table
+    by_name = {name if name in own else find(name).name: dict(values) for name, values in (options or {}).items()}
     for name, values in by_name.items():
         matching = [each for each in chosen if each.name == name]
         if not matching:
@@ -186,13 +189,14 @@ def _compare(
     module = unwrapped(vision.module)
     binds: list[Bind] = [partial(bind, spec, labels=vision.labels) for spec in targets]
     plans, forwards = _plan(module, batch, methods, places)
-    measured = _measure(module, batch, methods, plans, binds, layout)
-    if corrected := _correct(module, batch, methods, plans, measured, binds):
-        forwards += measured.forwards + corrected
-        backwards = measured.backwards + 1
-        plans, again = _plan(module, batch, methods, places)
-        measured = _measure(module, batch, methods, plans, binds, layout)
-        measured = replace(measured, forwards=measured.forwards + again, backwards=measured.backwards + backwards)
+    automatic = any(plan.choice is not None for each in plans.values() for plan in each)
+    measured = _measure(module, batch, methods, plans, binds, layout, must_depend=not automatic)
+    if automatic:
+        corrected, spent = _correct(module, batch, methods, plans, measured, binds)
+        if corrected != plans or measured.disconnected:
+            spent = (spent[0] + measured.forwards, spent[1] + measured.backwards)
+            plans, measured = corrected, _measure(module, batch, methods, corrected, binds, layout)
+        measured = measured.plus(*spent)
     maker = _Maker(vision, module, batch, measured, fuse, options)
     for method in methods:
         for plan in plans[method.name]:
@@ -243,6 +247,8 @@ def _plan(
                 choice, spent = choose(module, batch.inputs, non_negative=method.after_activation)
                 forwards += spent
                 plans[method.name].append(_Plan((choice.tap,), fused=False, choice=choice))
+            elif not place.specs:
+                raise WhycamError("layer is an empty list; name at least one layer, or leave it out to have one chosen.")
             elif place.fused:
                 plans[method.name].append(_Plan(tuple(find_all(module, place.specs)), fused=True))
             else:
@@ -261,6 +267,16 @@ class _Measured:
     backwards: int
 
     @property
+    def disconnected(self) -> bool:
+        """Whether gradients were measured and no score depends on any layer."""
+        rows = [each.gradients for each in self.plain.layers.values()] if self.plain is not None else []
+        return any(rows) and all(gradient is None for row in rows for gradient in row)
+
+    def plus(self, forwards: int, backwards: int) -> "_Measured":
+        """The same, with passes that were spent on the way to it."""
+        return replace(self, forwards=self.forwards + forwards, backwards=self.backwards + backwards)
+
+    @property
     def any(self) -> Recording:
         found = self.plain if self.plain is not None else self.guided
         assert found is not None  # every method needs one of the two
@@ -274,6 +290,8 @@ def _measure(
     plans: Mapping[str, Sequence[_Plan]],
     binds: Sequence[Bind],
     layout: Layout | None,
+    *,
+    must_depend: bool = True,
 ) -> _Measured:
     needs = frozenset().union(*(method.needs for method in methods))
     taps = list(dict.fromkeys(tap for each in plans.values() for plan in each for tap in plan.taps))
@@ -287,6 +305,7 @@ def _measure(
             gradients="gradients" in needs,
             input_gradients="input_gradients" in needs,
             layouts=dict.fromkeys(taps, layout) if layout is not None else None,
+            must_depend=must_depend,
         )
     if "guided_gradients" in needs:
         try:
@@ -306,31 +325,55 @@ def _correct(
     plans: Mapping[str, Sequence[_Plan]],
     measured: _Measured,
     binds: Sequence[Bind],
-) -> int:
-    """Look for another layer where the chosen one has no gradient anywhere; the forwards spent, 0 if all is well."""
-    spent = 0
+) -> tuple[dict[str, list[_Plan]], tuple[int, int]]:
+    """The plans with another layer where the chosen one has no gradient anywhere, and the passes spent on finding it."""
+    found: dict[Choice, Choice] = {}
+    forwards = backwards = 0
     for method in methods:
         for plan in plans[method.name]:
-            if plan.choice is None or "gradients" not in method.needs or measured.plain is None:
+            if plan.choice is None or plan.choice in found or "gradients" not in method.needs or measured.plain is None:
                 continue
             layer = measured.plain.layers[plan.choice.tap]
             sound = bool(torch.isfinite(layer.activations).all())
             if sound and all(map(zero_everywhere, layer.gradients)):
-                found, forwards = correct(module, batch.inputs, _first(binds[0]), non_negative=method.after_activation)
-                spent += forwards if found is not None else 0
-    return spent
+                better, *spent = correct(
+                    module,
+                    batch.inputs,
+                    _first(binds[0]),
+                    non_negative=method.after_activation,
+                    lasting=any(layer.outside) or all(gradient is None for gradient in layer.gradients),
+                )
+                found[plan.choice] = better if better is not None else plan.choice
+                forwards, backwards = forwards + spent[0], backwards + spent[1]
+    moved = {
+        name: [
+            replace(plan, taps=(found[plan.choice].tap,), choice=found[plan.choice]) if plan.choice in found else plan
+            for plan in each
+        ]
+        for name, each in plans.items()
+    }
+    return moved, (forwards, backwards)
 
 
 def _first(bind: Bind) -> Bind:
-    """The same target for the first sample alone: its top class, since a target for each sample fits no other batch."""
+    """The same target for the first sample alone; the largest output where it is one for this very batch."""
 
     def one(output: Tensor) -> Bound:
         try:
-            return bind(output)
-        except WhycamError:
+            bound = bind(output)
+            bound(output)
+        except Exception:  # a caller's own function may fail in any way for a batch it was not written for
             return Bound(lambda output: output.flatten(1).amax(1), ("the largest output",))
+        return bound
 
     return one
+
+
+@contextmanager
+def _plainly(device: torch.device) -> Iterator[None]:
+    """A block of plain arithmetic, whatever the caller works under: no inference mode, gradients or lowered precision."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 class _Maker:
@@ -376,7 +419,8 @@ class _Maker:
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
-            fused = self.fuse(maps).float()
+            with _plainly(self.batch.scene.inputs.device):
+                fused = self.fuse(maps).float()
             own = self._judge(method, None, number, fused)
             names = [str(each.tap) for each in records]
             status = [
@@ -404,20 +448,27 @@ class _Maker:
         assert self.measured.plain is not None  # a method with a layer needs the plain recording
         layers = self.measured.plain.layers
         if tap.call == "all":
-            return [each for asked, each in layers.items() if (asked.module, asked.side) == (tap.module, tap.side)]
+            calls = (replace(tap, call=number) for number in itertools.count())
+            return [layers[call] for call in itertools.takewhile(layers.__contains__, calls)]
         return [layers[tap]]
 
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Tensor:
-        quantities = {name: self._quantity(name, layer, number) for name in method.needs}
-        with torch.inference_mode(False), torch.no_grad():
-            made = method.function(**quantities, **options)
         samples = len(self.measured.any.output)
+        if layer is not None and len(layer.activations) != samples:
+            raise WhycamError(
+                f"layer {str(layer.tap)!r} returned {len(layer.activations)} samples where the model answers for "
+                f"{samples}; choose a layer that is given the whole batch at once."
+            )
+        with _plainly(self.batch.scene.inputs.device):
+            quantities = {name: self._quantity(name, layer, number) for name in method.needs}
+            made = method.function(**quantities, **options)
+            made = made.float() if isinstance(made, Tensor) else made
         if not isinstance(made, Tensor) or len(made) != samples or made.ndim < 2:
             came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
             )
-        return made.float()
+        return made
 
     def _quantity(self, name: str, layer: LayerRecord | None, number: int) -> Tensor:
         plain, guided = self.measured.plain, self.measured.guided
@@ -439,7 +490,7 @@ class _Maker:
             gradient = layer.gradients[number]
             return gradient if gradient is not None else torch.zeros_like(layer.activations)
         assert name == "head_weights", name
-        return head_weights(self.module, plain, layer.tap, plain.targets[number])
+        return head_weights(self.module, plain, layer, plain.targets[number])
 
     def _judge(self, method: Method, layer: LayerRecord | None, number: int, maps: Tensor) -> list[Status]:
         recording = self.measured.any

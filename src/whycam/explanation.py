@@ -1,5 +1,6 @@
 """The frozen result: raw maps and how they came about. Drawing and saving are done by `pictures` when asked."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -248,13 +249,18 @@ class Comparison(Mapping[tuple[str, str, Any], Explanation]):
         return html(list(self.values()))
 
 
+def _uncalled(layer: str) -> str:
+    """A layer's name without the numbers of its calls: what the caller may have asked for."""
+    return re.sub(r"#\d+", "", layer)
+
+
 def _fits(have: tuple[str, str, Any], wanted: tuple[Any, ...], made: Explanation | None) -> bool:
     """Whether a key is meant by what was asked for, which may leave out its trailing parts."""
     method, layer, target = have
     spelling = wanted[0] if isinstance(wanted[0], str) else getattr(wanted[0], "__name__", "")
     if plain(spelling) not in {plain(method), plain(made.title if made is not None else method)}:
         return False
-    if len(wanted) > 1 and wanted[1] is not None and layer not in ("input", str(wanted[1])):
+    if len(wanted) > 1 and wanted[1] is not None and layer != "input" and str(wanted[1]) not in (layer, _uncalled(layer)):
         return False
     explains_no_class = made is not None and not made.target
     return len(wanted) < 3 or explains_no_class or key(wanted[2]) == target

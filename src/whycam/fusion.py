@@ -42,7 +42,8 @@ def tanh(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
     """LayerCAM's fusion: maps of shallow layers are scaled by tanh(2 M / max M), then the element-wise maximum.
 
     Shallow are the layers finer than the coarsest one here. Scaling lifts their weak responses, which would drown
-    beside a deep layer's (Jiang et al., IEEE TIP 2021, section III-C; gamma = 2 as there).
+    beside a deep layer's (Jiang et al., doi:10.1109/TIP.2021.3089943; gamma = 2 as there. The paper scales the shallow
+    stages of VGG-16 and ResNet-50 and leaves the deep ones; with layers of one size none is scaled).
     """
     coarsest = min(each[0].numel() for each in maps)
     scaled = [normalize(each, "max") for each in maps]

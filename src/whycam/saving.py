@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,26 +53,28 @@ def record(explanation: Explanation, sample: int) -> dict[str, Any]:
     scene = one.scene
     photo = scene.photos[0] if scene is not None and scene.photos is not None else None
     geometry = scene.geometries[0] if scene is not None and scene.geometries is not None else None
-    return {
+    values = {
         "schema": SCHEMA,
         "model": one.model,
         "photo": str(photo.path) if photo is not None and photo.path is not None else None,
         "photo_notes": list(photo.notes) if photo is not None else [],
         "prediction": asdict(one.predictions[0]) if one.predictions else None,
         "target": one.target[0] if one.target else None,
-        "score": _number(float(one.scores[0])),
+        "score": float(one.scores[0]),
         "method": one.method,
         "title": one.title,
         "options": {name: _plain(value) for name, value in one.options.items()},
         "layer": asdict(one.layer),
         "status": {"kind": one.status[0].kind, "message": one.status[0].message},
-        "map": {"shape": list(one.maps.shape[1:]), "min": _number(float(one.maps.min())),
-                "max": _number(float(one.maps.max()))},
+        "map": {"shape": list(one.maps.shape[1:]), "min": float(one.maps.min()),
+                "max": float(one.maps.max())},
         "geometry": asdict(geometry) if geometry is not None else None,
         "cost": asdict(one.cost),
         "notes": list(one.notes),
         "versions": {"whycam": whycam.__version__, "torch": torch.__version__},
     }  # fmt: skip
+    finite: dict[str, Any] = _finite(values)
+    return finite
 
 
 def _names(explanation: Explanation) -> list[str]:
@@ -87,9 +90,13 @@ def _with(stem: Path, ending: str) -> Path:
     return stem.with_name(stem.name + ending)
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN; the status says what happened."""
-    return value if np.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity, so they become null; the status says what happened."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ from whycam.errors import WhycamError
 #: One class: an index, a label text, or `None` for the top class.
 Class: TypeAlias = int | str | None
 #: One class for the whole batch, or one for each sample.
-Classes: TypeAlias = Class | tuple[Class, ...]
+Classes: TypeAlias = Class | Sequence[Class]
 Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -62,6 +62,9 @@ class Target(ABC):
     """A score read from a vector of class logits. The class is an index, a label text, or `None` for the top one."""
 
     of: Classes = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "of", _classes(self.of))
 
     def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
         """Settle the classes for a batch's output, shape `(batch, class)`; one-unit heads are two classes."""
@@ -170,10 +173,14 @@ class Contrast(Target):
     itself is never among its rivals, and no gradient flows through the choice of rivals.
     """
 
-    against: int | str | tuple[int | str, ...] | None = None
+    against: int | str | Sequence[int | str] | None = None
     rivals: int = 3
     strength: float | None = None
     _labels: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "against", _classes(self.against))
 
     def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
         """Settle the class and its rivals."""
@@ -226,8 +233,11 @@ class MultiLabel:
     the top class alone where none does (the text says so).
     """
 
-    classes: tuple[int | str, ...] | None = None
+    classes: Sequence[int | str] | None = None
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", _classes(self.classes))
 
     def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
         """Settle the classes for a batch's output, shape `(batch, class)`."""
@@ -377,6 +387,13 @@ def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
 
 def _is_index(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _classes(value: Any) -> Any:
+    """One class, or a tuple of them, from whatever sequence, array or tensor they came in."""
+    if isinstance(value, Tensor) or type(value).__module__ == "numpy":
+        value = value.tolist()
+    return tuple(map(_class, value)) if isinstance(value, Iterable) and not isinstance(value, str) else _class(value)
 
 
 def _class(value: Any) -> Class:

@@ -139,3 +139,8 @@ def test_a_sample_that_is_not_finite_is_nan_and_leaves_the_others_alone(generato
 def test_an_unknown_kernel_is_named_with_those_there_are():
     with pytest.raises(WhycamError, match=r"kernel must be 'sigmoid'.* not 'gauss'"):
         inspect.unwrap(_similarities)(torch.rand(1, 3, 2), "gauss", 1.0, 3, 1.0)
+
+
+def test_a_layer_with_too_many_pairs_of_locations_is_refused():
+    with pytest.raises(WhycamError, match="has 4225; choose a later layer, with at most 4096"):
+        kpca_cam(torch.zeros(1, 2, 65, 65))

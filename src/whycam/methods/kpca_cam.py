@@ -10,6 +10,9 @@ from whycam.registry import method
 
 Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
 
+#: A matrix of all pairs of locations is decomposed: at 64 x 64 it has 134 MB and takes about half a minute a sample.
+MOST_LOCATIONS = 64 * 64
+
 
 @method("KPCA-CAM", paper="arXiv:2410.00267")
 def kpca_cam(
@@ -35,6 +38,11 @@ def kpca_cam(
     The sign, which a principal direction lacks, is the one that correlates with the mean over channels. Kernels and
     defaults are those of pytorch-grad-cam, where the authors' own code is found; it leaves the sign to chance.
     """
+    if (count := activations[0, 0].numel()) > MOST_LOCATIONS:
+        raise WhycamError(
+            f"KPCA-CAM compares every pair of locations, and this layer has {count}; choose a later layer, "
+            f"with at most {MOST_LOCATIONS}."
+        )
     rows = center_rows(locations(activations))
     similarities = _similarities(rows, kernel, 1 / activations.shape[1] if gamma is None else gamma, degree, coef0)
     value, vector = largest_eigenpair(center_rows(center_rows(similarities).mT))

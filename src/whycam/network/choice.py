@@ -112,19 +112,22 @@ def choose(model: nn.Module, inputs: Inputs, *, non_negative: bool) -> tuple[Cho
     )
 
 
-def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, non_negative: bool) -> tuple[Choice | None, int]:
+def correct(
+    model: nn.Module, inputs: Inputs, bind: Bind, *, non_negative: bool, lasting: bool
+) -> tuple[Choice | None, int, int]:
     """A layer whose locations the score does depend on, after the chosen one turned out to have no gradient.
 
-    Records every candidate in one forward and one backward of the first sample and takes the last with gradient at
-    most locations. Returns the forwards spent as well; `None` if there is no such layer.
+    Records every candidate in one pass of the first sample and takes the last one before the chosen that has gradient
+    at most locations; `None` if there is no such layer. Returns the forwards and backwards spent as well. `lasting`:
+    the cause lies in the network and not in these inputs, so the next call may start from what is found.
     """
     model = unwrapped(model)
     found, forwards = features(model, inputs)
     usable = [feature for feature in found if feature.role != "resampling"]
     one = _first_sample(inputs)
-    recording = record(model, one, [feature.tap for feature in usable], [bind])
+    recording = record(model, one, [feature.tap for feature in usable], [bind], must_depend=False)
     forwards += recording.forwards
-    for feature in reversed(usable):
+    for feature in reversed(usable[:-1]):
         gradient = recording.layers[feature.tap].gradients[0]
         if gradient is not None and gradient.any(1).float().mean() > 0.5:
             later = usable[-1].tap
@@ -132,9 +135,10 @@ def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, non_negative: bool)
                 feature.tap,
                 f"the last feature whose locations the score depends on; at {str(later)!r} the gradient is zero",
             )
-            _corrected.setdefault(model, {})[_key(model, inputs), non_negative] = choice
-            return choice, forwards
-    return None, forwards
+            if lasting:
+                _corrected.setdefault(model, {})[_key(model, inputs), non_negative] = choice
+            return choice, forwards, recording.backwards
+    return None, forwards, recording.backwards
 
 
 def _observe(model: nn.Module, inputs: Inputs) -> list[Feature]:
@@ -233,7 +237,7 @@ def _role(module: nn.Module) -> str:
 
 def _key(model: nn.Module, inputs: Inputs) -> Any:
     shapes = tuple((path, tuple(tensor.shape[1:])) for path, tensor in tensors(inputs))
-    return shapes, hash(tuple((name, id(module)) for name, module in model.named_modules()))
+    return shapes, hash(tuple((name, id(module), module.training) for name, module in model.named_modules()))
 
 
 def _first_sample(inputs: Inputs) -> Inputs:

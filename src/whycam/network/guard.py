@@ -1,15 +1,18 @@
 """A model is left as it was found: buffers, random numbers, autocast's cache; also when something raises."""
 
+import threading
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+#: Held while a model in training mode runs: it writes to its buffers, and draws, and both are put back afterwards.
+_training = threading.RLock()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
@@ -21,6 +24,13 @@ def as_found(model: nn.Module) -> Iterator[None]:
     stay in it; what a forward pass would write there (running statistics, counters) is put back.
     """
     _warn_if_training(model)
+    with _training if any(module.training for module in model.modules()) else nullcontext():
+        with _put_back(model):
+            yield
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
     saved = [
         (owner, name, buffer, buffer.detach().clone())
         for owner in model.modules()

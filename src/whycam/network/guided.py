@@ -13,14 +13,16 @@ from whycam.errors import WhycamError
 
 _RECTIFIERS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6})
 _CLAMPS = frozenset(
-    {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min, F.hardtanh}
-)
+    getattr(home, name)
+    for name in ("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_")
+    for home in (torch, Tensor)
+) | {F.hardtanh}
 _OTHERS: Mapping[Callable[..., Any], str] = {
     function: name
     for name in (
         "gelu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "softplus", "sigmoid",
         "logsigmoid", "tanh", "threshold", "hardswish", "hardsigmoid", "softsign", "softmax",
-        "scaled_dot_product_attention",
+        "scaled_dot_product_attention", "multi_head_attention_forward",
     )
     for home in (F, torch, Tensor)
     for spelling in (name, name + "_")

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from whycam.arrays import pool
 from whycam.errors import WhycamError
-from whycam.network.recording import Recording
+from whycam.network.recording import LayerRecord, Recording
 from whycam.network.taps import Tap
 from whycam.targets import Bound, is_one_unit
 
 
-def head_weights(model: nn.Module, recording: Recording, tap: Tap, target: Bound) -> Float[Tensor, "batch channel"]:
+def head_weights(model: nn.Module, recording: Recording, record: LayerRecord, target: Bound) -> Float[Tensor, "batch channel"]:
     """The head's row for the target, where the output is one linear layer of the layer's mean over locations.
 
     The claim is checked on this very batch: the layer's pooled activations through the linear layer must give the
@@ -22,7 +22,6 @@ def head_weights(model: nn.Module, recording: Recording, tap: Tap, target: Bound
     Raises:
         WhycamError: the network is not of that form at this layer, or the target is no linear function of the logits.
     """
-    record = recording.layers[tap]
     pooled = pool(record.activations)
     linear = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
     for module in reversed(linear):
@@ -34,11 +33,16 @@ def head_weights(model: nn.Module, recording: Recording, tap: Tap, target: Bound
             continue
         bias = module.bias.detach().to(pooled.dtype) if module.bias is not None else 0
         rebuilt = pooled @ rows.mT + bias
-        # half-precision networks round after each step, so they are held to half precision
-        tolerance = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 3e-2
+        # half-precision networks, and all under autocast, round after each step, so they are held to half precision
+        tolerance = 3e-2 if _is_half(recording.output) else 1e-4
         if (rebuilt - recording.output).abs().amax() <= tolerance * recording.output.abs().amax().clamp(min=1e-6):
             return _by_target(target, recording.output) @ rows
-    raise WhycamError(_refusal(linear, tap, pooled.shape[1], recording.output))
+    raise WhycamError(_refusal(linear, record.tap, pooled.shape[1], recording.output))
+
+
+def _is_half(values: Tensor) -> bool:
+    """Whether all values are numbers that half precision has, as its results are and others hardly ever."""
+    return any(torch.equal(values, values.to(half).to(values)) for half in (torch.float16, torch.bfloat16))
 
 
 def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:

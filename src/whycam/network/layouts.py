@@ -13,6 +13,8 @@ from whycam.errors import WhycamError
 
 #: Leading tokens in use: none, a class token, class and distillation tokens, class and four registers, eight registers.
 PREFIXES = (0, 1, 2, 4, 5, 8, 9)
+#: How far rounding a grid to whole cells may distort it: a factor of two between the axes.
+_ROUNDING = log(2)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def infer_layout(output: Sequence[int], inputs: Sequence[int], layer: str = "the
     space = tuple(inputs[2:])
     if len(output) == len(inputs) and len(space):
         first, last = tuple(output[2:]), tuple(output[1:-1])
-        layout: Layout = ChannelsLast() if _distortion(last, space) < _distortion(first, space) else ChannelsFirst()
+        distorted = _distortion(last, space)
+        swapped = distorted < _distortion(first, space) and distorted <= _ROUNDING
+        layout: Layout = ChannelsLast() if swapped else ChannelsFirst()
         if prod(layout.grid(output)) > 1:
             return layout
         raise WhycamError(

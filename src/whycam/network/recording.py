@@ -167,11 +167,14 @@ def watching(module: nn.Module, side: str, see: Callable[[Any, Any], Any]) -> It
     """
     owner = threading.get_ident()
 
-    def output_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        return see(output, (args, kwargs)) if threading.get_ident() == owner else None
+    # `given` is (args, kwargs), or (args,) alone in another thread that caught a hook half registered or removed
 
-    def input_hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        return see((args, kwargs), (args, kwargs)) if threading.get_ident() == owner else None
+    def output_hook(module: nn.Module, *given_and_output: Any) -> Any:
+        *given, output = given_and_output
+        return see(output, tuple(given)) if threading.get_ident() == owner else None
+
+    def input_hook(module: nn.Module, *given: Any) -> Any:
+        return see(given, given) if threading.get_ident() == owner else None
 
     handle = (
         module.register_forward_hook(output_hook, with_kwargs=True)

@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal, TypeAlias
+from typing import Any, Literal
 
 from torch import nn
 
 from whycam.errors import WhycamError
 
-LayerSpec: TypeAlias = str | nn.Module
 _GRAMMAR = re.compile(r"(?P<name>.*?)(#(?P<call>-?\d+|\*))?(?P<side>:input|:output)?$", re.DOTALL)
 
 
@@ -36,15 +35,18 @@ class Tap:
         return Tap(self.module, call, self.side)
 
 
-def find_taps(model: nn.Module, layer: LayerSpec) -> list[Tap]:
+def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
     """The places that a name, a glob or a module stands for, in the model's own order.
 
     Raises:
-        WhycamError: nothing in the model has that name (near misses are suggested), or the module is not part of it.
+        WhycamError: nothing in the model has that name (near misses are suggested), the module is not part of it, or it
+            is none of these.
     """
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
     if isinstance(layer, nn.Module):
         return [Tap(_name_of(model, layer))]
+    if not isinstance(layer, str):
+        raise WhycamError(f"a layer is a dotted name, a glob or a module of the model, not {type(layer).__name__}.")
     match = _GRAMMAR.match(layer)
     assert match is not None  # the grammar accepts any text
     name, call = match["name"], match["call"]
@@ -61,7 +63,7 @@ def find_taps(model: nn.Module, layer: LayerSpec) -> list[Tap]:
     return [Tap(each, which, side) for each in found]
 
 
-def find_all(model: nn.Module, layers: Iterable[LayerSpec]) -> list[Tap]:
+def find_all(model: nn.Module, layers: Iterable[Any]) -> list[Tap]:
     """`find_taps` of each, in the order given, each place once."""
     return list(dict.fromkeys(tap for layer in layers for tap in find_taps(model, layer)))
 

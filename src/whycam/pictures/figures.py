@@ -100,7 +100,8 @@ def grid(
     text = min(9.0, max(7.0, 5.5 + 1.4 * sum(widths) / columns))
     bars = sum(any(row[column:] and row[column].values is not None for row in panels) for column in range(columns))
     # about what the words take; the layout shares it out, and saving trims the rest
-    size = (sum(widths) + 0.1 * columns + 0.5 * bars * colorbar + 0.4, (height + 0.55) * len(panels) + 0.5)
+    words = (0.4 if title else 0.1) + (0.2 if column_labels else 0)
+    size = (sum(widths) + 0.1 * columns + 0.5 * bars * colorbar + 0.4, (height + 0.55) * len(panels) + words)
 
     # compressed: panels keep their shape, and the room that this leaves is taken back
     layout = ConstrainedLayoutEngine(compress=True, w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)

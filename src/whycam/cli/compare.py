@@ -1,0 +1,174 @@
+"""`whycam compare`."""
+
+from collections.abc import Hashable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whycam.cli import arguments as given
+from whycam.cli.inputs import Failure, find
+from whycam.cli.options import parse_options
+from whycam.cli.output import SOME_FAILED, Output, counted, fields, status_text, table, text
+from whycam.cli.targets import parse_target
+from whycam.errors import PhotoError, WhycamError
+
+if TYPE_CHECKING:
+    from whycam.explanation import Comparison, Explanation
+    from whycam.registry import Method
+else:
+    Comparison = Explanation = Method = Any  # bring torch
+
+#: Three that weigh evidence for the class in different ways.
+_METHODS = "grad_cam,grad_cam_plus_plus,layer_cam"
+
+
+def compare(
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="One photo.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--methods", "-m", metavar="A,B,...", help=f"Methods, or 'all'. Without: {_METHODS}."),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layers", "-l", metavar="X,Y,...", help="Layers from 'whycam layers'; 'X+Y' fuses two."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--targets", "-t", metavar="T,U,...", help="Targets as for 'explain', '\"a, b\"' with a comma."),
+    ] = None,
+    model: given.Model = "builtin",
+    weights: given.Weights = None,
+    unsafe_pickle: given.UnsafePickle = False,
+    fusion: given.Fusion = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="METHOD.NAME=VALUE", help="An option of one of the methods."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE|DIR", help="The figure (.png, .pdf, .svg, ...), or its folder.")
+    ] = given.DEFAULT_FOLDER,
+    colormap: given.Colormap = None,
+    signed: given.Signed = False,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """Compare methods, layers and targets.
+
+    In one shared pass over one photo. Draws every combination side by side (needs 'whycam[plot]') and lists their scores. Combinations that cannot be are
+    listed with their reasons.
+
+    \b
+    Examples:
+      whycam compare cat.png
+      whycam compare cat.png -m all -o methods.png
+      whycam compare cat.png -m grad_cam,layer_cam -l '_blocks.10,_blocks.15'
+      whycam compare cat.png -t '281,282,finer'
+      whycam compare cat.png -m fem,grad_cam -O fem.k=1.5
+    """
+    out = Output(json=json, quiet=quiet)
+    with out.sentences():
+        from whycam import fusion as fusions
+        from whycam.engine import compare as compare_all
+        from whycam.pictures.figures import save_figure
+        from whycam.pictures.photos import read_photo
+        from whycam.targets import key
+
+        chosen = _methods(given.split_list(methods or [_METHODS]))
+        options = parse_options(option or [], chosen)
+        asked = {key(parse_target(each)): each for each in given.split_list(targets or ["top"])}
+        places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
+        for what, entries, came in (("methods", chosen, methods), ("targets", asked, targets), ("layers", places, layers)):
+            if came and not entries:
+                raise WhycamError(f"--{what} came without any entry; name some, or leave it out for the default.")
+        if fusion is not None:
+            fusions.find(fusion)
+        given.check_colormap(colormap, signed)
+        given.need_matplotlib("the figure that 'whycam compare' draws")
+        found = find([photo])
+        if len(found.photos) > 1:
+            raise WhycamError(f"compare takes one photo; {photo!r} names {len(found.photos)}.")
+        try:
+            picture = read_photo(found.photos[0])
+        except PhotoError as error:
+            out.problem(str(error))
+            out.document({"failed": [asdict(Failure.of(found.photos[0], error))]})
+            raise typer.Exit(SOME_FAILED) from None
+        path = _figure_path(output, picture.name)
+        vision = given.load_model(model, weights, unsafe_pickle)
+        made = compare_all(
+            vision, picture, [each.name for each in chosen], places or None, list(asked), fusion=fusion, options=options
+        )
+        try:
+            save_figure(made.figure(colormap=colormap, signed=signed), path)
+        except OSError as error:
+            raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None
+        _report(out, made, path, asked, found.photos[0])
+        raise typer.Exit(SOME_FAILED if _failures(made, asked) or _non_finite(made) else 0)
+
+
+def _methods(names: list[str]) -> list[Method]:
+    from whycam.registry import find as find_method
+    from whycam.registry import methods
+
+    if names == ["all"]:
+        return list(methods().values())
+    return list({each.name: each for each in map(find_method, names)}.values())
+
+
+def _figure_path(output: Path, name: str) -> Path:
+    """`output` if it names a file, else a file of the photo's name in that folder."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if output.is_dir() or not output.suffix:
+        given.make_folder(output)
+        return output / f"{name}.compare.png"
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if output.suffix.lower().lstrip(".") not in kinds:
+        raise WhycamError(f"{output}: a figure is written as one of {', '.join(sorted(kinds))}; give the file such a suffix.")
+    given.make_folder(output.parent)
+    return output
+
+
+def _failures(made: Comparison, asked: dict[Hashable, str]) -> list[dict[str, str]]:
+    """Combinations that cannot be, in the words that were used to ask for them."""
+    return [
+        {"method": method, "layer": layer, "target": asked.get(target, "top"), "reason": reason}
+        for (method, layer, target), reason in made.failures.items()
+    ]
+
+
+def _non_finite(made: Comparison) -> bool:
+    return any(status.kind == "non-finite" for each in made.values() for status in each.status)
+
+
+def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str], photo: Path) -> None:
+    from whycam.saving import record
+
+    failures = _failures(made, asked)
+    one: Explanation = next(iter(made.values()))
+    out.document(
+        {
+            "photo": photo,
+            "figure": path,
+            "explained": [record(each, 0) for each in made.values()],
+            "failed": failures,
+            "cost": asdict(made.cost),
+        }
+    )
+    rows = table("Method", "Layer", "Target", "Score", "Status", whole=("Method", "Score"), right=("Score",))
+    for each in made.values():
+        target = each.target[0] if each.target else "(no class)"
+        score = f"{float(each.scores[0]):.3f}" if each.target else ""
+        status = each.status[0]
+        rows.add_row(each.title, text(each.layer.name), text(target), score, status_text(status.kind, status.message))
+        if out.quiet and not status.ok:
+            out.problem(f"{each.title} at {each.layer.name}, {target}: {status}")
+    said = {"prediction": text(one.predictions[0])} if one.predictions else {}
+    out.show(text(photo, "bold"), fields({"model": text(one.model), **said, "figure": text(path)}), "", rows, "")
+    out.show(text(f"{counted(len(made), 'map')} with {made.cost}"))
+    if failures:
+        out.problem(f"{counted(len(failures), 'combination')} not possible:")
+        for each in failures:
+            out.problems.print(text(f"  {each['method']} at {each['layer']}, {each['target']}: {each['reason']}"))

@@ -1,0 +1,262 @@
+"""`whycam explain`."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from whycam.cli import arguments as given
+from whycam.cli.inputs import Failure, Names, find, own_note
+from whycam.cli.options import parse_options
+from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, counted, fields, status_text, text
+from whycam.cli.targets import HELP as TARGET_HELP
+from whycam.cli.targets import parse_target
+from whycam.errors import PhotoError, WhycamError
+
+if TYPE_CHECKING:
+    from whycam.explanation import Explanation
+    from whycam.models.vision_model import VisionModel
+else:
+    Explanation = VisionModel = Any  # bring torch
+
+
+def explain(
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Photos, folders of photos, and globs.")],
+    method: Annotated[
+        str, typer.Option("--method", "-m", metavar="METHOD", help="How the map is made; see 'whycam methods'.")
+    ] = "grad_cam",
+    model: given.Model = "builtin",
+    weights: given.Weights = None,
+    unsafe_pickle: given.UnsafePickle = False,
+    target: Annotated[str | None, typer.Option("--target", "-t", metavar="TARGET", help=TARGET_HELP)] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", "-l", metavar="LAYER", help="Where: a name or glob from 'whycam layers'. Several fuse."),
+    ] = None,
+    fusion: given.Fusion = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="NAME=VALUE", help="An option of the method; see 'whycam methods'."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")
+    ] = given.DEFAULT_FOLDER,
+    colormap: given.Colormap = None,
+    opacity: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="Of the heat map over the photo, 0 to 1.")
+    ] = 0.5,
+    signed: given.Signed = False,
+    figure: Annotated[
+        bool, typer.Option("--figure", help="Also draw photo, raw map, resized map and overlay side by side.")
+    ] = False,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """Explain what a network sees in photos.
+
+    For each photo, three files are written: NAME.METHOD.overlay.png, the map over the photo; NAME.METHOD.map.npy, its
+    raw values; NAME.METHOD.json, how it came about. A photo that cannot be read is listed at the end, and the others
+    are explained all the same.
+
+    \b
+    Examples:
+      whycam explain dog.jpg
+      whycam explain photos/ 'more/*.png' -o maps
+      whycam explain cat.png -t 'tabby cat' -m layer_cam --colormap jet
+      whycam explain cat.png -t contrast:281/282    what makes it class 281 and not 282
+      whycam explain cat.png -m fem -O k=1.5        with an option of the method
+      whycam explain cat.png -l '_blocks.1[0-5]'    several layers, fused
+    """
+    out = Output(json=json, quiet=quiet)
+    with out.sentences():
+        from whycam import fusion as fusions
+        from whycam.registry import find as find_method
+
+        chosen = find_method(method)
+        options = parse_options(option or [], [chosen])[chosen.name]
+        aim = parse_target(target) if target is not None else None
+        if fusion is not None:
+            fusions.find(fusion)
+        given.check_colormap(colormap, signed)
+        if figure:
+            given.need_matplotlib("--figure")
+        found = find(photos)
+        vision = given.load_model(model, weights, unsafe_pickle)
+        given.make_folder(output)
+        if found.own:
+            out.remark(own_note(found))
+        place: Any = layer if layer is None or len(layer) > 1 else layer[0]
+        how = _How(vision, chosen.name, {**options, "target": aim, "layer": place, "fusion": fusion})
+        run = _Run(out, how, _Look(output, colormap, opacity, signed, figure), failures=found.failures)
+        run(found.photos)
+        raise typer.Exit(run.finish())
+
+
+@dataclass(frozen=True)
+class _How:
+    """What to ask of each photo."""
+
+    vision: VisionModel
+    method: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What to write of each map, and where."""
+
+    folder: Path
+    colormap: str | None
+    opacity: float
+    signed: bool
+    figure: bool
+
+    def write(self, one: Explanation, name: str) -> list[Path]:
+        """Write the files of one photo.
+
+        Raises:
+            WhycamError: they cannot be written.
+        """
+        from whycam.files import write_whole
+        from whycam.pictures.figures import save_figure
+
+        try:
+            files = one.save(self.folder, colormap=self.colormap, opacity=self.opacity)
+            if self.signed:  # `save` draws the usual way
+                drawn = io.BytesIO()
+                one.overlay(colormap=self.colormap, opacity=self.opacity, signed=True).save(drawn, "png")
+                for path in files:
+                    if path.name.endswith(".overlay.png"):
+                        write_whole(path, drawn.getvalue())
+            if self.figure:
+                panels = one.figure(colormap=self.colormap, signed=self.signed)
+                files.append(save_figure(panels, self.folder / f"{name}.{one.method}.panels.png"))
+        except OSError as error:
+            raise WhycamError(f"its files cannot be written: {error.strerror or error}") from error
+        return files
+
+
+@dataclass
+class _Run:
+    """Photos one by one: what was finished stays finished, whatever becomes of the others."""
+
+    out: Output
+    how: _How
+    look: _Look
+    failures: list[Failure]
+    done: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    asked: int = 0
+    cost: tuple[int, int, float] = (0, 0, 0.0)
+    interrupted: bool = False
+    shown: set[str] = field(default_factory=set)
+
+    def __call__(self, photos: Sequence[Path]) -> None:
+        self.asked = len(photos)
+        names = Names()
+        try:
+            with self.out.progress("Explaining", len(photos)) as advance:
+                for path in photos:
+                    self._one(path, names)
+                    advance()
+        except KeyboardInterrupt:
+            self.interrupted = True
+        if self.refused and not self.done and not self.interrupted:
+            self._blame_the_command(certain=len(set(self.refused)) == 1)
+
+    def _one(self, path: Path, names: Names) -> None:
+        from whycam.engine import explain
+        from whycam.pictures.photos import read_photo
+        from whycam.saving import record
+
+        try:
+            photo = names(read_photo(path))
+            one = explain(self.how.vision, photo, self.how.method, **self.how.arguments)
+            files = self.look.write(one, photo.name)
+        except PhotoError as error:
+            self.failures.append(Failure.of(path, error))
+            return
+        except WhycamError as error:
+            self.failures.append(Failure.of(path, error))
+            self.refused.append(str(error))
+            self._blame_the_command(certain=not self.done and self.refused[:-1] == [str(error)])
+            return
+        forwards, backwards, seconds = self.cost
+        self.cost = forwards + one.cost.forwards, backwards + one.cost.backwards, seconds + one.cost.seconds
+        status = one.status[0]
+        if status.kind == "non-finite":  # not a map, though its files show what there is
+            self.failures.append(Failure(str(path), status.message, tuple(files)))
+        else:
+            self.done.append({**record(one, 0), "files": files})
+        if self.out.quiet and not status.ok:
+            self.out.problem(f"{path}: {status}")
+        self.out.show(*self._lines(path, one, photo.notes, files))
+
+    def _blame_the_command(self, *, certain: bool) -> None:
+        """If photo after photo is refused for the same reason, then the reason is no photo's."""
+        if certain:
+            raise WhycamError(self.refused[-1])
+
+    def _lines(
+        self, path: Path, one: Explanation, photo_notes: Sequence[str], files: Sequence[Path]
+    ) -> list[RenderableType]:
+        """One photo for people; what holds for all of them is said the first time."""
+        rows: dict[str, RenderableType] = {}
+        if one.predictions:
+            rows["prediction"] = text(one.predictions[0])
+        if one.target:
+            rows["explained"] = text(f"{one.target[0]}, score {float(one.scores[0]):.4g}")
+        else:
+            rows["explained"] = text(f"no class: {one.title} reads no score")
+        rows["status"] = status_text(one.status[0].kind, one.status[0].message)
+        if photo_notes:
+            rows["photo"] = text("; ".join(photo_notes))
+        rows["files"] = _listed(files)
+        heads = {
+            "model": one.model,
+            "method": one.title,
+            "layer": str(one.layer),
+            "why": one.layer.why,
+            "note": "\n".join(one.notes),
+        }
+        new = {name: text(said) for name, said in heads.items() if said and said not in self.shown}
+        self.shown.update(heads.values())
+        return [*([fields(new), ""] if new else []), text(path, "bold"), fields(rows, "  "), ""]
+
+    def finish(self) -> int:
+        """Say how it went; the exit status."""
+        forwards, backwards, seconds = self.cost
+        self.out.document(
+            {
+                "explained": self.done,
+                "failed": [asdict(each) for each in self.failures],
+                "interrupted": self.interrupted,
+                "cost": {"forwards": forwards, "backwards": backwards, "seconds": seconds},
+            }
+        )
+        if self.done:
+            passes = f"{counted(forwards, 'forward')} and {counted(backwards, 'backward')}"
+            self.out.show(text(f"{counted(len(self.done), 'photo')} explained with {passes} in {seconds:.2f} s"))
+        if self.failures:
+            self.out.problem(f"{counted(len(self.failures), 'photo')} not explained:")
+            for each in self.failures:
+                self.out.problems.print(text(f"  {each.photo}: {each.reason}"))
+        if self.interrupted:
+            kept = f"; what was written stays in {self.look.folder}" if self.done else ""
+            self.out.problem(f"interrupted: {len(self.done)} of {counted(self.asked, 'photo')} explained{kept}.")
+            return INTERRUPTED
+        return SOME_FAILED if self.failures else 0
+
+
+def _listed(files: Sequence[Path]) -> RenderableType:
+    """`out/cat.grad_cam.overlay.png, .map.npy, .json`: the picture whole, to open; of the others what differs."""
+    if not files:
+        return ""
+    first = files[0]
+    stem = ".".join(first.name.split(".")[:-2])
+    others = [each.name.removeprefix(stem) if stem and each.name.startswith(stem) else str(each) for each in files[1:]]
+    return text(", ".join([str(first), *others]))

@@ -1,0 +1,39 @@
+"""What there is to choose from, and the README's table of it."""
+
+import runpy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import whycam
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_readmes_table_is_that_of_the_registry():
+    generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    readme = (ROOT / "README.md").read_text()
+    assert readme == generate["with_table"](readme), "run python docs/generate.py"
+    assert "| `grad_cam` | Grad-CAM | yes |" in readme
+
+
+def test_every_method_has_what_a_reader_needs():
+    for method in whycam.list_methods():
+        assert method.title, method.name
+        assert method.paper, method.name
+        assert method.summary.endswith((".", ";")), method.name
+
+
+def test_layers_are_listed_in_order_with_the_chosen_ones_marked():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2),
+    ).eval()  # fmt: skip
+    rows = whycam.layers(model, torch.rand(2, 3, 16, 8))
+    assert [row.name for row in rows] == ["0", "1", "2", "3"]
+    assert [row.grid for row in rows] == [(8, 4), (8, 4), (4, 2), (4, 2)]
+    assert rows[2].stride == (4.0, 4.0)
+    assert rows[2].chosen_for == ("most methods",)
+    assert rows[3].chosen_for == ("methods that assume non-negative activations",)
+    assert not rows[0].chosen_for

@@ -1,0 +1,145 @@
+"""Which picture a map is laid on, and which panels stand side by side."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import whycam
+from whycam.errors import WhycamError
+from whycam.pictures.preprocess import Preprocess
+
+
+class Sum(nn.Module):
+    """A network whose Grad-CAM is its input: two classes, the sum of one channel each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature = nn.Identity()
+
+    def forward(self, x):
+        return self.feature(x).flatten(2).sum(-1)[:, :2]
+
+
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.act = nn.ReLU()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(self.act(self.conv(x)).mean((-2, -1)))
+
+
+@pytest.fixture
+def left_half() -> torch.Tensor:
+    """One image, 8 x 8, whose first channel is 1 on the left half and 0 elsewhere."""
+    batch = torch.zeros(1, 3, 8, 8)
+    batch[:, 0, :, :4] = 1
+    return batch
+
+
+def test_the_classic_overlay_is_three_tenths_heat_and_seven_tenths_photo(left_half):
+    e = whycam.explain(Sum().eval(), left_half, layer="feature", target=0)
+    picture = np.asarray(e.overlay(colormap="jet", opacity=0.3)).astype(float)
+    # the input's own picture: 255 red on the left; jet's ends are dark red (128, 0, 0) and dark blue (0, 0, 128)
+    np.testing.assert_allclose(picture[0, 0], [0.7 * 255 + 0.3 * 128, 0, 0], atol=1)
+    np.testing.assert_allclose(picture[0, 7], [0, 0, 0.3 * 128], atol=1)
+
+
+def test_signed_colours_show_evidence_against(left_half):
+    e = whycam.explain(Sum().eval(), left_half * torch.tensor([1.0, -1, 0])[:, None, None], "hires_cam", target=0)
+    plain = np.asarray(e.overlay(opacity=1.0, colormap="gray"))
+    assert plain[0, 0].tolist() == [255, 255, 255]
+    assert plain[0, 7].tolist() == [0, 0, 0]
+
+
+def test_a_map_that_shows_nothing_is_drawn_flat_with_its_status(left_half):
+    e = whycam.explain(Sum().eval(), -left_half, layer="feature", target=0)
+    assert e.status[0].kind == "no positive evidence"
+    assert not e.heatmaps().any()
+    captioned, bare = e.overlay(), e.overlay(caption=False)
+    assert bare.size == (8, 8)
+    assert captioned.height > bare.height
+
+
+def test_the_overlay_lies_on_the_original_photo_where_the_network_looked():
+    photo = np.zeros((20, 40, 3), np.uint8)
+    photo[:, 20:, 0] = 255  # right half red
+    e = whycam.explain(
+        Sum().eval(), photo, layer="feature", target=0, preprocess=Preprocess((8, 8), resize_to=8, std=(1, 1, 1))
+    )
+    laid = np.asarray(e.overlay(opacity=1.0, colormap="gray", caption=False)).astype(int)
+    assert laid.shape == (20, 40, 3)
+    # 20 x 40 -> 8 x 16, the middle 8 x 8: the photo's columns 10 to 30 were seen
+    seen = laid[:, 10:30]
+    assert seen[:, :8].max() == 0  # left of the edge there is no evidence
+    assert seen[:, 14:].min() == 255
+    unseen = laid[:, 32:]
+    assert unseen.max() < 255
+    assert (unseen[..., 0] == unseen[..., 1]).all()  # grey: no colour of the photo, none of the map
+    on_input = e.overlay(on="input")
+    assert on_input.size == (8, 8)
+
+
+def test_a_huge_photo_is_shrunk_before_it_is_drawn_on():
+    photo = Image.new("RGB", (5000, 1000), "red")
+    e = whycam.explain(Sum().eval(), photo, layer="feature", target=0, preprocess=Preprocess((8, 8), resize_to=8))
+    assert e.overlay(caption=False).size == (2048, 410)
+
+
+def test_samples_stand_side_by_side_and_one_can_be_taken(left_half):
+    e = whycam.explain(Sum().eval(), left_half.repeat(3, 1, 1, 1), layer="feature", target=0)
+    assert e.overlay().width > 3 * 8
+    assert e[1].overlay().size == (8, 8)
+
+
+def test_four_panels_for_each_sample(left_half):
+    e = whycam.explain(Sum().eval(), left_half.repeat(2, 1, 1, 1), layer="feature", target=0)
+    figure = e.figure()
+    assert len([axes for axes in figure.axes if axes.get_title()]) == 8
+    assert [axes.get_title() for axes in figure.axes[:4]] == [
+        "Photo", "Map at the layer", "Map at the input's size", "Overlay",
+    ]  # fmt: skip
+    np.testing.assert_allclose(figure.axes[1].images[0].get_array(), e.maps[0])
+
+
+def test_a_comparison_varies_what_varies(left_half):
+    model = Pooled().eval()
+    one = whycam.compare(model, left_half, ["grad_cam", "hires_cam", "eigen_cam"]).figure()
+    assert [axes.get_title() for axes in one.axes] == ["Input", "Grad-CAM", "HiResCAM", "Eigen-CAM"]
+    c = whycam.compare(model, left_half, ["grad_cam", "cam"], layers=["conv", "act"], targets=[0, 2])
+    two = c.figure()
+    rows = [axes.get_ylabel() for axes in two.axes if axes.get_ylabel()]
+    assert rows == ["class 0, conv", "class 0, act", "class 2, conv", "class 2, act"]
+    assert len(two.axes) == 12
+    refused = [text.get_text() for axes in two.axes for text in axes.texts if "CAM needs" in text.get_text()]
+    assert len(refused) == 2  # CAM at conv, for each target
+
+
+def test_one_method_at_several_layers_is_a_row_of_layers(left_half):
+    figure = whycam.compare(Pooled().eval(), left_half, ["grad_cam"], layers=["conv", "act"]).figure()
+    assert [axes.get_title() for axes in figure.axes] == ["Input", "conv", "act"]
+
+
+def test_notebooks_get_html_without_scripts(left_half):
+    e = whycam.explain(Sum().eval(), left_half.repeat(10, 1, 1, 1), layer="feature", target=0, labels=["<b>", "c", "d"])
+    page = e._repr_html_()
+    assert page.count("<img") == 8
+    assert "and 2 more" in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "<script" not in page
+
+
+def test_what_is_no_picture_says_so():
+    model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
+    e = whycam.explain(model, torch.rand(1, 2, 16))
+    with pytest.raises(WhycamError, match=r"two spatial axes; these have 1 .*\.heatmaps\(\)"):
+        e.overlay()
+    with pytest.raises(WhycamError, match="on must be 'photo' or 'input', not 'sky'"):
+        e.overlay(on="sky")
+    assert "<img" not in e._repr_html_()

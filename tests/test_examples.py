@@ -1,0 +1,363 @@
+"""Every example runs as it stands, and its picture holds the values that its docstring promises.
+
+The references are written with plain autograd and Pillow; they share no code with the package.
+"""
+
+import contextlib
+import io
+import runpy
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision_shim
+from PIL import Image
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+TIGER_CAT, TABBY, EGYPTIAN_CAT = 282, 281, 285
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one example left behind: its variables, what it printed, and the folder it ran in."""
+
+    names: dict[str, Any]
+    printed: str
+    folder: Path
+
+    def __getitem__(self, name):
+        return self.names[name]
+
+    def picture(self, name):
+        return Image.open(self.folder / "whycam-out" / name)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Runs an example by name, in a folder of its own, once for all tests of this file."""
+    torchvision_shim.register()
+
+    @cache
+    def run(name):
+        folder = tmp_path_factory.mktemp(name.removesuffix(".py"))
+        printed = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+            patch.chdir(folder)
+            patch.setenv("MPLBACKEND", "Agg")
+            patch.setattr(sys, "argv", [name])
+            names = runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return Ran(names, printed.getvalue(), folder)
+
+    yield run
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def as_input(photo, *, mean, std, way, stretch=False):
+    """A photo as torchvision's usual evaluation transforms make it, with Pillow alone."""
+    image = Image.fromarray(photo)
+    if stretch:
+        image = image.resize((224, 224), way)
+    else:
+        short = min(image.size)
+        image = image.resize(tuple(int(256 * side / short) for side in image.size), way)
+        left, top = ((side - 224) // 2 for side in image.size)
+        image = image.crop((left, top, left + 224, top + 224))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).double() / 255
+    mean, std = (torch.tensor(values, dtype=torch.float64).reshape(3, 1, 1) for values in (mean, std))
+    return ((pixels - mean) / std).float()[None]
+
+
+def imagenet(photo, **how):
+    means = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    return as_input(photo, **means, way=Image.Resampling.BILINEAR, **how)
+
+
+def for_builtin(photo):
+    return as_input(photo, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, way=Image.Resampling.BICUBIC)
+
+
+def watched(model, layer, inputs, score):
+    """A layer's output and its gradient, by plain autograd; the network goes on with a copy."""
+    kept = []
+
+    def keep(module, args, output):
+        kept.append(output)
+        return output.clone()
+
+    handle = model.get_submodule(layer).register_forward_hook(keep)
+    with torch.enable_grad():
+        output = model(inputs.requires_grad_())
+        (gradients,) = torch.autograd.grad(score(output), kept[0])
+    handle.remove()
+    return kept[0].detach(), gradients, output.detach()
+
+
+def grad_cam(model, layer, inputs, score):
+    activations, gradients, _ = watched(model, layer, inputs, score)
+    return (gradients.mean((2, 3), keepdim=True) * activations).sum(1).relu()
+
+
+def builtin():
+    import whycam
+
+    return whycam.load("builtin").module
+
+
+def pixels_of(figure):
+    data = io.BytesIO()
+    figure.savefig(data)
+    return np.asarray(Image.open(data).convert("RGB"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_runs_says_something_and_writes_pictures(name, ran):
+    done = ran(name)
+    assert done["__doc__"].strip()
+    assert done.printed.strip()
+    files = sorted((done.folder / "whycam-out").iterdir())
+    assert files
+    for file in files:
+        assert file.name.startswith(name.removesuffix(".py"))
+        with Image.open(file) as image:
+            assert min(image.size) >= 200
+            assert np.asarray(image.convert("RGB")).std() > 10
+    assert sorted(done.folder.iterdir()) == [done.folder / "whycam-out"]
+
+
+def test_the_readme_lists_them_all():
+    text = (EXAMPLES / "README.md").read_text()
+    assert PROGRAMS
+    assert [name for name in PROGRAMS if f"[`{name}`]({name})" not in text] == []
+
+
+def test_the_folder_can_be_named(tmp_path, monkeypatch, capsys):
+    torchvision_shim.register()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mobilenet_overlay.py", "some/folder"])
+    runpy.run_path(str(EXAMPLES / "mobilenet_overlay.py"), run_name="__main__")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["some/folder/mobilenet_overlay.jpg"]
+
+
+def test_the_jpeg_is_three_parts_of_ten_heat_and_seven_photo(ran):
+    from matplotlib import colormaps
+    from skimage.data import chelsea
+
+    done = ran("mobilenet_overlay.py")
+    photo = chelsea()
+    raw = grad_cam(done["model"], "features.18", imagenet(photo), lambda output: output.max())
+    torch.testing.assert_close(done["e"].maps, raw, rtol=1e-3, atol=1e-6 * float(raw.max()))
+
+    # the input is the middle 224 of a photo that was brought from 300 to 256 pixels: where each photo pixel lies on it
+    heat = F.interpolate(raw[None], (224, 224), mode="bilinear", align_corners=False)[0, 0]
+    heat = (heat / heat.max()).numpy()
+    rows = (np.arange(300) + 0.5) * 256 / 300 - 16
+    columns = (np.arange(451) + 0.5) * 384 / 451 - 80
+    seen = np.ix_((rows > 1) & (rows < 223), (columns > 1) & (columns < 223))
+    nearest = heat[np.ix_(rows.astype(int).clip(0, 223), columns.astype(int).clip(0, 223))]
+    wanted = 0.3 * 255 * colormaps["jet"](nearest)[..., :3] + 0.7 * photo
+
+    picture = done.picture("mobilenet_overlay.jpg")
+    assert (picture.format, picture.size) == ("JPEG", (451, 300))
+    off = np.abs(np.asarray(picture).astype(float) - wanted)[seen]
+    assert off.mean() < 4  # JPEG's loss
+    assert np.quantile(off, 0.99) < 25
+    # and not a blend of other parts, nor another palette
+    assert np.abs(0.5 * 255 * colormaps["jet"](nearest)[..., :3] + 0.5 * photo - wanted)[seen].mean() > 10
+    assert np.abs(0.3 * 255 * (colormaps["inferno"](nearest) - colormaps["jet"](nearest))[..., :3])[seen].mean() > 10
+    # what the network did not see has no colour
+    corner = np.asarray(picture)[:10, :60].astype(int)
+    assert np.ptp(corner, axis=-1).max() <= 4
+
+
+def test_the_four_panels(ran):
+    from skimage.data import chelsea
+
+    done = ran("four_panels.py")
+    assert "tiger cat" in done.printed
+    assert "_bn1 (7x7" in done.printed
+    e, figure = done["e"], done["e"].figure()  # the last one: MobileNetV3
+    photo, at_layer, resized, overlay = [axes for axes in figure.axes if axes.get_title()]
+    raw = grad_cam(done["model"], e.layer.name, imagenet(chelsea()), lambda output: output.max())
+    torch.testing.assert_close(e.maps, raw, rtol=1e-3, atol=1e-4 * float(raw.max()))
+    np.testing.assert_array_equal(photo.images[0].get_array(), chelsea())
+    np.testing.assert_allclose(at_layer.images[0].get_array(), e.maps[0])
+    assert resized.images[0].get_array().shape == (224, 224, 3)
+    np.testing.assert_array_equal(overlay.images[0].get_array(), np.asarray(e.overlay()))
+    saved = np.asarray(done.picture("four_panels_mobilenet_v3.png").convert("RGB"))
+    np.testing.assert_array_equal(saved, pixels_of(figure))
+
+
+def test_the_trained_network_s_panels_mean_something(ran):
+    import whycam
+
+    done = ran("four_panels.py")
+    e = whycam.explain("builtin", done["chelsea"]())
+    raw = grad_cam(builtin(), "_bn1", for_builtin(done["chelsea"]()), lambda output: output[0, TIGER_CAT])
+    torch.testing.assert_close(e.maps, raw, rtol=1e-3, atol=1e-4)
+    saved = np.asarray(done.picture("four_panels.png").convert("RGB"))
+    np.testing.assert_array_equal(saved, pixels_of(e.figure()))
+
+
+def test_a_chosen_class_with_a_colour_bar_of_one_s_own(ran):
+    import matplotlib.pyplot as plt
+
+    done = ran("resnet_target_class.py")
+    photo, e, heat = done["photo"], done["e"], done["heat"]
+    inputs = imagenet(photo, stretch=True)
+    raw = grad_cam(done["model"], "layer4", inputs, lambda output: output[0, EGYPTIAN_CAT])
+    torch.testing.assert_close(e.maps, raw, rtol=1e-3, atol=1e-5)
+    assert e.target == ("Egyptian cat",)
+    with torch.no_grad():
+        torch.testing.assert_close(e.scores[0], done["model"](inputs)[0, EGYPTIAN_CAT], rtol=1e-4, atol=1e-5)
+        assert int(done["model"](inputs).argmax()) != EGYPTIAN_CAT  # so the class was really chosen
+    large = F.interpolate(raw[None], photo.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+    np.testing.assert_allclose(heat, large / large.max(), rtol=1e-3, atol=1e-4)
+    figure = next(each for each in map(plt.figure, plt.get_fignums()) if "Egyptian cat" in each.axes[0].get_title())
+    drawn, bar = figure.axes
+    np.testing.assert_array_equal(drawn.images[0].get_array(), photo)
+    np.testing.assert_array_equal(drawn.images[1].get_array(), heat)
+    assert "evidence" in bar.get_ylabel()
+    assert bar.get_ylim() == (0, 1)
+
+
+def test_maps_through_in_place_relus_are_those_of_a_twin_without(ran):
+    done = ran("alexnet_layers.py")
+    model, whole, each = done["model"], done["whole"], done["each"]
+    assert all(module.inplace for module in model.modules() if isinstance(module, torch.nn.ReLU))
+    inputs = torch.cat([imagenet(photo) for photo in done["photos"]])
+    torch.testing.assert_close(whole.scene.inputs, inputs, rtol=1e-4, atol=1e-4)
+
+    import torchvision
+
+    twin = torchvision.models.alexnet(weights=None, num_classes=2).eval()
+    twin.load_state_dict(model.state_dict())
+    for module in twin.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = False
+    top = lambda output: output.amax(1).sum()  # noqa: E731
+
+    close = {"rtol": 1e-3, "atol": 1e-8}
+    torch.testing.assert_close(whole.maps, grad_cam(twin, "features", inputs, top), **close)
+    plain = {}
+    for layer in done["layers"]:
+        activations, gradients, _ = watched(twin, layer, inputs, top)
+        assert bool((activations < 0).any()) == (layer in ("features.0", "features.3", "features.6"))
+        plain[layer] = (gradients.relu() * activations).sum(1).relu()
+        torch.testing.assert_close(each["layer_cam", layer].maps, plain[layer], **close)
+        # what the overwritten output would have given is another map
+        if activations.min() < 0:
+            overwritten = (gradients.relu() * activations.relu()).sum(1)
+            assert float((overwritten - plain[layer]).abs().max()) > 0.01 * float(plain[layer].max())
+
+    def scaled(maps, lift):
+        maps = maps / maps.amax((1, 2), keepdim=True)
+        maps = torch.tanh(2 * maps) if lift else maps
+        return F.interpolate(maps[None], (55, 55), mode="bilinear", align_corners=False)[0]
+
+    fused = torch.stack([scaled(maps, lift=layer != "features.12") for layer, maps in plain.items()]).amax(0)
+    made = each["layer_cam", " + ".join(done["layers"])]
+    torch.testing.assert_close(made.maps, fused, rtol=1e-3, atol=1e-4)
+
+
+def test_alexnet_s_grid_has_a_map_beside_each_overlay_and_says_what_it_cost(ran):
+    done = ran("alexnet_layers.py")
+    assert "LayerCAM at 5 layers and fused: 1 forward, 1 backward" in done.printed
+    panels, rows = done["panels"], [done["whole"], *done["each"].values()]
+    assert len(panels) == len(done["rows"]) == 7
+    for row, e in zip(panels, rows, strict=True):
+        assert [panel.values is None for panel in row] == [False, True] * 3
+        for sample in range(3):
+            assert torch.equal(row[2 * sample].values, e.maps[sample])
+            assert row[2 * sample + 1].note == e.status[sample].kind
+    assert [row[1].note for row in panels] == ["ok", *["signed activations"] * 3, "ok", "ok", "signed activations"]
+
+
+def test_vgg_is_refused_its_cam_with_the_reason(ran):
+    done = ran("vgg_cam_refused.py")
+    c = done["c"]
+    assert [key[0] for key in c] == ["grad_cam", "grad_cam_plus_plus"]
+    ((method, layer, _), reason) = next(iter(c.failures.items()))
+    assert (len(c.failures), method, layer) == (1, "cam", "features.28")
+    for part in ("global average pooling and one linear layer", "512 channels", "25088, 4096, 4096", "grad_cam"):
+        assert part in reason
+        assert part in done.printed
+    failed = c.figure().axes[3]
+    assert failed.get_title() == "CAM"
+    assert failed.texts[0].get_text().replace("\n", " ").startswith("CAM needs a network that ends in global average")
+
+    activations, gradients, _ = watched(
+        done["model"], "features.28", imagenet(done["chelsea"]()), lambda output: output.max()
+    )
+    raw = (gradients.mean((2, 3), keepdim=True) * activations).sum(1).relu()
+    torch.testing.assert_close(c["grad_cam"].maps, raw, rtol=1e-3, atol=1e-4 * float(raw.max()))
+    a, g = activations.double(), gradients.double()
+    alpha = torch.where(g > 0, g**2 / (2 * g**2 + a.sum((2, 3), keepdim=True) * g**3), 0.0).clamp(min=0)
+    plus_plus = ((alpha * g.relu()).sum((2, 3), keepdim=True) * a).sum(1).relu().float()
+    torch.testing.assert_close(c["Grad-CAM++"].maps, plus_plus, rtol=1e-2, atol=1e-3 * float(plus_plus.max()))
+
+
+def test_cam_is_grad_cam_times_the_locations_where_there_is_pooling(ran):
+    c = ran("cam_family.py")["c"]
+    cam, other, plus_plus = (c[name].maps for name in ("cam", "grad_cam", "grad_cam_plus_plus"))
+    torch.testing.assert_close(cam.relu(), 49 * other, rtol=1e-4, atol=1e-4)
+    module = builtin()
+    with torch.no_grad():
+        features = module.extract_features(for_builtin(ran("cam_family.py")["chelsea"]()))
+    raw = torch.einsum("k,bkyx->byx", module._fc.weight[TIGER_CAT].detach(), features)
+    torch.testing.assert_close(cam, raw, rtol=1e-3, atol=1e-3)
+    assert plus_plus.max() > 0
+    assert not torch.allclose(plus_plus / plus_plus.max(), other / other.max(), atol=1e-2)
+    assert "1 forward, 1 backward" in ran("cam_family.py").printed
+
+
+def test_a_function_of_one_s_own_gets_the_quantities_it_names(ran):
+    done = ran("your_own_method.py")
+    activations, gradients, _ = watched(
+        builtin(), "_bn1", for_builtin(done["chelsea"]()), lambda output: output[0, TIGER_CAT]
+    )
+    raw = (activations * gradients).clamp(min=0).sum(1) ** 2
+    torch.testing.assert_close(done["e"].maps, raw, rtol=1e-2, atol=1e-3 * float(raw.max()))
+    torch.testing.assert_close(done["c"]["sharp_cam"].maps, done["e"].maps)
+    assert done["e"].options == {"power": 2.0}
+    assert [key[0] for key in done["c"]] == ["sharp_cam", "grad_cam", "hires_cam"]
+    blended = np.asarray(done.picture("your_own_method.png"))
+    np.testing.assert_array_equal(blended, np.asarray(done["e"].overlay()))
+
+
+def test_each_target_is_the_score_that_its_words_say(ran):
+    done = ran("targets.py")
+    inputs = for_builtin(done["chelsea"]())
+    with torch.no_grad():
+        logits = builtin()(inputs)[0]
+    assert int(logits.argmax()) == TIGER_CAT
+    nearest = (logits - logits[TIGER_CAT]).abs().argsort()[1:4]
+    tiger, tabby = logits[TIGER_CAT], logits[TABBY]
+    scores = {
+        "tiger cat": (tiger, lambda y: y[0, TIGER_CAT]),
+        "tabby": (tabby, lambda y: y[0, TABBY]),
+        "tabby rather than tiger cat": (tabby - tiger, lambda y: y[0, TABBY] - y[0, TIGER_CAT]),
+        "tiger cat rather than tabby": (tiger - tabby, lambda y: y[0, TIGER_CAT] - y[0, TABBY]),
+        "tiger cat rather than its 3 nearest rivals": (
+            tiger - 0.6 * logits[nearest].mean(),
+            lambda y: y[0, TIGER_CAT] - 0.6 * y[0, nearest].mean(),
+        ),
+        "against tiger cat": (-tiger, lambda y: -y[0, TIGER_CAT]),
+    }
+    made = {e.target[0]: e for e in done["c"].values()}
+    assert list(made) == list(scores)
+    for words, (score, function) in scores.items():
+        torch.testing.assert_close(made[words].scores[0], score, rtol=1e-3, atol=1e-3)
+        raw = grad_cam(builtin(), "_bn1", inputs, function)
+        torch.testing.assert_close(made[words].maps, raw, rtol=1e-2, atol=1e-3)
+    kinds = {words: e.status[0].kind for words, e in made.items()}
+    assert kinds.pop("tabby rather than tiger cat") == "no positive evidence"
+    assert set(kinds.values()) == {"ok"}
