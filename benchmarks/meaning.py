@@ -163,7 +163,7 @@ def grid(args: argparse.Namespace) -> dict[str, Any]:
 def curves(args: argparse.Namespace) -> dict[str, Any]:
     vision = network(args.network)
     inputs, _ = photos(args.images, vision)
-    inputs = inputs[torch.linspace(0, len(inputs) - 1, min(args.photos, len(inputs))).round().long()]
+    inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(1))[: args.photos]]
     size = inputs.shape[-1]
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     scorer = folded(vision.module).to(dtype)
@@ -197,6 +197,21 @@ def curves(args: argparse.Namespace) -> dict[str, Any]:
     return _curve_rows(areas, vision, inputs, args)
 
 
+@dataclass(frozen=True)
+class Score:
+    """Inputs -> the probability of one class for each."""
+
+    module: nn.Module
+    wanted: int
+    steps: int
+    dtype: torch.dtype
+
+    def __call__(self, inputs: Tensor) -> list[float]:
+        edited = inputs.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return torch.cat([self.module(p).float().softmax(1)[:, self.wanted] for p in edited.split(4)]).tolist()
+
+
 def insertion_deletion(score: Score, photo: Tensor, order: Tensor, ends: tuple[float, ...]) -> tuple[float, float]:
     """The normalised areas under the two curves; `ends` are the scores of the blurred, whole and empty photo."""
     rank = torch.empty_like(order)
@@ -212,21 +227,6 @@ def insertion_deletion(score: Score, photo: Tensor, order: Tensor, ends: tuple[f
         inner = score(torch.where(reached[:, None], lit, dark))
         areas.append((sum(inner) + (first + last) / 2) / score.steps)
     return areas[0], areas[1]
-
-
-@dataclass(frozen=True)
-class Score:
-    """Inputs -> the probability of one class for each."""
-
-    module: nn.Module
-    wanted: int
-    steps: int
-    dtype: torch.dtype
-
-    def __call__(self, inputs: Tensor) -> list[float]:
-        edited = inputs.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return torch.cat([self.module(p).float().softmax(1)[:, self.wanted] for p in edited.split(4)]).tolist()
 
 
 def ranked(map_: Tensor, ties: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """AlexNet, dog or cat, through its layers: Grad-CAM on the whole `features` block, LayerCAM at five depths, and fused.
 
-AlexNet's ReLUs overwrite the convolutions' outputs in place; the maps are those of the outputs as they were. LayerCAM
-assumes activations of at least zero, so below each overlay stands whether it may be trusted: at the convolutions 0, 3
-and 6 the status is "signed activations", and at the ReLU behind each (1, 4 and 7) it would be "ok".
+AlexNet's ReLUs overwrite the convolutions' outputs in place; the maps are those of the outputs as they were. Below each
+overlay stands its map's status.
 """
 
 import sys

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import nets
 import pytest
 import torch
 from torch import Tensor, nn
 
-import nets
 import whycam
 from whycam.registry import Method, methods
 
@@ -265,9 +265,9 @@ def training() -> Case:
 CASES = [
     plain_case, at_convolution, in_place, in_place_at_the_activation, in_place_by_a_function, one_dimension,
     three_dimensions, channels_last, memory_format, tokens, shared_module, last_call_of_a_shared_module, frozen,
-    frozen_backbone, without_gradients, in_inference_mode, inference_tensors, inner_no_grad, autocast, bfloat16, float16,
-    compiled, compiled_and_run, compiled_in_place_of_itself, compiled_part, compiled_forward, answer_in_a_tuple,
-    answer_in_a_dict, answer_in_a_dataclass, answer_in_a_model_output, mixed_targets, training,
+    frozen_backbone, without_gradients, in_inference_mode, inference_tensors, inner_no_grad, autocast, bfloat16,
+    float16, compiled, compiled_and_run, compiled_in_place_of_itself, compiled_part, compiled_forward,
+    answer_in_a_tuple, answer_in_a_dict, answer_in_a_dataclass, answer_in_a_model_output, mixed_targets, training,
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
 
@@ -353,7 +353,11 @@ def test_a_comparison_holds_what_single_explanations_hold(method):
     model, inputs = nets.plain(), nets.images()
     together = whycam.compare(model, inputs, list(TABLE), ["relu2", "conv1"], [3, 1])
     alone = whycam.explain(
-        model, inputs, method.name, target=1 if method.class_specific else None, layer="relu2" if method.has_layer else None
+        model,
+        inputs,
+        method.name,
+        target=1 if method.class_specific else None,
+        layer="relu2" if method.has_layer else None,
     )
     found = together[method.name, "relu2", 1]
     torch.testing.assert_close(found.maps, alone.maps, rtol=1e-5, atol=1e-7)

@@ -48,10 +48,10 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     vision = as_vision_model(model, preprocess)
     batch = make_batch(vision, inputs)
     found, _ = features(vision.module, batch.inputs)
-    choices = {
-        "most methods": choose(vision.module, batch.inputs, non_negative=False)[0],
-        "methods that assume non-negative activations": choose(vision.module, batch.inputs, non_negative=True)[0],
-    }
+    before = choose(vision.module, batch.inputs, side="before")[0]
+    after = choose(vision.module, batch.inputs, side="after")[0]
+    titles = " and ".join(method.title for method in list_methods() if method.side == "before" and method.has_layer)
+    choices = {"every method": after} if before == after else {titles: before, "every other method": after}
     rows = []
     for feature in found:
         name = str(feature.tap)

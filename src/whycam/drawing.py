@@ -33,6 +33,11 @@ LONGEST_SIDE = 2048
 
 #: The most overlays side by side when a figure has one direction only.
 _COLUMNS = 4
+_COLUMNS_OF_A_TABLE = 7
+
+#: Gradients of single pixels have a few spikes that would leave all else black: their colours end at this quantile.
+_PIXEL_QUANTILE = 0.995
+_CLIPPED = f"colours end at the {_PIXEL_QUANTILE:.1%} quantile"
 _THUMBNAIL, _THUMBNAILS = 256, 8
 
 
@@ -92,6 +97,8 @@ def grid(
 
     axes: list[tuple[str, list[Any]]] = [("target", targets), ("layer", layers if several_layers else [None])]
     axes = [axis for axis in [("method", methods), *axes] if len(axis[1]) > 1]
+    # the first makes the columns: one that fits a page, if there is one
+    axes.sort(key=lambda axis: len(axis[1]) > _COLUMNS_OF_A_TABLE)
     names: dict[str, Callable[[Any], str]] = {
         "method": lambda m: titles.get(m, m),
         "layer": str,
@@ -168,10 +175,10 @@ def _row(one: Explanation, colormap: str | None, signed: bool) -> list[Panel]:
     size = " x ".join(map(str, raw.shape))
     return [
         Panel("Photo", image=_laid(scene, 0, None, "photo")[0], note=_prediction(one)),
-        Panel("Map at the layer", values=raw, signed=bool((raw < 0).any()), note=f"{one.layer.name}, {size}"),
+        Panel("Map at the layer", values=raw, signed=signed or bool((raw < 0).any()), note=f"{one.layer.name}, {size}"),
         Panel("Map at the input's size", image=Image.fromarray(colourise(heat, colormap, signed))),
         Panel("Overlay", image=overlay(one, colormap=colormap, signed=signed, caption=False),
-              note="" if status.ok else str(status)),
+              note=str(status) if not status.ok else _CLIPPED if is_by_pixel(one) else ""),
     ]  # fmt: skip
 
 
@@ -192,7 +199,8 @@ def _cell(
         return Panel(title, failure="not asked for")
     status = one.status[0]
     score = f"score {float(one.scores[0]):.2f}, " if one.target else ""
-    note = f"{score}{one.layer.name}" + ("" if status.ok else f"; {status.kind}")
+    note = f"{score}{one.layer.name}" + (f"; {_CLIPPED}" if is_by_pixel(one) else "")
+    note += "" if status.ok else f"; {status.kind}"
     return Panel(title, image=overlay(one, colormap=colormap, signed=signed, on=on, caption=False), note=note)
 
 
@@ -220,7 +228,17 @@ def _flat_heat(explanation: Explanation, signed: bool) -> Tensor:
             f"a picture needs maps with two spatial axes; these have {explanation.maps.ndim - 1} "
             f"(shape {tuple(explanation.maps.shape)}). Their values are in .maps and .heatmaps()."
         )
-    return explanation.heatmaps(normalize="signed" if signed else "max").cpu()
+    if not is_by_pixel(explanation):
+        return explanation.heatmaps(normalize="signed" if signed else "max").cpu()
+    raw = explanation.heatmaps(normalize="none").cpu()
+    strength = raw.abs() if signed else raw.clamp(min=0)
+    end = strength.flatten(1).quantile(_PIXEL_QUANTILE, dim=1)[:, None, None]
+    return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")
+
+
+def is_by_pixel(explanation: Explanation) -> bool:
+    """Whether the maps are as fine as the input, as guided backprop's are."""
+    return tuple(explanation.maps.shape[1:]) == tuple(_scene(explanation).size)
 
 
 def _laid(scene: Scene, sample: int, heat: Tensor | None, on: str) -> tuple[Image.Image, Tensor, Tensor | None]:

@@ -244,11 +244,13 @@ def _plan(
             continue
         for place in places:
             if place.specs == (None,):
-                choice, spent = choose(module, batch.inputs, non_negative=method.after_activation)
+                choice, spent = choose(module, batch.inputs, side=method.side)
                 forwards += spent
                 plans[method.name].append(_Plan((choice.tap,), fused=False, choice=choice))
             elif not place.specs:
-                raise WhycamError("layer is an empty list; name at least one layer, or leave it out to have one chosen.")
+                raise WhycamError(
+                    "layer is an empty list; name at least one layer, or leave it out to have one chosen."
+                )
             elif place.fused:
                 plans[method.name].append(_Plan(tuple(find_all(module, place.specs)), fused=True))
             else:
@@ -340,7 +342,6 @@ def _correct(
                     module,
                     batch.inputs,
                     _first(binds[0]),
-                    non_negative=method.after_activation,
                     lasting=any(layer.outside) or all(gradient is None for gradient in layer.gradients),
                 )
                 found[plan.choice] = better if better is not None else plan.choice
@@ -503,7 +504,7 @@ class _Maker:
         statuses = []
         for i, map_ in enumerate(maps):
             evidence = Evidence(
-                score=scores[i],
+                score=scores[i] if method.class_specific else 0.0,
                 is_probability=method.class_specific and (bound.is_probability or self._answers_probability(bound)),
                 gradient_is_zero=(still is None or still[i]) if measured else None,
                 gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
@@ -569,7 +570,7 @@ class _Maker:
     def explain_non_finite(self, causes: Sequence[str | None]) -> None:
         for name, each in self.explanations.items():
             status = tuple(
-                judge(map_, Evidence(0.0, first_non_finite=cause), title=each.title, assumes_non_negative=False)
+                judge(map_, Evidence(float("nan"), first_non_finite=cause), title=each.title, assumes_non_negative=False)
                 if mine.kind == "non-finite"
                 else mine
                 for map_, mine, cause in zip(each.maps, each.status, causes, strict=True)

@@ -175,11 +175,13 @@ class Explanation:
 
         return four_panels(self, colormap=colormap, signed=signed)
 
-    def save(self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5) -> list[Path]:
+    def save(
+        self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5, signed: bool = False
+    ) -> list[Path]:
         """Write, for each sample, the overlay (PNG), the raw map (NPY) and how they came about (JSON)."""
         from whycam.saving import save
 
-        return save(self, Path(folder), colormap=colormap, opacity=opacity)
+        return save(self, Path(folder), colormap=colormap, opacity=opacity, signed=signed)
 
     def _repr_html_(self) -> str:
         from whycam.drawing import html
@@ -260,7 +262,12 @@ def _fits(have: tuple[str, str, Any], wanted: tuple[Any, ...], made: Explanation
     spelling = wanted[0] if isinstance(wanted[0], str) else getattr(wanted[0], "__name__", "")
     if plain(spelling) not in {plain(method), plain(made.title if made is not None else method)}:
         return False
-    if len(wanted) > 1 and wanted[1] is not None and layer != "input" and str(wanted[1]) not in (layer, _uncalled(layer)):
+    if (
+        len(wanted) > 1
+        and wanted[1] is not None
+        and layer != "input"
+        and str(wanted[1]) not in (layer, _uncalled(layer))
+    ):
         return False
     explains_no_class = made is not None and not made.target
     return len(wanted) < 3 or explains_no_class or key(wanted[2]) == target

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
@@ -43,6 +43,7 @@ CLASS_INDEPENDENT = frozenset({"activations", "inputs"})
 LAYER_QUANTITIES = frozenset({"activations", "gradients", "head_weights"})
 
 Function = Callable[..., Tensor]
+Side = Literal["before", "after"]
 F = TypeVar("F", bound=Function)
 
 
@@ -69,6 +70,7 @@ class Method:
     needs: frozenset[str]
     options: Mapping[str, Option]
     assumes_non_negative: bool = False
+    side: Side = "after"
 
     @property
     def class_specific(self) -> bool:
@@ -79,11 +81,6 @@ class Method:
     def has_layer(self) -> bool:
         """Whether the map is made at a layer. Where not (guided backprop), it is made at the input."""
         return bool(self.needs & LAYER_QUANTITIES)
-
-    @property
-    def after_activation(self) -> bool:
-        """Whether a chosen layer should be the feature after its activation function rather than before it."""
-        return self.assumes_non_negative or "head_weights" in self.needs
 
     @property
     def summary(self) -> str:
@@ -100,15 +97,17 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
-def method(title: str, *, paper: str, assumes_non_negative: bool = False) -> Callable[[F], F]:
+def method(title: str, *, paper: str, assumes_non_negative: bool = False, side: Side = "after") -> Callable[[F], F]:
     """Register a function as a method and return it unchanged.
 
     `paper` is `arXiv:ID`, `doi:ID`, or a short text where there is no paper. `assumes_non_negative` marks methods
     whose derivation takes activations to be at least zero; their maps of a signed layer carry a status that says so.
+    `side` is where a layer that nobody names is recorded, before or after its activation function: evidence for
+    `"before"` belongs in docs/benchmarks.md.
     """
 
     def register(function: F) -> F:
-        made = declare(function, title=title, paper=paper, assumes_non_negative=assumes_non_negative)
+        made = declare(function, title=title, paper=paper, assumes_non_negative=assumes_non_negative, side=side)
         if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
             raise ValueError(f"a method named {made.name!r} is already registered")
         _METHODS[made.name] = made
@@ -118,7 +117,12 @@ def method(title: str, *, paper: str, assumes_non_negative: bool = False) -> Cal
 
 
 def declare(
-    function: Function, *, title: str | None = None, paper: str = "", assumes_non_negative: bool = False
+    function: Function,
+    *,
+    title: str | None = None,
+    paper: str = "",
+    assumes_non_negative: bool = False,
+    side: Side = "after",
 ) -> Method:
     """Read a function's signature as a declaration, without registering it."""
     name = getattr(function, "__name__", type(function).__name__)
@@ -132,7 +136,7 @@ def declare(
         )
     if not needs:
         raise WhycamError(f"{name} asks for no quantity; name at least one of {', '.join(QUANTITIES)} before `*`.")
-    return Method(name, title or name, paper, function, needs, options, assumes_non_negative)
+    return Method(name, title or name, paper, function, needs, options, assumes_non_negative, side)
 
 
 @cache

@@ -24,7 +24,14 @@ else:
 SCHEMA = 1
 
 
-def save(explanation: Explanation, folder: Path, *, colormap: str | None = None, opacity: float = 0.5) -> list[Path]:
+def save(
+    explanation: Explanation,
+    folder: Path,
+    *,
+    colormap: str | None = None,
+    opacity: float = 0.5,
+    signed: bool = False,
+) -> list[Path]:
     """Write three files for each sample: `NAME.METHOD.overlay.png`, `NAME.METHOD.map.npy` and `NAME.METHOD.json`.
 
     NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
@@ -35,7 +42,7 @@ def save(explanation: Explanation, folder: Path, *, colormap: str | None = None,
         stem = folder / f"{name}.{explanation.method}"
         if explanation.maps.ndim == 3 and explanation.scene is not None and len(explanation.scene.size) == 2:
             picture = io.BytesIO()
-            overlay(one, colormap=colormap, opacity=opacity).save(picture, "png")
+            overlay(one, colormap=colormap, opacity=opacity, signed=signed).save(picture, "png")
             written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
         data = io.BytesIO()
         np.save(data, one.maps[0].cpu().numpy())

@@ -1,5 +1,6 @@
 """What a map may be taken for: every map carries a status, and a map that shows nothing says why."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -61,12 +62,14 @@ class Evidence:
 
 def judge(map_: Float[Tensor, "*spatial"], evidence: Evidence, *, title: str, assumes_non_negative: bool) -> Status:
     """The status of one raw map; the most serious finding wins."""
-    if not bool(torch.isfinite(map_).all()):
+    finite = bool(torch.isfinite(map_).all())
+    if not finite or not math.isfinite(evidence.score):
         where = evidence.first_non_finite
         cause = (
             f"NaN or infinity first appears in {where}" if where else "the forward pass is finite, the gradient is not"
         )
-        return Status("non-finite", f"the map holds NaN or infinity; {cause}.")
+        what = "the score is NaN or infinite" if finite else "the map holds NaN or infinity"
+        return Status("non-finite", f"{what}; {cause}.")
     high, low = float(map_.max()), float(map_.min())
     if evidence.is_probability and evidence.score > SATURATED:
         return Status(

@@ -371,7 +371,9 @@ def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
             f"the target is the text {name!r}, but this model comes without labels; pass labels=, or an index."
         )
     wanted = name.strip().casefold()
-    found = [i for i, label in enumerate(labels) if label.casefold() == wanted]
+    # ImageNet has a Cardigan, which is a dog, and a cardigan
+    found = [i for i, label in enumerate(labels) if label == name.strip()]
+    found = found or [i for i, label in enumerate(labels) if label.casefold() == wanted]
     if len(found) == 1:
         return found[0]
     if found:

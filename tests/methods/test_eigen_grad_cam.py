@@ -13,7 +13,7 @@ every_rank = pytest.mark.parametrize(
 )
 
 
-def by_svd(activations, gradients, center=False):
+def by_svd(activations, gradients, center=True):
     maps = []
     for a, g in zip(activations.numpy(), gradients.numpy(), strict=True):
         products = np.stack([a[(slice(None), *at)] * g[(slice(None), *at)] for at in np.ndindex(*a.shape[1:])])
@@ -30,7 +30,9 @@ def test_worked_example():
     pattern = torch.tensor([[0.0, 1.0], [-2.0, 0.0]])
     activations = torch.stack([pattern, 2 * pattern])[None]
     gradients = torch.stack([torch.full((2, 2), 3.0), torch.full((2, 2), 2.0)])[None]
-    torch.testing.assert_close(eigen_grad_cam(activations, gradients), 5 * pattern[None])
+    torch.testing.assert_close(eigen_grad_cam(activations, gradients, center=False), 5 * pattern[None])
+    # less their mean over space, -1/4 of the factor; the map still agrees with HiResCAM's, 7 times the pattern
+    torch.testing.assert_close(eigen_grad_cam(activations, gradients), 5 * (pattern[None] + 0.25))
 
 
 @every_rank
@@ -69,7 +71,7 @@ def test_scales_with_the_score_however_small(generator):
 def test_products_too_small_for_half_precision_still_count():
     # each product of 2e-8 is 0 in float16, the length of 400 of them is not
     activations = torch.full((1, 400, 3, 3), 1e-4, dtype=torch.float16)
-    maps = eigen_grad_cam(activations, 2 * activations)
+    maps = eigen_grad_cam(activations, 2 * activations, center=False)
     torch.testing.assert_close(maps.double(), torch.full((1, 3, 3), 4e-7, dtype=torch.float64), rtol=0.2, atol=0)
 
 

@@ -36,7 +36,8 @@ def layers(
 ) -> None:
     """List where in a network maps can be made.
 
-    In the order the layers run, with those marked that are chosen when none is named. The names are what '--layer' takes. Globs do too ('_blocks.1*'), and 'NAME:input' is what a layer is given.
+    In the order the layers run, with those marked that are chosen when none is named. '--layer' takes these names, and
+    globs ('_blocks.1*'); 'NAME:input' is what a layer is given.
 
     \b
     Examples:
@@ -97,12 +98,12 @@ def methods(json: given.Json = False, quiet: given.Quiet = False) -> None:
             needs, options = ", ".join(sorted(each.needs)), ", ".join(map(str, each.options.values()))
             wide.add_row(Text(each.name, "bold"), each.title, explains, needs, options or "-", each.paper)
             narrow[each.name] = Text.assemble(
-                (each.title, "bold"),
+                each.title,
                 f", {each.paper}\nexplains {explains}, needs {needs}",
                 f"\noptions {options}" if options else "",
                 "\n",
             )
-        out.show(wide if out.fits(wide) else fields(narrow))
+        out.show(wide if out.fits(wide) else fields(narrow, style="bold"))
 
 
 def _described(method: Method) -> dict[str, Any]:
@@ -114,14 +115,18 @@ def _described(method: Method) -> dict[str, Any]:
         "class_specific": method.class_specific,
         "has_layer": method.has_layer,
         "assumes_non_negative": method.assumes_non_negative,
+        "side": method.side,
         "needs": sorted(method.needs),
         "options": {option.name: option.default for option in method.options.values()},
     }
 
 
 def _shape(size: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[0-9]+(x[0-9]+){1,2}", size.lower()) or 0 in (found := tuple(map(int, size.lower().split("x")))):
-        raise WhycamError(f"--size is height x width, as 224x224, or channels x height x width, as 1x28x28; not {size!r}.")
+    found = tuple(map(int, size.lower().split("x"))) if re.fullmatch(r"[0-9]+(x[0-9]+){1,2}", size.lower()) else ()
+    if not found or 0 in found:
+        raise WhycamError(
+            f"--size is height x width, as 224x224, or channels x height x width, as 1x28x28; not {size!r}."
+        )
     return found if len(found) == 3 else (3, *found)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from whycam.cli import arguments as given
 from whycam.cli.inputs import Failure, find
@@ -47,7 +48,8 @@ def compare(
         typer.Option("--option", "-O", metavar="METHOD.NAME=VALUE", help="An option of one of the methods."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE|DIR", help="The figure (.png, .pdf, .svg, ...), or its folder.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE|DIR", help="The figure (.png, .pdf, .svg, ...), or its folder."),
     ] = given.DEFAULT_FOLDER,
     colormap: given.Colormap = None,
     signed: given.Signed = False,
@@ -56,8 +58,8 @@ def compare(
 ) -> None:
     """Compare methods, layers and targets.
 
-    In one shared pass over one photo. Draws every combination side by side (needs 'whycam[plot]') and lists their scores. Combinations that cannot be are
-    listed with their reasons.
+    In one shared pass over one photo. Draws every combination side by side (needs 'whycam[plot]') and lists their
+    scores. Combinations that cannot be are listed with their reasons.
 
     \b
     Examples:
@@ -79,7 +81,11 @@ def compare(
         options = parse_options(option or [], chosen)
         asked = {key(parse_target(each)): each for each in given.split_list(targets or ["top"])}
         places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
-        for what, entries, came in (("methods", chosen, methods), ("targets", asked, targets), ("layers", places, layers)):
+        for what, entries, came in (
+            ("methods", chosen, methods),
+            ("targets", asked, targets),
+            ("layers", places, layers),
+        ):
             if came and not entries:
                 raise WhycamError(f"--{what} came without any entry; name some, or leave it out for the default.")
         if fusion is not None:
@@ -126,7 +132,9 @@ def _figure_path(output: Path, name: str) -> Path:
         return output / f"{name}.compare.png"
     kinds = FigureCanvasBase.get_supported_filetypes()
     if output.suffix.lower().lstrip(".") not in kinds:
-        raise WhycamError(f"{output}: a figure is written as one of {', '.join(sorted(kinds))}; give the file such a suffix.")
+        raise WhycamError(
+            f"{output}: a figure is written as one of {', '.join(sorted(kinds))}; give the file such a suffix."
+        )
     given.make_folder(output.parent)
     return output
 
@@ -158,17 +166,23 @@ def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str
         }
     )
     rows = table("Method", "Layer", "Target", "Score", "Status", whole=("Method", "Score"), right=("Score",))
+    remarks: dict[str, RenderableType] = {}
     for each in made.values():
         target = each.target[0] if each.target else "(no class)"
         score = f"{float(each.scores[0]):.3f}" if each.target else ""
         status = each.status[0]
-        rows.add_row(each.title, text(each.layer.name), text(target), score, status_text(status.kind, status.message))
+        rows.add_row(each.title, text(each.layer.name), text(target), score, status_text(status.kind))
+        if not status.ok:
+            remarks.setdefault(str(status), status_text(status.kind, status.message))  # many maps share a reason
         if out.quiet and not status.ok:
             out.problem(f"{each.title} at {each.layer.name}, {target}: {status}")
     said = {"prediction": text(one.predictions[0])} if one.predictions else {}
     out.show(text(photo, "bold"), fields({"model": text(one.model), **said, "figure": text(path)}), "", rows, "")
+    if remarks:
+        out.show(*remarks.values(), "")
     out.show(text(f"{counted(len(made), 'map')} with {made.cost}"))
-    if failures:
-        out.problem(f"{counted(len(failures), 'combination')} not possible:")
-        for each in failures:
-            out.problems.print(text(f"  {each['method']} at {each['layer']}, {each['target']}: {each['reason']}"))
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for failure in failures:
+        same = failure["method"], failure["layer"], failure["reason"]
+        reasons.setdefault(same, []).append(failure["target"])
+    out.listed("not possible", [f"{m} at {la}, {', '.join(aims)}: {why}" for (m, la, why), aims in reasons.items()])

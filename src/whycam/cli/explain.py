@@ -1,6 +1,5 @@
 """`whycam explain`."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +34,9 @@ def explain(
     target: Annotated[str | None, typer.Option("--target", "-t", metavar="TARGET", help=TARGET_HELP)] = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option("--layer", "-l", metavar="LAYER", help="Where: a name or glob from 'whycam layers'. Several fuse."),
+        typer.Option(
+            "--layer", "-l", metavar="LAYER", help="Where: a name or glob from 'whycam layers'. Several fuse."
+        ),
     ] = None,
     fusion: given.Fusion = None,
     option: Annotated[
@@ -121,17 +122,10 @@ class _Look:
         Raises:
             WhycamError: they cannot be written.
         """
-        from whycam.files import write_whole
         from whycam.pictures.figures import save_figure
 
         try:
-            files = one.save(self.folder, colormap=self.colormap, opacity=self.opacity)
-            if self.signed:  # `save` draws the usual way
-                drawn = io.BytesIO()
-                one.overlay(colormap=self.colormap, opacity=self.opacity, signed=True).save(drawn, "png")
-                for path in files:
-                    if path.name.endswith(".overlay.png"):
-                        write_whole(path, drawn.getvalue())
+            files = one.save(self.folder, colormap=self.colormap, opacity=self.opacity, signed=self.signed)
             if self.figure:
                 panels = one.figure(colormap=self.colormap, signed=self.signed)
                 files.append(save_figure(panels, self.folder / f"{name}.{one.method}.panels.png"))
@@ -225,7 +219,8 @@ class _Run:
         }
         new = {name: text(said) for name, said in heads.items() if said and said not in self.shown}
         self.shown.update(heads.values())
-        return [*([fields(new), ""] if new else []), text(path, "bold"), fields(rows, "  "), ""]
+        head: list[RenderableType] = [fields(new), ""] if new else []
+        return [*head, text(path, "bold"), fields(rows, "  "), ""]
 
     def finish(self) -> int:
         """Say how it went; the exit status."""
@@ -241,10 +236,7 @@ class _Run:
         if self.done:
             passes = f"{counted(forwards, 'forward')} and {counted(backwards, 'backward')}"
             self.out.show(text(f"{counted(len(self.done), 'photo')} explained with {passes} in {seconds:.2f} s"))
-        if self.failures:
-            self.out.problem(f"{counted(len(self.failures), 'photo')} not explained:")
-            for each in self.failures:
-                self.out.problems.print(text(f"  {each.photo}: {each.reason}"))
+        self.out.listed("not explained", [f"{each.photo}: {each.reason}" for each in self.failures])
         if self.interrupted:
             kept = f"; what was written stays in {self.look.folder}" if self.done else ""
             self.out.problem(f"interrupted: {len(self.done)} of {counted(self.asked, 'photo')} explained{kept}.")

@@ -33,7 +33,9 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
             raise WhycamError(f"an option is written NAME=VALUE, not {entry!r}.")
         if not dot and len(methods) > 1:
             raise WhycamError(f"with several methods an option is written METHOD.NAME=VALUE, not {entry!r}.")
-        method = next((each for each in methods if not dot or plain(owner) in (plain(each.name), plain(each.title))), None)
+        method = next(
+            (each for each in methods if not dot or plain(owner) in (plain(each.name), plain(each.title))), None
+        )
         if method is None:
             asked = ", ".join(each.name for each in methods)
             raise WhycamError(f"the option {entry!r} is for {owner!r}, which is not among the methods ({asked}).")

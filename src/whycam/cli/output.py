@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fsdecode
 from pathlib import PurePath
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import typer
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -47,7 +48,8 @@ class Output:
 
     def fits(self, part: RenderableType) -> bool:
         """Whether results are shown so wide that this needs no wrapping."""
-        return self.results.measure(part).maximum <= self.results.width
+        unbounded = self.results.options.update(width=_ENDLESS)
+        return Measurement.get(self.results, unbounded, part).maximum <= self.results.width
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Print results for programs, if they are asked for."""
@@ -62,6 +64,15 @@ class Output:
         """Print what a person may want to know, but nothing went wrong."""
         if not self.quiet:
             self.problem(sentence)
+
+    def listed(self, what: str, reasons: Sequence[str]) -> None:
+        """Print problems of one sort: one as a line, several as a list."""
+        if len(reasons) == 1:
+            self.problem(reasons[0])
+        elif reasons:
+            self.problem(f"{len(reasons)} {what}:")
+            for reason in reasons:
+                self.problems.print(text(f"  {reason}"))
 
     @contextmanager
     def sentences(self) -> Iterator[None]:
@@ -96,10 +107,10 @@ class Output:
             yield lambda: bar.advance(task)
 
 
-def fields(rows: Mapping[str, RenderableType], indent: str = "") -> Table:
+def fields(rows: Mapping[str, RenderableType], indent: str = "", style: str = "dim") -> Table:
     """Names and values, one pair a line, long values wrapped under themselves."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(style=style, no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows.items():
         grid.add_row(f"{indent}{name}", value)
@@ -107,7 +118,7 @@ def fields(rows: Mapping[str, RenderableType], indent: str = "") -> Table:
 
 
 def table(*columns: str, whole: tuple[str, ...] = (), right: tuple[str, ...] = ()) -> Table:
-    """A table with these columns: `whole` ones are never broken, so that they can be copied, `right` ones hold numbers."""
+    """A table with these columns; `whole` ones are never broken, for copying, and `right` ones hold numbers."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in right else "left"
@@ -118,10 +129,12 @@ def table(*columns: str, whole: tuple[str, ...] = (), right: tuple[str, ...] = (
 def text(value: object, style: str = "") -> Text:
     """Text that a terminal shows as it is: file names may hold stray bytes, control codes and brackets."""
     spelled = fsdecode(value) if isinstance(value, PathLike) else str(value)
-    return Text("".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in spelled), style)
+    return Text(
+        "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in spelled), style
+    )
 
 
-def status_text(kind: str, message: str) -> Text:
+def status_text(kind: str, message: str = "") -> Text:
     """A status in its colour."""
     return Text.assemble((kind, _STYLES.get(kind, "bold yellow")), f": {message}" if message else "")
 

@@ -10,7 +10,7 @@ def eigen_grad_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     gradients: Float[Tensor, "batch channel *spatial"],
     *,
-    center: bool = False,
+    center: bool = True,
 ) -> Float[Tensor, "batch *spatial"]:
     """Project each location's products of gradient and activation on their first principal direction.
 
@@ -21,8 +21,9 @@ def eigen_grad_cam(
     least 0, so positive values still speak for the target and a map may be negative throughout. Where HiResCAM's map
     is zero or unrelated, the sign means nothing.
 
-    pytorch-grad-cam, where this variant comes from, without a paper, subtracts the mean over locations first
-    (`center=True` here) and leaves the sign to chance.
+    The mean over locations is subtracted first, as in pytorch-grad-cam, where this variant comes from, without a
+    paper; it leaves the sign to chance. Without (`center=False`), what all locations share leads the components and
+    the map points less well (docs/benchmarks.md).
     """
     rows = locations(activations) * locations(gradients)
     if center:

@@ -5,7 +5,7 @@ from whycam.arrays import pool, weighted_sum
 from whycam.registry import method
 
 
-@method("Grad-CAM", paper="arXiv:1610.02391")
+@method("Grad-CAM", paper="arXiv:1610.02391", side="before")
 def grad_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     gradients: Float[Tensor, "batch channel *spatial"],

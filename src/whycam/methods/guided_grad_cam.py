@@ -5,7 +5,7 @@ from whycam.arrays import Colours, merge_colours, pool, resize, weighted_sum
 from whycam.registry import method
 
 
-@method("Guided Grad-CAM", paper="arXiv:1610.02391")
+@method("Guided Grad-CAM", paper="arXiv:1610.02391", side="before")
 def guided_grad_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     gradients: Float[Tensor, "batch channel *spatial"],

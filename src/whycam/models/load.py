@@ -7,6 +7,9 @@ from pathlib import Path
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 
+#: Sources whose prefix is reserved, so that it is never taken for a module of the caller's.
+_TO_COME = {"timm": "timm", "torchvision": "torchvision", "hf": "Hugging Face", "keras": "Keras", "onnx": "ONNX"}
+
 
 def load(spec: str, *, weights: str | Path | None = None, unsafe_pickle: bool = False) -> VisionModel:
     """The model that a spec names.
@@ -21,6 +24,12 @@ def load(spec: str, *, weights: str | Path | None = None, unsafe_pickle: bool = 
         WhycamError: a spec of no known form, or weights that do not fit.
         MissingExtraError: the source needs a package that is not installed.
     """
+    kind = spec.partition(":")[0]
+    if kind in _TO_COME:
+        raise WhycamError(
+            f"{spec!r}: models from {_TO_COME[kind]} cannot be named yet. Build the model yourself and pass it to "
+            "whycam.explain, or name a function that does, as 'package.module:callable'."
+        )
     # imported here: a source is a module of this package with the function `source`
     for name in _sources():
         module = importlib.import_module(f"whycam.models.{name}")

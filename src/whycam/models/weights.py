@@ -1,6 +1,8 @@
 """Weights from files, without running what is stored in them."""
 
 import pickle
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +46,31 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
         raise WhycamError(f"no weights file {path}.")
     if path.suffix == ".safetensors":
         try:
+            from safetensors import SafetensorError
             from safetensors.torch import load_file
         except ImportError as error:
             raise missing("safetensors", "safetensors", f"reading {path.name}") from error
-        return _bare(load_file(path))
+        try:
+            return _bare(load_file(path))
+        except SafetensorError as error:
+            raise _unreadable(path, error) from error
     if path.suffix not in (".pt", ".pth", ".bin", ".ckpt"):
         raise WhycamError(f"weights come from .safetensors, .pt or .pth files; {path.name} is none of these.")
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
     except pickle.UnpicklingError as error:
+        # an unknown operation in a plain file is no pickle at all: a page of text, a file cut off
+        if unsafe_pickle or ("Unsupported operand" in str(error) and not zipfile.is_zipfile(path)):
+            raise _unreadable(path, error) from error
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise WhycamError(
-            f"{path.name} holds more than tensors, and reading it would run code that is stored in it; it was not "
-            "read. Save its state_dict alone, best as .safetensors. If you trust whoever made it, pass "
-            "unsafe_pickle=True (--unsafe-pickle): that code can then do anything you can do on this machine."
+            f"{path.name} holds more than tensors{f' ({named[1]})' if named else ''}, and reading it would run code "
+            "that is stored in it; it was not read. Save its state_dict alone, best as .safetensors. If you trust "
+            "whoever made it, pass unsafe_pickle=True (--unsafe-pickle): that code can then do anything you can do on "
+            "this machine."
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise WhycamError(f"{path.name} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise _unreadable(path, error) from error
     if isinstance(found, nn.Module):
         found = found.state_dict()
     if not isinstance(found, dict):
@@ -69,15 +80,22 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
             found = found[key]
             break
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WhycamError(f"{path.name} holds no state_dict: its entries are {_some(list(map(str, found)))}.")
+        entries = f"its entries are {_some(list(map(str, found)))}" if found else "it is empty"
+        raise WhycamError(f"{path.name} holds no state_dict: {entries}.")
     return _bare(found)
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name[len(prefix) :]: value for name, value in state.items()}
+    while prefix := next((each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), None):
+        state = {name[len(prefix) :]: value for name, value in state.items()}
     return dict(state)
+
+
+def _unreadable(path: Path, error: Exception) -> WhycamError:
+    reason = str(error).partition("\n")[0]
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "it is not a file that torch.save wrote, or only a part of one"
+    return WhycamError(f"{path.name} cannot be read as a checkpoint: {reason or 'it ends too early'}.")
 
 
 def _some(names: list[str]) -> str:

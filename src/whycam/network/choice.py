@@ -6,11 +6,11 @@ since they only repeat an earlier feature. Modules that return the very same ten
 name is used.
 
 Where that feature is an activation function applied to another module's output, there are two sides to choose from.
-Methods that weigh whole channels or multiply by a signed gradient gain from the signed side: a channel that is silent
-at a location then counts as evidence against. Measured on the built-in network (docs/benchmarks.md, grid pointing),
-Grad-CAM puts 0.98 of its evidence in the right quarter before the activation and 0.75 after it. Methods derived for
-non-negative activations (Grad-CAM++, XGrad-CAM, LayerCAM, FEM) get the side after it, and so does CAM, which is
-defined on what the pooling is given.
+Grad-CAM, which weighs whole channels by their mean gradient, gains from the signed side before the function: a channel
+that is silent at a location then counts as evidence against. Measured on three pretrained networks (docs/benchmarks.md,
+grid pointing), about 0.98 of its evidence is in the right quarter before the activation and 0.80 to 0.83 after it. For
+methods that multiply activations and gradients location by location the side after is as good or better, since the
+function's own gate is in the gradient before it; and XGrad-CAM, Grad-CAM++, LayerCAM, FEM and CAM are defined there.
 """
 
 import weakref
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.network.eager import eager, unwrapped
 from whycam.network.guard import as_found
-from whycam.network.layouts import Layout, infer_layout
+from whycam.network.layouts import Layout, Tokens, infer_layout
 from whycam.network.recording import Bind, Inputs, call, record, watching
 from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, tensors
 from whycam.network.taps import Tap
+from whycam.registry import Side
 
 _RESAMPLING = (
     nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d,
@@ -94,27 +95,25 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
     return found, 1
 
 
-def choose(model: nn.Module, inputs: Inputs, *, non_negative: bool) -> tuple[Choice, int]:
-    """The layer for a method, and the forwards spent on finding it. `non_negative`: the side after the activation."""
+def choose(model: nn.Module, inputs: Inputs, *, side: Side) -> tuple[Choice, int]:
+    """The layer for a method that is recorded on that side of the activation, and the forwards spent on finding it."""
     model = unwrapped(model)
-    if fixed := _corrected.get(model, {}).get((_key(model, inputs), non_negative)):
+    if fixed := _corrected.get(model, {}).get(_key(model, inputs)):
         return fixed, 0
     found, forwards = features(model, inputs)
     usable = [feature for feature in found if feature.role != "resampling"] or list(found)
     last = usable[-1]
     grid = "x".join(map(str, last.grid))
-    if non_negative or last.before is None:
-        side = ", after its activation, as the method assumes" if non_negative and last.before is not None else ""
-        return Choice(last.tap, f"the last feature with spatial axes ({grid}){side}"), forwards
+    if side == "after" or last.before is None:
+        where = ", after its activation" if last.before is not None else ""
+        return Choice(last.tap, f"the last feature with spatial axes ({grid}){where}"), forwards
     return (
         Choice(last.before, f"the last feature with spatial axes ({grid}), before its activation, where it is signed"),
         forwards,
     )
 
 
-def correct(
-    model: nn.Module, inputs: Inputs, bind: Bind, *, non_negative: bool, lasting: bool
-) -> tuple[Choice | None, int, int]:
+def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> tuple[Choice | None, int, int]:
     """A layer whose locations the score does depend on, after the chosen one turned out to have no gradient.
 
     Records every candidate in one pass of the first sample and takes the last one before the chosen that has gradient
@@ -136,7 +135,7 @@ def correct(
                 f"the last feature whose locations the score depends on; at {str(later)!r} the gradient is zero",
             )
             if lasting:
-                _corrected.setdefault(model, {})[_key(model, inputs), non_negative] = choice
+                _corrected.setdefault(model, {})[_key(model, inputs)] = choice
             return choice, forwards, recording.backwards
     return None, forwards, recording.backwards
 
@@ -215,7 +214,7 @@ class _Watcher:
                     before,
                 )
             )
-        return made
+        return _without_attention(made)
 
     def _tap(self, group: Sequence[tuple[str, int, nn.Module, int, int | None, tuple[int, ...]]]) -> Tap:
         """The outermost name that needs no call number, else the outermost with one."""
@@ -223,6 +222,17 @@ class _Watcher:
         once = [event for event in making if self.calls[event[0]] == 1]
         name, number, *_ = min(once or making, key=lambda event: event[0].count("."))
         return Tap(name) if once else Tap(name, number)
+
+
+def _without_attention(found: Sequence[Feature]) -> list[Feature]:
+    """Leaves out what attention computes inside, (batch, head, token, width or token), which looks like a small image."""
+    tokens = {each.shape[1]: each.layout.prefix for each in found if isinstance(each.layout, Tokens)}
+    return [
+        each
+        for each in found
+        if isinstance(each.layout, Tokens)
+        or not any(tokens.get(side, 0) or (side in tokens and len(set(each.stride)) > 1) for side in each.grid)
+    ]
 
 
 def _role(module: nn.Module) -> str:

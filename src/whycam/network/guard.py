@@ -24,9 +24,8 @@ def as_found(model: nn.Module) -> Iterator[None]:
     stay in it; what a forward pass would write there (running statistics, counters) is put back.
     """
     _warn_if_training(model)
-    with _training if any(module.training for module in model.modules()) else nullcontext():
-        with _put_back(model):
-            yield
+    with _training if any(module.training for module in model.modules()) else nullcontext(), _put_back(model):
+        yield
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from whycam.network.taps import Tap
 from whycam.targets import Bound, is_one_unit
 
 
-def head_weights(model: nn.Module, recording: Recording, record: LayerRecord, target: Bound) -> Float[Tensor, "batch channel"]:
+def head_weights(
+    model: nn.Module, recording: Recording, record: LayerRecord, target: Bound
+) -> Float[Tensor, "batch channel"]:
     """The head's row for the target, where the output is one linear layer of the layer's mean over locations.
 
     The claim is checked on this very batch: the layer's pooled activations through the linear layer must give the

@@ -13,8 +13,8 @@ from whycam.errors import WhycamError
 
 #: Leading tokens in use: none, a class token, class and distillation tokens, class and four registers, eight registers.
 PREFIXES = (0, 1, 2, 4, 5, 8, 9)
-#: How far rounding a grid to whole cells may distort it: a factor of two between the axes.
-_ROUNDING = log(2)
+#: How far rounding a grid to whole cells may distort it: by a factor just below two between the axes.
+_ROUNDING = log(1.9)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def grid(
     text = min(9.0, max(7.0, 5.5 + 1.4 * sum(widths) / columns))
     bars = sum(any(row[column:] and row[column].values is not None for row in panels) for column in range(columns))
     # about what the words take; the layout shares it out, and saving trims the rest
-    words = (0.4 if title else 0.1) + (0.2 if column_labels else 0)
+    words = (0.45 if title else 0.2) + (0.2 if column_labels else 0)
     size = (sum(widths) + 0.1 * columns + 0.5 * bars * colorbar + 0.4, (height + 0.55) * len(panels) + words)
 
     # compressed: panels keep their shape, and the room that this leaves is taken back

@@ -1,0 +1,217 @@
+"""Which layer is taken when nobody names one."""
+
+import nets
+import pytest
+import torch
+import torchvision_shim
+from torch import nn
+
+import whycam
+from whycam.network.choice import choose, features
+
+torchvision_shim.register()
+import torchvision.models as zoo  # noqa: E402
+
+PICTURE = torch.zeros(1, 3, 64, 64)
+# network, size, layer for most methods, layer for those that assume activations of at least zero
+KNOWN = [
+    ("resnet18", 64, "layer4", "layer4"),
+    ("mobilenet_v2", 64, "features.18.1", "features"),
+    ("vgg16", 64, "features.28", "features.29"),
+    ("alexnet", 96, "features.10", "features.11"),
+    ("densenet121", 64, "features", "features"),
+    ("squeezenet1_1", 64, "classifier.1", "classifier.2"),
+    ("efficientnet_b0", 64, "features.8.1", "features"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _quick():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(("name", "side", "signed", "rectified"), KNOWN, ids=[each[0] for each in KNOWN])
+def test_the_last_feature_of_well_known_networks(name, side, signed, rectified):
+    with torch.device("meta"):
+        model = getattr(zoo, name)(weights=None).eval()
+    model = model.to_empty(device="cpu")
+    inputs = torch.zeros(1, 3, side, side)
+    choice, forwards = choose(model, inputs, side="before")
+    assert (str(choice.tap), forwards) == (signed, 1)
+    assert ("before its activation" in choice.why) == (signed != rectified)
+    choice, forwards = choose(model, inputs, side="after")
+    assert (str(choice.tap), forwards) == (rectified, 0)
+    assert ("after its activation" in choice.why) == (signed != rectified)
+
+
+def vit():
+    timm = pytest.importorskip("timm")
+    return timm.create_model(
+        "vit_tiny_patch16_224", img_size=64, depth=2, embed_dim=24, num_heads=2, num_classes=5
+    ).eval()
+
+
+def test_a_class_token_makes_it_step_back_and_say_so():
+    model, inputs = vit(), torch.randn(2, 3, 64, 64)
+    nn.init.normal_(model.head.weight)
+    found = whycam.explain(model, inputs)
+    assert found.layer.name.startswith("blocks.1.")
+    assert "the score depends on" in found.layer.why
+    assert "'norm' the gradient is zero" in found.layer.why
+    assert found.layer.grid == (4, 4)
+    assert all(status.kind != "zero gradient" for status in found.status)
+    again = whycam.explain(model, inputs)
+    assert again.layer == found.layer
+    assert (again.cost.forwards, again.cost.backwards) == (1, 1)
+
+
+def test_naming_the_layer_after_the_last_attention_says_why_it_is_empty():
+    model, inputs = vit(), torch.randn(2, 3, 64, 64)
+    nn.init.normal_(model.head.weight)
+    found = whycam.explain(model, inputs, layer="blocks.1")
+    assert not found.maps.any()
+    assert {status.kind for status in found.status} == {"zero gradient"}
+    assert "class token alone" in found.status[0].message
+
+
+def test_what_stepping_back_costs_is_owned_up_to_and_paid_once():
+    model, inputs = nets.fixed(nets.Tokens()), nets.images()
+    forwards, backwards = [], []
+    model.register_forward_hook(lambda *_: forwards.append(1))
+    model.head.register_full_backward_hook(lambda *_: backwards.append(1))
+    gradient_methods = [
+        name for name, each in whycam.registry.methods().items() if "gradients" in each.needs and "guided" not in name
+    ]
+    made = whycam.compare(model, inputs, gradient_methods, targets=[0, 1])
+    assert (made.cost.forwards, made.cost.backwards) == (len(forwards), len(backwards))
+    # looking, the first try, candidates for either kind of method, the pass itself
+    assert len(forwards) <= 5
+    forwards.clear(), backwards.clear()
+    made = whycam.compare(model, inputs, gradient_methods, targets=[0, 1])
+    assert (made.cost.forwards, made.cost.backwards) == (len(forwards), len(backwards)) == (1, 2)
+
+
+def test_stepping_back_copes_with_a_target_for_this_very_batch():
+    model, inputs = nets.fixed(nets.Tokens()), nets.images()
+    found = whycam.explain(model, inputs, target=lambda output: output[torch.arange(3), torch.tensor([2, 0, 1])])
+    expected = whycam.explain(nets.fixed(nets.Tokens()), inputs, target=[2, 0, 1])
+    assert torch.equal(found.maps, expected.maps)
+
+
+def test_a_dead_input_does_not_change_the_layer_for_the_next():
+    model, inputs = nets.fixed(nets.Dense()), nets.images()
+    alive = whycam.explain(nets.twin(model), inputs).layer
+    model.norm.bias.data[:] = model.norm.bias.data.abs()
+    nn.init.zeros_(model.conv1.weight)
+    nn.init.zeros_(model.conv2.weight)
+    for switch in (-100.0, 100.0):  # off for every unit, then on
+        model.norm.bias.data.fill_(switch)
+        found = whycam.explain(model, inputs)
+    assert found.layer == alive
+
+
+def test_the_last_relu_of_a_dead_network_is_not_passed_over():
+    model, inputs = nets.plain(), nets.images()
+    model.conv2.bias.data.fill_(-1e3)
+    found = whycam.explain(model, inputs)
+    assert found.layer.name == "conv2"
+    assert {status.kind for status in found.status} == {"zero gradient"}
+    assert "dead ReLU" in found.status[0].message
+    model.conv2.bias.data.fill_(0)
+    assert whycam.explain(model, inputs).layer == found.layer
+
+
+def test_a_branch_that_runs_last_and_counts_for_nothing_is_passed_over():
+    model, inputs = nets.fixed(nets.Beside()), nets.images()
+    found = whycam.explain(model, inputs)
+    assert found.layer.name in ("conv2", "relu2")
+    assert "'decoder'" in found.layer.why
+    assert found.maps.any()
+
+
+def test_a_score_that_depends_on_nothing_is_an_error_with_no_layer_named_too():
+    with pytest.raises(whycam.WhycamError, match="score does not depend"):
+        whycam.explain(nets.plain(), nets.images(), target=lambda output: output[:, 0].detach())
+
+
+def test_each_method_gets_the_side_that_the_evidence_speaks_for():
+    model, inputs = nets.plain(), nets.images()
+    made = whycam.compare(model, inputs, ["grad_cam", "layer_cam", "cam", "xgrad_cam", "hires_cam"])
+    for name, each in whycam.registry.methods().items():
+        if name in {method for method, *_ in made}:
+            assert [layer for method, layer, _ in made if method == name] == [
+                {"before": "conv2", "after": "relu2"}[each.side]
+            ]
+    assert {layer for _, layer, _ in made} == {"conv2", "relu2"}
+    assert made.cost.forwards == 2
+    assert made.cost.backwards == 1
+
+
+@pytest.mark.parametrize("make", [nets.plain, lambda: nets.plain(inplace=True)])
+def test_writing_in_place_does_not_hide_the_side_before(make):
+    assert whycam.explain(make(), nets.images()).layer.name == "conv2"
+
+
+def test_observing_leaves_no_trace_and_is_remembered_for_the_shape():
+    model = nets.plain()
+    before = nets.state(model)
+    first = whycam.explain(model, nets.images())
+    assert first.cost.forwards == 2
+    assert nets.differences(before, nets.state(model)) == []
+    assert whycam.explain(model, nets.images(5)).cost.forwards == 1
+    assert whycam.explain(model, nets.images(side=12)).cost.forwards == 2
+    model.relu2 = nn.Identity()
+    assert whycam.explain(model, nets.images()).cost.forwards == 2
+
+
+def test_a_branch_that_runs_in_training_alone_is_not_remembered_for_prediction():
+    class Auxiliary(nets.Plain):
+        def __init__(self):
+            super().__init__()
+            self.extra = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            features = self.features(x)
+            if self.training:
+                features = self.extra(features)
+            return self.head(nets.spatial_mean(features))
+
+    model = nets.fixed(Auxiliary())
+    assert whycam.explain(model.train(), nets.images()).layer.name == "extra"
+    assert whycam.explain(model.eval(), nets.images()).layer.name == "conv2"
+
+
+def test_pooling_and_resampling_are_passed_over():
+    model = nets.fixed(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Upsample(scale_factor=2), nn.Flatten(), nn.Linear(144, 5)
+        )
+    )
+    assert whycam.explain(model, nets.images()).layer.name == "0"
+    assert whycam.explain(model, nets.images(), "layer_cam").layer.name == "1"
+
+
+def test_a_network_without_spatial_features_is_refused():
+    model = nets.fixed(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)))
+    with pytest.raises(whycam.WhycamError, match="no module of this model returns anything with spatial axes"):
+        whycam.explain(model, nets.images())
+
+
+def test_features_are_listed_with_all_their_names():
+    found, _ = features(
+        nets.fixed(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(144, 5))),
+        nets.images(),
+    )
+    assert [(str(each.tap), each.names, each.grid) for each in found] == [
+        ("0.0", ("0.0",), (6, 6)),
+        ("0", ("0.1", "0"), (6, 6)),
+    ]
+    assert found[0].stride == (8 / 6, 8 / 6)
+
+
+def test_the_models_own_layers_are_listed_for_people():
+    rows = whycam.layers(nets.plain(), nets.images())
+    assert [row.name for row in rows] == ["conv1", "relu1", "conv2", "relu2"]
+    assert rows[2].chosen_for
+    assert rows[3].chosen_for
+    assert not rows[0].chosen_for

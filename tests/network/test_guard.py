@@ -1,0 +1,112 @@
+"""What a pass writes is put back."""
+
+import nets
+import pytest
+import torch
+from torch import nn
+
+import whycam
+from whycam.network.guard import as_found
+
+
+class Writing(nets.Plain):
+    """Writes to its buffers and draws random numbers, also when it predicts."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("counted", torch.zeros(()))
+        self.register_buffer("replaced", torch.zeros(2))
+
+    def features(self, x):
+        self.counted += 1
+        self.replaced = self.replaced + torch.rand(2)
+        return super().features(x)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "eigen_cam", "guided_backprop"])
+def test_buffers_and_random_numbers_are_put_back_outside_training_too(method):
+    model = nets.fixed(Writing())
+    model.replaced.fill_(torch.nan)
+    model.replaced.zero_()
+    before = nets.state(model)
+    whycam.explain(model, nets.images(), method)
+    assert nets.differences(before, nets.state(model)) == []
+
+
+def test_what_an_exception_interrupts_is_put_back():
+    model = nets.fixed(nets.Training())
+    model.train()
+    before = nets.state(model)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="training mode"):
+        interrupted(model)
+    assert nets.differences(before, nets.state(model)) == []
+
+
+def interrupted(model):
+    with as_found(model):
+        model(nets.images())
+        raise KeyboardInterrupt
+
+
+def test_training_mode_is_warned_of_once_where_it_matters():
+    model = nets.fixed(nets.Training())
+    model.train()
+    with pytest.warns(UserWarning, match=r"'bn' and 1 other modules act differently.*call model\.eval\(\)"):
+        whycam.explain(model, nets.images(), layer="relu2")
+    whycam.explain(model, nets.images(), layer="relu2")  # a second warning would be an error here
+    assert model.training
+
+
+def test_training_mode_is_not_warned_of_where_it_makes_no_difference():
+    model = nets.plain().train()
+    assert whycam.explain(model, nets.images(), layer="relu2").ok
+
+
+def test_a_frozen_norm_in_a_training_model_is_left_evaluating():
+    model = nets.fixed(nets.Training(act=False))
+    model.train()
+    model.bn.eval()
+    model.drop.eval()
+    whycam.explain(model, nets.images(), layer="relu2")
+    assert (model.training, model.bn.training) == (True, False)
+
+
+def test_modes_are_those_of_the_caller_afterwards():
+    model = nets.plain()
+    for mode in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+        with mode():
+            before = nets.state(model)
+            whycam.explain(model, nets.images(), layer="relu2")
+            assert nets.differences(before, nets.state(model)) == []
+
+
+def test_the_callers_own_hooks_stay_and_run():
+    model, ran = nets.plain(), []
+    model.conv2.register_forward_hook(lambda *_: ran.append("forward"))
+    model.conv2.register_forward_pre_hook(lambda *_: ran.append("before"))
+    before = nets.state(model)
+    whycam.explain(model, nets.images(), layer="conv2")
+    assert nets.differences(before, nets.state(model)) == []
+    assert ran == ["before", "forward"]
+
+
+def test_a_hook_of_the_callers_that_writes_in_place_is_no_danger():
+    model, inputs = nets.plain(), nets.images()
+    expected = whycam.explain(model, inputs, "eigen_cam", layer="conv2").maps
+
+    def spoil(_, given):
+        given[0].zero_()
+
+    model.relu2.register_forward_pre_hook(spoil)
+    assert torch.equal(whycam.explain(model, inputs, "eigen_cam", layer="conv2").maps, expected)
+
+
+def test_weights_with_a_parametrization_stay_as_they_are():
+    model = nets.fixed(
+        nn.Sequential(
+            nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+        )
+    )
+    before = nets.state(model.train())
+    whycam.explain(model, nets.images(), layer="1")
+    assert nets.differences(before, nets.state(model)) == []
