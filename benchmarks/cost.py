@@ -38,13 +38,14 @@ EIGHT = ["grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam"
          "eigen_cam", "eigen_grad_cam"]  # fmt: skip
 FIVE = [3, 141, 59, 265, 358]
 BATCH = 8
+WHAT = ("counts", "imports", "times", "batched", "agreement", "profile")
 
 Work = Callable[[], Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("counts", "imports", "times", "batched", "agreement", "profile"))
+    parser.add_argument("what", nargs="*", default=[each for each in WHAT if each != "profile"], help=", ".join(WHAT))
     parser.add_argument("--networks", nargs="+", default=list(LAYERS), choices=list(LAYERS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--many-rounds", type=int, default=3, help="rounds of eight methods x five targets with peers")
@@ -53,10 +54,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    result = {"counts": counts, "imports": imports, "times": times, "batched": batched, "agreement": agreement,
-              "profile": profile}[args.what](args)  # fmt: skip
+    if unknown := set(args.what) - set(WHAT):
+        parser.error(f"nothing called {unknown.pop()!r}; there are {', '.join(WHAT)}")
+    results = {what: globals()[what](args) for what in args.what}
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def built(name: str) -> tuple[nn.Module, str, Tensor]:

@@ -12,7 +12,7 @@ import torchvision
 from skimage.data import astronaut, chelsea, coffee
 
 import whycam
-from whycam.pictures.figures import Panel, grid, save_figure
+from whycam.pictures.figures import save_figure
 
 out = Path(sys.argv[1] if sys.argv[1:] else "whycam-out")
 
@@ -29,17 +29,5 @@ whole = whycam.explain(model, photos, "grad_cam", layer="features", **how)
 each = whycam.compare(model, photos, ["layer_cam"], layers=[*layers, layers], fusion="tanh", **how)
 print(f"LayerCAM at {len(layers)} layers and fused: {each.cost}")
 
-panels = [
-    [
-        panel
-        for one in e
-        for panel in (
-            Panel(values=one.maps[0]),
-            Panel(image=one.overlay(on="input", caption=False), note=one.status[0].kind),
-        )
-    ]
-    for e in [whole, *each.values()]
-]
-rows = ["Grad-CAM, features", *(f"LayerCAM, {layer}" for layer in layers), "LayerCAM, fused"]
-columns = [text for said in whole.predictions for text in (str(said), "overlay")]
-save_figure(grid(panels, row_labels=rows, column_labels=columns), out / "alexnet_layers.png")
+save_figure(whole.figure(), out / "alexnet_layers.features.png")
+save_figure(each.figure(sample=None, maps=True), out / "alexnet_layers.png")

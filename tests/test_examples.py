@@ -98,9 +98,9 @@ def watched(model, layer, inputs, score):
     handle = model.get_submodule(layer).register_forward_hook(keep)
     with torch.enable_grad():
         output = model(inputs.requires_grad_())
-        (gradients,) = torch.autograd.grad(score(output), kept[0])
+        (gradients,) = torch.autograd.grad(score(output), kept[-1])
     handle.remove()
-    return kept[0].detach(), gradients, output.detach()
+    return kept[-1].detach(), gradients, output.detach()
 
 
 def grad_cam(model, layer, inputs, score):
@@ -274,13 +274,16 @@ def test_maps_through_in_place_relus_are_those_of_a_twin_without(ran):
 def test_alexnet_s_grid_has_a_map_beside_each_overlay_and_says_what_it_cost(ran):
     done = ran("alexnet_layers.py")
     assert "LayerCAM at 5 layers and fused: 1 forward, 1 backward" in done.printed
-    panels, rows = done["panels"], [done["whole"], *done["each"].values()]
-    assert len(panels) == len(done["rows"]) == 7
-    for row, e in zip(panels, rows, strict=True):
-        assert [panel.values is None for panel in row] == [False, True] * 3
+    each = done["each"]
+    axes = each.figure(sample=None, maps=True).axes
+    assert len(axes) == 6 * 6
+    for row, e in enumerate(each.values()):
         for sample in range(3):
-            assert torch.equal(row[2 * sample].values, e.maps[sample])
-            assert row[2 * sample + 1].note == e.status[sample].kind
+            beside, over = axes[6 * row + 2 * sample], axes[6 * row + 2 * sample + 1]
+            np.testing.assert_array_equal(beside.images[0].get_array(), e.maps[sample])
+            assert e.status[sample].ok or e.status[sample].kind in over.get_xlabel().replace("\n", " ")
+    assert "".join(axes[30].get_ylabel().split()) == "features.0+features.3+features.6+features.9+features.12"
+    assert torch.equal(each["layer_cam", done["layers"]].maps, list(each.values())[-1].maps)
 
 
 def test_vgg_is_refused_its_cam_with_the_reason(ran):
@@ -324,7 +327,7 @@ def test_cam_is_grad_cam_times_the_locations_where_there_is_pooling(ran):
 def test_a_function_of_one_s_own_gets_the_quantities_it_names(ran):
     done = ran("your_own_method.py")
     activations, gradients, _ = watched(
-        builtin(), "_bn1", for_builtin(done["chelsea"]()), lambda output: output[0, TIGER_CAT]
+        builtin(), "_swish", for_builtin(done["chelsea"]()), lambda output: output[0, TIGER_CAT]
     )
     raw = (activations * gradients).clamp(min=0).sum(1) ** 2
     torch.testing.assert_close(done["e"].maps, raw, rtol=1e-2, atol=1e-3 * float(raw.max()))

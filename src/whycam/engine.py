@@ -328,7 +328,7 @@ def _correct(
     measured: _Measured,
     binds: Sequence[Bind],
 ) -> tuple[dict[str, list[_Plan]], tuple[int, int]]:
-    """The plans with another layer where the chosen one has no gradient anywhere, and the passes spent on finding it."""
+    """The plans with another layer where the chosen one has no gradient anywhere, and the passes spent on it."""
     found: dict[Choice, Choice] = {}
     forwards = backwards = 0
     for method in methods:
@@ -372,7 +372,7 @@ def _first(bind: Bind) -> Bind:
 
 @contextmanager
 def _plainly(device: torch.device) -> Iterator[None]:
-    """A block of plain arithmetic, whatever the caller works under: no inference mode, gradients or lowered precision."""
+    """A block of plain arithmetic, whatever the caller works under: no inference mode, gradients or autocast."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
 
@@ -464,7 +464,7 @@ class _Maker:
             quantities = {name: self._quantity(name, layer, number) for name in method.needs}
             made = method.function(**quantities, **options)
             made = made.float() if isinstance(made, Tensor) else made
-        if not isinstance(made, Tensor) or len(made) != samples or made.ndim < 2:
+        if not isinstance(made, Tensor) or made.ndim < 2 or len(made) != samples:
             came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
@@ -570,7 +570,9 @@ class _Maker:
     def explain_non_finite(self, causes: Sequence[str | None]) -> None:
         for name, each in self.explanations.items():
             status = tuple(
-                judge(map_, Evidence(float("nan"), first_non_finite=cause), title=each.title, assumes_non_negative=False)
+                judge(
+                    map_, Evidence(float("nan"), first_non_finite=cause), title=each.title, assumes_non_negative=False
+                )
                 if mine.kind == "non-finite"
                 else mine
                 for map_, mine, cause in zip(each.maps, each.status, causes, strict=True)

@@ -145,6 +145,8 @@ class Explanation:
         """
         if size is None:
             size = self.scene.size if self.scene is not None else self.maps.shape[1:]
+        if len(size) != self.maps.ndim - 1:
+            raise WhycamError(f"size has {len(size)} numbers for maps with {self.maps.ndim - 1} spatial axes.")
         return _normalize(resize(self.maps, size), normalize)
 
     def overlay(
@@ -235,15 +237,31 @@ class Comparison(Mapping[tuple[str, str, Any], Explanation]):
         return f"Comparison({', '.join(map(str, self))}; {self.cost})"
 
     def figure(
-        self, *, sample: int = 0, colormap: str | None = None, signed: bool = False, on: str = "input"
+        self,
+        *,
+        sample: int | None = 0,
+        maps: bool = False,
+        colormap: str | None = None,
+        signed: bool = False,
+        on: str = "input",
     ) -> Figure:
-        """A grid of overlays of one sample: what varies makes the rows and columns (needs `whycam[plot]`).
+        """A grid of overlays: what varies makes the rows and columns (needs `whycam[plot]`).
 
-        Drawn on what the network saw; `on="photo"` draws on the whole photo.
+        Args:
+            sample: the one to draw; `None` for all, a row for each explanation and a column for each sample.
+            maps: draw each raw map, at its layer's own size, beside its overlay.
+            colormap, signed: as for `Explanation.overlay`.
+            on: `"input"`, what the network saw, or `"photo"`, the whole of it.
         """
-        from whycam.drawing import grid
+        from whycam.grids import Look, of_every_sample, of_one_sample
 
-        return grid(self, sample=sample, colormap=colormap, signed=signed, on=on)
+        look = Look(colormap, signed, on)
+        if sample is None:
+            return of_every_sample(self, look, maps=maps)
+        if maps:
+            chosen = {key: each[sample] for key, each in self.items()}
+            return of_every_sample(Comparison(chosen, self.failures, self.cost), look, maps=True)
+        return of_one_sample(self, sample, look)
 
     def _repr_html_(self) -> str:
         from whycam.drawing import html

@@ -8,6 +8,7 @@ from torch import nn
 
 import whycam
 from whycam.network.choice import choose, features
+from whycam.registry import methods
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
@@ -79,9 +80,7 @@ def test_what_stepping_back_costs_is_owned_up_to_and_paid_once():
     forwards, backwards = [], []
     model.register_forward_hook(lambda *_: forwards.append(1))
     model.head.register_full_backward_hook(lambda *_: backwards.append(1))
-    gradient_methods = [
-        name for name, each in whycam.registry.methods().items() if "gradients" in each.needs and "guided" not in name
-    ]
+    gradient_methods = [name for name, each in methods().items() if "gradients" in each.needs and "guided" not in name]
     made = whycam.compare(model, inputs, gradient_methods, targets=[0, 1])
     assert (made.cost.forwards, made.cost.backwards) == (len(forwards), len(backwards))
     # looking, the first try, candidates for either kind of method, the pass itself
@@ -137,7 +136,7 @@ def test_a_score_that_depends_on_nothing_is_an_error_with_no_layer_named_too():
 def test_each_method_gets_the_side_that_the_evidence_speaks_for():
     model, inputs = nets.plain(), nets.images()
     made = whycam.compare(model, inputs, ["grad_cam", "layer_cam", "cam", "xgrad_cam", "hires_cam"])
-    for name, each in whycam.registry.methods().items():
+    for name, each in methods().items():
         if name in {method for method, *_ in made}:
             assert [layer for method, layer, _ in made if method == name] == [
                 {"before": "conv2", "after": "relu2"}[each.side]

@@ -23,7 +23,6 @@ def cam_by_hand(model, inputs, rows):
         (MultiLabel((0, 3)), {0: 1.0, 3: 1.0}),
         (lambda output: 2 * output[:, 1] - output[:, 0], {1: 2.0, 0: -1.0}),
     ],
-    ids=str,
 )
 def test_the_rows_are_summed_as_the_target_sums_the_logits(target, share):
     model, inputs = nets.plain(), nets.images()

@@ -225,7 +225,7 @@ class _Watcher:
 
 
 def _without_attention(found: Sequence[Feature]) -> list[Feature]:
-    """Leaves out what attention computes inside, (batch, head, token, width or token), which looks like a small image."""
+    """Leaves out what attention computes inside, (batch, head, token, width or token), no image for all its axes."""
     tokens = {each.shape[1]: each.layout.prefix for each in found if isinstance(each.layout, Tokens)}
     return [
         each

@@ -1,0 +1,104 @@
+"""Several maps into one, by hand."""
+
+import math
+
+import nets
+import pytest
+import torch
+import torch.nn.functional as F
+
+import whycam
+from whycam import fusion
+from whycam.errors import WhycamError
+
+COARSE = torch.tensor([[[0.0, 4.0], [-2.0, 1.0]]], dtype=torch.float64)
+FINE = torch.tensor(
+    [[[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0], [-8.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]], dtype=torch.float64
+)
+
+
+def enlarged(maps):
+    return F.interpolate(maps[:, None], (4, 4), mode="bilinear", align_corners=False)[:, 0]
+
+
+def test_the_mean_lets_no_layer_count_for_its_size():
+    expected = (enlarged(COARSE / 4) + FINE / 8) / 2
+    torch.testing.assert_close(fusion.mean([COARSE, FINE]), expected)
+    torch.testing.assert_close(fusion.mean([1e6 * COARSE, 1e-9 * FINE]), expected)
+
+
+def test_the_maximum_is_of_positive_parts():
+    expected = torch.maximum(enlarged(COARSE.clamp(min=0) / 4), FINE.clamp(min=0) / 2)
+    torch.testing.assert_close(fusion.maximum([COARSE, FINE]), expected)
+
+
+def test_tanh_lifts_the_shallow_layers_as_layercam_does():
+    shallow, deep = FINE.clamp(min=0), COARSE.clamp(min=0)
+    expected = torch.maximum(torch.tanh(2 * shallow / shallow.max()), enlarged(deep / deep.max()))
+    torch.testing.assert_close(fusion.tanh([FINE, COARSE]), expected)
+    torch.testing.assert_close(fusion.tanh([COARSE, FINE]), expected)
+    assert float(fusion.tanh([FINE, COARSE * 0]).max()) == pytest.approx(math.tanh(2))
+
+
+def test_the_product_is_of_scaled_maps_at_one_size():
+    large = enlarged(COARSE)
+    scaled = [(each - each.min()) / (each.max() - each.min()) for each in (large, FINE)]
+    torch.testing.assert_close(fusion.product([COARSE, FINE]), scaled[0] * scaled[1])
+
+
+@pytest.mark.parametrize("name", fusion.names())
+@pytest.mark.parametrize("sizes", [[(3,), (6,)], [(2, 4), (4, 2)], [(2, 2, 2), (3, 4, 2)]], ids=str)
+def test_any_rank_and_every_sample_by_itself(name, sizes, generator):
+    maps = [torch.randn(3, *size, generator=generator) for size in sizes]
+    together = fusion.find(name)(maps)
+    assert together.shape == (3, *map(max, zip(*sizes, strict=True)))
+    for n in range(3):
+        torch.testing.assert_close(fusion.find(name)([each[n : n + 1] for each in maps]), together[n : n + 1])
+    torch.testing.assert_close(fusion.find(name)(maps[::-1]), together)
+
+
+@pytest.mark.parametrize("name", fusion.names())
+def test_nothing_shown_stays_nothing(name):
+    assert not fusion.find(name)([torch.zeros(2, 3, 3), torch.zeros(2, 6, 6)]).any()
+
+
+def test_names_are_found_and_near_misses_suggested():
+    assert {"mean", "maximum", "tanh", "product"} <= set(fusion.names())
+    with pytest.raises(WhycamError, match=r"no fusion 'maximun'; there are mean.*Did you mean 'maximum'"):
+        whycam.explain(nets.plain(), nets.images(), layer=["conv1", "conv2"], fusion="maximun")
+
+
+@pytest.mark.parametrize("name", [*fusion.names(), lambda maps: maps[0] - maps[0]])
+def test_several_layers_become_one_map(name):
+    model, inputs = nets.plain(), nets.images()
+    parts = [whycam.explain(model, inputs, "layer_cam", layer=layer).maps for layer in ("relu1", "relu2")]
+    for layers in (["relu1", "relu2"], "relu*", [model.relu1, model.relu2]):
+        found = whycam.explain(model, inputs, "layer_cam", layer=layers, fusion=name)
+        torch.testing.assert_close(found.maps, fusion.find(name)(parts))
+        assert found.layer.name == "relu1 + relu2"
+        assert found.layer.grid == (8, 8)
+        assert "2 layers fused by" in found.layer.why
+        assert found.cost.forwards == 1
+
+
+def test_fused_maps_carry_the_worst_status_of_their_parts():
+    model, inputs = nets.plain(), nets.images()
+    found = whycam.explain(model, inputs, "xgrad_cam", layer=["relu2", "conv1"])
+    assert {status.kind for status in found.status} == {"signed activations"}
+    assert found.status[0].message.startswith("at conv1: ")
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_fusing_is_plain_arithmetic_wherever_the_caller_is(mode):
+    model, inputs = nets.plain().float(), nets.images().float()
+    expected = fusion.mean([torch.ones(1, 2, 2), torch.eye(4)[None]])
+
+    def fuse(_):
+        assert not torch.is_inference_mode_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+        return expected.expand(3, -1, -1)
+
+    with mode():
+        found = whycam.explain(model, inputs, layer=["relu1", "relu2"], fusion=fuse)
+    assert torch.equal(found.maps[0], expected[0])
+    assert not found.maps.is_inference()

@@ -1,0 +1,101 @@
+"""Who may know whom, read from the source and seen from a fresh interpreter."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import whycam
+from whycam.registry import methods
+
+ROOT = Path(whycam.__file__).parent
+SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
+METHODS = {name: path for name, path in SOURCES.items() if name.startswith("methods/")}
+OF_TENSORS = {
+    "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.arrays", "whycam.registry",
+    "whycam.errors",
+}  # fmt: skip
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, path
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", METHODS.values(), ids=METHODS)
+def test_a_method_knows_tensors_and_nothing_else(path):
+    assert {name for name in imported(path) if name not in OF_TENSORS and not name.startswith("torch.")} == set()
+
+
+@pytest.mark.parametrize(
+    "path", [path for name, path in METHODS.items() if "__init__" not in name], ids=lambda path: path.stem
+)
+def test_a_methods_file_is_named_as_the_method_in_it(path):
+    assert methods()[path.stem].function.__module__ == f"whycam.methods.{path.stem}"
+
+
+def test_hooks_on_modules_are_registered_in_one_place():
+    names = ("register_forward", "register_full_backward", "register_backward", "register_module_")
+    using = {name for name, path in SOURCES.items() if any(each in path.read_text() for each in names)}
+    assert using == {"network/recording.py"}
+
+
+def test_pictures_and_methods_never_see_a_network():
+    for name, path in SOURCES.items():
+        if name.startswith(("pictures/", "methods/")):
+            assert not any(
+                each.startswith(("whycam.network", "whycam.engine", "whycam.models")) for each in imported(path)
+            ), name
+
+
+def test_importing_costs_little():
+    code = "import sys, whycam; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "whycam" in loaded
+    assert {"matplotlib", "PIL", "typer", "rich", "cmap", "torchvision"}.isdisjoint(loaded)
+
+
+def test_explaining_needs_neither_matplotlib_nor_typer_nor_the_compiler():
+    code = (
+        "import sys, torch, whycam\n"
+        "model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), "
+        "torch.nn.Linear(144, 2))\n"
+        "whycam.explain(model.eval(), torch.randn(1, 3, 8, 8))\n"
+        "print(*{'matplotlib', 'typer', 'torchvision', 'torch._dynamo'} & set(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
+
+
+def test_every_public_name_resolves_and_none_is_hidden_by_a_module():
+    modules = {module.name for module in pkgutil.iter_modules([str(ROOT)])}
+    for name in whycam.__all__:
+        value = getattr(whycam, name)
+        if name in modules:
+            assert value is importlib.import_module(f"whycam.{name}")
+        else:
+            assert not isinstance(value, type(sys)) or value.__name__.startswith("whycam.")
+    functions = {name for name in whycam.__all__ if not isinstance(getattr(whycam, name), type(sys))}
+    assert functions.isdisjoint(modules)
+    assert set(whycam.__all__) <= set(dir(whycam))
+    with pytest.raises(AttributeError, match="no attribute 'grad_cam'"):
+        whycam.grad_cam  # noqa: B018
+
+
+def test_functions_stay_functions_after_every_module_was_imported():
+    code = (
+        "import importlib, pkgutil, whycam\n"
+        "for module in pkgutil.walk_packages(whycam.__path__, 'whycam.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "assert all(map(callable, (whycam.explain, whycam.compare, whycam.layers, whycam.load, whycam.method)))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,227 @@
+"""What is explained, by hand."""
+
+import nets
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import whycam
+from whycam.errors import WhycamError
+from whycam.targets import (
+    ClassScore,
+    Contrast,
+    Counterfactual,
+    LogProbability,
+    MultiLabel,
+    Probability,
+    ReST,
+    bind,
+    class_logits,
+    is_one_unit,
+    key,
+)  # fmt: skip
+
+Y = torch.tensor([[2.0, -1.0, 0.5, 1.5], [0.0, 3.0, 2.5, -2.0]], dtype=torch.float64)
+P = (Y.exp() / Y.exp().sum(1, keepdim=True)).double()
+LABELS = ["tabby cat", "Dog", "tiger cat", "crane"]
+BY_HAND = [
+    (None, [2.0, 3.0]),
+    (2, [0.5, 2.5]),
+    ([3, 0], [1.5, 0.0]),
+    ((None, 2), [2.0, 2.5]),
+    ("dog", [-1.0, 3.0]),
+    (["  Tiger CAT ", 0], [0.5, 0.0]),
+    (ClassScore(2), [0.5, 2.5]),
+    (ClassScore([3, 0]), [1.5, 0.0]),
+    (Counterfactual(2), [-0.5, -2.5]),
+    (Probability(1), P[:, 1].tolist()),
+    (LogProbability(1), P[:, 1].log().tolist()),
+    (ReST(1), (Y[:, 1] + P[:, 1].log()).tolist()),
+    (Contrast(0, against=3), [0.5, 2.0]),
+    (Contrast(0, against=[1, "crane"], strength=0.5), [2.0 - 0.25 * (-1.0 + 1.5), 0.0 - 0.25 * (3.0 - 2.0)]),
+    (Contrast(rivals=1), [2.0 - 0.6 * 1.5, 3.0 - 0.6 * 2.5]),
+    (Contrast(rivals=2), [2.0 - 0.3 * (1.5 + 0.5), 3.0 - 0.3 * (2.5 + 0.0)]),
+    (Contrast([2, 0], rivals=1, strength=1.0), [0.5 - 1.5, 0.0 - -2.0]),
+    (MultiLabel((0, "crane")), [3.5, -2.0]),
+    (MultiLabel(), [2.0 + 0.5 + 1.5, 3.0 + 2.5]),
+    (MultiLabel(threshold=0.99), [2.0, 3.0]),
+    (lambda output: output[:, 0] * 2, [4.0, 0.0]),
+    ([ClassScore(1), Probability(2)], [-1.0, float(P[1, 2])]),
+    ([lambda output: output.sum(1), 3], [3.0, -2.0]),
+]
+
+
+@pytest.mark.parametrize(("spec", "scores"), BY_HAND)
+def test_scores_are_what_they_say(spec, scores):
+    bound = bind(spec, Y, LABELS)
+    torch.testing.assert_close(bound(Y), torch.tensor(scores, dtype=torch.float64))
+    assert len(bound.texts) == 2
+    assert all(bound.texts)
+
+
+@pytest.mark.parametrize(
+    ("spec", "texts"),
+    [
+        (None, ("tabby cat", "Dog")),
+        (Probability("crane"), ("probability of crane",) * 2),
+        (LogProbability(3), ("log-probability of crane",) * 2),
+        (ReST(3), ("logit + log-probability of crane",) * 2),
+        (Counterfactual(), ("against tabby cat", "against Dog")),
+        (Contrast(0, against=("Dog", 3)), ("tabby cat rather than Dog, crane",) * 2),
+        (Contrast(0, rivals=2), ("tabby cat rather than its 2 nearest rivals",) * 2),
+        (MultiLabel((0, 1)), ("tabby cat + Dog",) * 2),
+        (MultiLabel(threshold=0.99), ("tabby cat (top class; none above 0.99)", "Dog (top class; none above 0.99)")),
+        ([0, Probability(3)], ("tabby cat", "probability of crane")),
+    ],
+    ids=str,
+)
+def test_targets_say_in_words_what_they_explain(spec, texts):
+    assert bind(spec, Y, LABELS).texts == texts
+
+
+def test_without_labels_classes_are_numbered():
+    assert bind(3, Y).texts == ("class 3", "class 3")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        np.int64(2),
+        np.array([2, 2]),
+        torch.tensor(2),
+        torch.tensor([2, 2]),
+        np.array(2),
+        [np.int64(2), torch.tensor(2)],
+        (2, 2),
+        range(2, 3),
+    ],
+    ids=repr,
+)
+def test_an_index_may_come_from_anywhere(spec):
+    if isinstance(spec, range):
+        spec = [*spec, *spec]
+    bound = bind(spec, Y)
+    assert bound(Y).tolist() == [0.5, 2.5]
+    assert bound.class_index.tolist() == [2, 2]
+    assert key(spec) in (2, (2, 2))
+
+
+@pytest.mark.parametrize("of", [[1, 2], (1, 2), range(1, 3)], ids=repr)
+def test_every_ready_target_takes_a_class_for_each_sample(of):
+    assert bind(ClassScore(of), Y)(Y).tolist() == [-1.0, 2.5]
+    assert hash(key(ClassScore(of))) == hash(ClassScore((1, 2)))
+    assert ClassScore(of) == ClassScore((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (4, "class 4 is out of range; this model has 4 classes, 0 to 3"),
+        (-1, "class -1 is out of range"),
+        (Probability(9), "class 9 is out of range"),
+        ([0, 7], "class 7 is out of range"),
+        ([0, 1, 2], "3 targets came for 2 samples"),
+        ([0], "1 targets came for 2 samples"),
+        (ClassScore((0, 1, 2)), "3 targets came for 2 samples"),
+        ([Probability(0)] * 3, "3 targets came for 2 samples"),
+        (torch.tensor([1, 2, 3]), "3 targets came for 2 samples"),
+        (True, "not True"),
+        ([True, False], "not True"),
+        (torch.tensor(True), "not True"),
+        (np.bool_(True), "not True"),
+        (1.5, "not float"),
+        ([0.0, 1.0], "not float"),
+        ("dgo", "no class is called 'dgo'.*Did you mean 'Dog'"),
+        ("cat", "no class is called 'cat'.*Did you mean 'tabby cat' or 'tiger cat'"),
+        (Contrast(0, against=0), "class 0 cannot be contrasted with itself"),
+        (Contrast(against=1), "class 1 cannot be contrasted with itself"),
+        (Contrast(0, rivals=4), "rivals must lie between 1 and 3"),
+        (Contrast(0, rivals=0), "rivals must lie between 1 and 3"),
+        (MultiLabel(()), "at least one class"),
+        (MultiLabel((0, 9)), "class 9 is out of range"),
+        (object(), "a target is a class index"),
+    ],
+)
+def test_wrong_targets_get_a_sentence(spec, sentence):
+    with pytest.raises(WhycamError, match=sentence):
+        bind(spec, Y, LABELS)
+
+
+@pytest.mark.parametrize("make", [ClassScore, Probability, Counterfactual])
+def test_true_is_no_class_for_a_ready_target_either(make):
+    with pytest.raises(WhycamError, match="not True"):
+        make(True)
+
+
+def test_text_without_labels_and_an_ambiguous_label_get_a_sentence():
+    with pytest.raises(WhycamError, match="comes without labels"):
+        bind("dog", Y)
+    with pytest.raises(WhycamError, match="2 classes are called 'crane': 1, 3"):
+        bind("crane", Y, ["cat", "crane", "dog", "crane"])
+    with pytest.raises(WhycamError, match="2 classes are called 'CRANE': 1, 3"):
+        bind("CRANE", Y, ["cat", "crane", "dog", "Crane"])
+    assert bind("Crane", Y, ["cat", "crane", "dog", "Crane"]).class_index.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("score", "came"),
+    [
+        (lambda output: output.sum(), r"shape \(\)"),
+        (lambda output: output, r"shape \(2, 4\)"),
+        (lambda output: output[:1, 0], r"shape \(1,\)"),
+        (lambda output: 3.0, "a float"),
+        (lambda output: None, "a NoneType"),
+    ],
+)
+def test_a_function_must_return_one_score_per_sample(score, came):
+    with pytest.raises(WhycamError, match=f"the target returned {came}"):
+        bind(score, Y)(Y)
+
+
+def test_settled_targets_ask_about_the_same_classes_of_another_output():
+    other = Y.flip(1)
+    assert bind(None, Y)(other).tolist() == [1.5, 2.5]
+    rivals = bind(Contrast(rivals=1, strength=1.0), Y)
+    assert rivals(other).tolist() == [1.5 - 2.0, 2.5 - 3.0]
+
+
+def test_no_gradient_flows_through_the_choice_of_rivals():
+    y = Y.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(bind(Contrast(0, rivals=1, strength=0.6), y)(y).sum(), y)
+    assert gradient.tolist() == [[1.0, 0.0, 0.0, -0.6], [1.0, 0.0, 0.0, -0.6]]
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2,)])
+def test_one_unit_is_two_sides(shape):
+    y = torch.tensor([1.5, -0.5], dtype=torch.float64).reshape(shape)
+    assert is_one_unit(y)
+    assert class_logits(y).tolist() == [[-1.5, 1.5], [0.5, -0.5]]
+    assert bind(None, y).texts == ("class 1", "class 0")
+    assert bind(None, y)(y).tolist() == [1.5, 0.5]
+    assert bind(1, y)(y).tolist() == [1.5, -0.5]
+    sides = y.flatten() * torch.tensor([1.0, -1.0])
+    torch.testing.assert_close(bind(Probability(), y)(y), sides.sigmoid())
+    torch.testing.assert_close(bind(LogProbability(), y)(y), F.logsigmoid(sides))
+    with pytest.raises(WhycamError, match="2 classes"):
+        bind(2, y)
+
+
+def test_an_output_without_classes_gets_a_sentence():
+    with pytest.raises(WhycamError, match=r"the output has shape \(2, 4, 8, 8\).*pass a target"):
+        bind(1, torch.zeros(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_one_unit_heads_are_explained_for_the_predicted_side_which_is_named(classes):
+    model, inputs = nets.plain(classes=classes), nets.images()
+    found = whycam.explain(model, inputs, labels=["no", "yes"], layer="relu2")
+    logits = model(inputs).detach()
+    sides = (logits[:, 0] > 0).long() if classes == 1 else logits.argmax(1)
+    assert found.target == tuple(("no", "yes")[int(side)] for side in sides)
+    assert [each.index for each in found.predictions] == sides.tolist()
+    expected = logits.softmax(1).amax(1) if classes == 2 else logits[:, 0].abs().sigmoid()
+    assert [each.probability for each in found.predictions] == pytest.approx(expected.tolist())
+    assert any("one unit" in note for note in found.notes) == (classes == 1)
+    if classes == 1:
+        torch.testing.assert_close(found.scores, logits[:, 0].abs())
