@@ -143,3 +143,41 @@ def test_what_is_no_picture_says_so():
     with pytest.raises(WhycamError, match="on must be 'photo' or 'input', not 'sky'"):
         e.overlay(on="sky")
     assert "<img" not in e._repr_html_()
+
+
+def test_all_samples_stand_in_columns_with_their_raw_maps_beside(left_half):
+    c = whycam.compare(
+        Pooled().eval(), left_half.repeat(2, 1, 1, 1), ["grad_cam", "cam"], layers=["conv", "act"], labels=list("abc")
+    )
+    figure = c.figure(sample=None, maps=True)
+    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert rows == ["Grad-CAM, conv", "Grad-CAM, act", "CAM, act", "CAM, conv"]
+    assert len(figure.axes) == 4 * 4
+    np.testing.assert_allclose(figure.axes[2].images[0].get_array(), c["grad_cam", "conv"].maps[1])
+    assert "conv" not in figure.axes[1].get_xlabel()  # the row says so already
+    assert sum("CAM needs" in text.get_text() for axes in figure.axes for text in axes.texts) == 4
+    assert len(c.figure(sample=None).axes) == 4 * 2
+    assert len(c.figure(sample=1, maps=True).axes) == 4 * 2
+
+
+def test_more_methods_than_a_page_holds_become_rows(left_half):
+    names = [each.name for each in whycam.list_methods() if "guided" not in each.name]
+    figure = whycam.compare(Pooled().eval(), left_half, names, targets=[0, 1]).figure()
+    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert len(rows) == len(names)
+
+
+def test_single_spikes_do_not_leave_a_map_of_pixels_black():
+    batch = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch[0, 0, 0, 0] = 1e4
+    e = whycam.explain(Sum().eval(), batch, layer="feature", target=0)
+    median = np.asarray(e.overlay(opacity=1.0, colormap="gray")).reshape(-1, 3).mean(1)
+    assert np.median(median) > 64
+    assert "99.5% quantile" in e.figure().axes[3].get_xlabel().replace("\n", " ")
+    assert float(e.heatmaps().median()) < 1e-3  # the values themselves are not touched
+
+
+def test_a_size_for_another_rank_is_refused(left_half):
+    e = whycam.explain(Sum().eval(), left_half, layer="feature", target=0)
+    with pytest.raises(WhycamError, match="size has 3 numbers for maps with 2 spatial axes"):
+        e.heatmaps(size=(8, 8, 3))
