@@ -45,6 +45,12 @@ def main() -> None:
     parser.add_argument("--confidence", type=float, default=0.5, help="least probability of a mosaic's photos")
     parser.add_argument("--photos", type=int, default=100, help="photos for insertion and deletion")
     parser.add_argument("--steps", type=int, default=28, help="steps of insertion and deletion")
+    parser.add_argument(
+        "--sides",
+        choices=("chosen", "both"),
+        default="chosen",
+        help="sides of the last activation in insertion and deletion",
+    )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--bf16", action="store_true", help="score edited photos in bfloat16 (quicker on some CPUs)")
     parser.add_argument("--threads", type=int, default=2)
@@ -183,7 +189,12 @@ def curves(args: argparse.Namespace) -> dict[str, Any]:
         found = list(whycam_maps(vision, part, wanted))
         if not args.no_peers:
             found += peer_maps(vision, part, wanted)
-        maps = {(method, side): resized(each, size) for method, side, _, each in found}
+        sides, _ = chosen_sides(vision, part)
+        maps = {
+            (method, side): resized(each, size)
+            for method, side, _, each in found
+            if args.sides == "both" or "(" in method or side == sides[method.split(" ")[0]]
+        }
         maps["centred Gaussian", "-"] = gaussian.expand(len(part), -1, -1)
         maps["uniform", "-"] = torch.zeros(len(part), size, size)
         for i, photo in enumerate(part):
@@ -265,7 +276,7 @@ def _curve_rows(
     rows = []
     control = torch.stack([
         torch.tensor(list(values.values())) for (method, side), values in areas.items()
-        if method.startswith("random_cam") and side == "before"
+        if method.startswith("random_cam") and side == sides["random_cam"]
     ]).mean(0)  # fmt: skip
     for (method, side), values in areas.items():
         both = torch.tensor(list(values.values()))

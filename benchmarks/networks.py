@@ -94,7 +94,8 @@ _PAIRS = (("_conv_stem", "_bn0"), ("_expand_conv", "_bn0"), ("_depthwise_conv", 
 
 def photos(folder: Path, vision: VisionModel) -> tuple[Tensor, Tensor]:
     """Every photo as the network's input, and its class, which its file name begins with (`281_tabby.JPEG`)."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    found = folder.iterdir() if folder.is_dir() else ()
+    paths = sorted(path for path in found if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not paths:
         raise SystemExit(f"no photos in {folder}; pass --images")
     preprocess = vision.preprocess

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,16 +64,26 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a pass cost, shared by everything made from it: forwards, backwards, and seconds on the clock."""
+    """What a pass cost, shared by everything made from it: forwards, backwards, and seconds on the clock.
+
+    `choosing` of the forwards went into choosing the layer; what they found is kept for the next call.
+    """
 
     forwards: int
     backwards: int
     seconds: float
+    choosing: int = 0
 
     def __str__(self) -> str:
-        passes = ((self.forwards, "forward"), (self.backwards, "backward"))
-        listed = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in passes)
-        return f"{listed}, {self.seconds:.2f} s"
+        forwards, backwards = (
+            f"{n} {what}{'s' if n != 1 else ''}"
+            for n, what in ((self.forwards, "forward"), (self.backwards, "backward"))
+        )
+        aside = f" ({self.choosing} to choose the layer)" if self.choosing else ""
+        return f"{forwards}{aside}, {backwards}, {self.seconds:.2f} s"
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True)

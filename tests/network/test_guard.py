@@ -110,3 +110,19 @@ def test_weights_with_a_parametrization_stay_as_they_are():
     before = nets.state(model.train())
     whycam.explain(model, nets.images(), layer="1")
     assert nets.differences(before, nets.state(model)) == []
+
+
+@pytest.mark.filterwarnings("ignore:the model is in training mode")
+def test_a_training_step_with_batch_statistics_can_still_be_finished():
+    inputs = nets.images()
+    interrupted, undisturbed = (nets.fixed(nets.Training()).train() for _ in range(2))
+    for model in (interrupted, undisturbed):
+        torch.manual_seed(3)
+        loss = model(inputs).square().sum()
+        if model is interrupted:
+            whycam.explain(model, inputs, layer="relu2")
+        loss.backward()
+    for one, other in zip(interrupted.parameters(), undisturbed.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    for one, other in zip(interrupted.buffers(), undisturbed.buffers(), strict=True):
+        assert torch.equal(one, other)

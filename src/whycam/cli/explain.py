@@ -17,10 +17,10 @@ from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
 
 if TYPE_CHECKING:
-    from whycam.explanation import Explanation
+    from whycam.explanation import Cost, Explanation
     from whycam.models.vision_model import VisionModel
 else:
-    Explanation = VisionModel = Any  # bring torch
+    Cost = Explanation = VisionModel = Any  # bring torch
 
 
 def explain(
@@ -145,7 +145,7 @@ class _Run:
     done: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     asked: int = 0
-    cost: tuple[int, int, float] = (0, 0, 0.0)
+    cost: list[Cost] = field(default_factory=list)
     interrupted: bool = False
     shown: set[str] = field(default_factory=set)
 
@@ -179,8 +179,7 @@ class _Run:
             self.refused.append(str(error))
             self._blame_the_command(certain=not self.done and self.refused[:-1] == [str(error)])
             return
-        forwards, backwards, seconds = self.cost
-        self.cost = forwards + one.cost.forwards, backwards + one.cost.backwards, seconds + one.cost.seconds
+        self.cost.append(one.cost)
         status = one.status[0]
         if status.kind == "non-finite":  # not a map, though its files show what there is
             self.failures.append(Failure(str(path), status.message, tuple(files)))
@@ -224,18 +223,19 @@ class _Run:
 
     def finish(self) -> int:
         """Say how it went; the exit status."""
-        forwards, backwards, seconds = self.cost
+        from whycam.explanation import Cost
+
+        cost = sum(self.cost, Cost(0, 0, 0.0))
         self.out.document(
             {
                 "explained": self.done,
                 "failed": [asdict(each) for each in self.failures],
                 "interrupted": self.interrupted,
-                "cost": {"forwards": forwards, "backwards": backwards, "seconds": seconds},
+                "cost": asdict(cost),
             }
         )
         if self.done:
-            passes = f"{counted(forwards, 'forward')} and {counted(backwards, 'backward')}"
-            self.out.show(text(f"{counted(len(self.done), 'photo')} explained with {passes} in {seconds:.2f} s"))
+            self.out.show(text(f"{counted(len(self.done), 'photo')} explained with {cost}"))
         self.out.listed("not explained", [f"{each.photo}: {each.reason}" for each in self.failures])
         if self.interrupted:
             kept = f"; what was written stays in {self.look.folder}" if self.done else ""
