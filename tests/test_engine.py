@@ -276,3 +276,18 @@ def test_results_do_not_depend_on_what_was_explained_before(model, inputs):
     for method in whycam.registry.methods():
         explain(model, nets.images(seed=9), method)
     assert torch.equal(explain(model, inputs, layer="conv2").maps, first.maps)
+
+
+def test_every_call_of_a_module_is_an_explanation_of_its_own():
+    model, inputs = nets.fixed(nets.Shared()), nets.images()
+    made = whycam.compare(model, inputs, layers=["relu#*"])
+    assert [layer for _, layer, _ in made] == ["relu#0", "relu#1"]
+    assert made["grad_cam", "relu#0"].maps.shape == whycam.explain(model, inputs, layer="relu#0").maps.shape
+    assert torch.equal(made["grad_cam", "relu#1"].maps, whycam.explain(model, inputs, layer="relu#1").maps)
+
+
+def test_the_warning_about_training_mode_points_at_the_caller():
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.warns(UserWarning, match="training mode") as caught:
+        whycam.explain(model.train(), nets.images().float())
+    assert caught[0].filename == __file__

@@ -101,10 +101,7 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
             f"a ready batch is a floating-point tensor (N, C, *spatial), normalised as the network expects; this one "
             f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
         )
-    flat = any(isinstance(each, nn.Conv2d) for each in module.modules()) and not any(
-        isinstance(each, nn.Conv1d) for each in module.modules()
-    )
-    if inputs.ndim < 3 or (inputs.ndim == 3 and flat):
+    if inputs.ndim < 3 or (inputs.ndim == 3 and _takes_images(module)):
         raise WhycamError(
             f"a ready batch has shape (N, C, *spatial); this tensor has shape {tuple(inputs.shape)}. "
             "For a single image pass image[None]."
@@ -115,3 +112,9 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
 
 def _device(module: nn.Module) -> torch.device:
     return next((each.device for each in chain(module.parameters(), module.buffers())), torch.device("cpu"))
+
+
+def _takes_images(module: nn.Module) -> bool:
+    """Whether a network convolves images and no signals, so that three axes can only be an image without its batch."""
+    kinds = {type(each) for each in module.modules()}
+    return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(kind, nn.Conv1d) for kind in kinds)

@@ -52,6 +52,11 @@ class Maker:
         self.notes = self._notes()
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
+        """Add the explanation of one combination, or the reason why there is none; one for each call of `NAME#*`."""
+        if not plan.fused and any(tap.call == "all" for tap in plan.taps):
+            for tap in (each for spread in plan.taps for each in self._calls(spread)):
+                self.make(method, replace(plan, taps=(tap,)), number, target)
+            return
         try:
             name, explanation = self._explanation(method, plan, number)
         except WhycamError as error:
@@ -100,11 +105,15 @@ class Maker:
 
     def _records(self, tap: Tap) -> list[LayerRecord]:
         assert self.measured.plain is not None  # a method with a layer needs the plain recording
-        layers = self.measured.plain.layers
-        if tap.call == "all":
-            calls = (replace(tap, call=number) for number in itertools.count())
-            return [layers[call] for call in itertools.takewhile(layers.__contains__, calls)]
-        return [layers[tap]]
+        return [self.measured.plain.layers[each] for each in self._calls(tap)]
+
+    def _calls(self, tap: Tap) -> list[Tap]:
+        """The calls that a tap stands for."""
+        assert self.measured.plain is not None  # as above
+        if tap.call != "all":
+            return [tap]
+        every = (replace(tap, call=number) for number in itertools.count())
+        return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
 
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Tensor:
         samples = len(self.measured.any.output)

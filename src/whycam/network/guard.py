@@ -1,9 +1,10 @@
 """A model is left as it was found: buffers, random numbers, autocast's cache; also when something raises."""
 
+import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
@@ -23,16 +24,19 @@ def as_found(model: nn.Module) -> Iterator[None]:
     Inside, gradients are off until the recorder turns them on, and inference mode is left. Modules in training mode
     stay in it; what a forward pass would write there (running statistics, counters) is put back.
     """
-    _warn_if_training(model)
-    with _training if any(module.training for module in model.modules()) else nullcontext(), _put_back(model):
+    modules = tuple(model.modules())  # once: walking a deep network costs about as much as one of its layers
+    training = any(module.training for module in modules)
+    if training:
+        _warn_if_it_matters(model)
+    with _training if training else nullcontext(), _put_back(modules):
         yield
 
 
 @contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
+def _put_back(modules: Sequence[nn.Module]) -> Iterator[None]:
     saved = [
         (owner, name, buffer, buffer.detach().clone())
-        for owner in model.modules()
+        for owner in modules
         # evaluating a normalisation writes nothing, and copying all of them would cost a large network time
         if owner.training or not isinstance(owner, _NormBase)
         for name, buffer in owner._buffers.items()
@@ -41,7 +45,7 @@ def _put_back(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_random_state(model))
+        stack.enter_context(_random_state(modules))
         stack.enter_context(_no_autocast_cache())
         try:
             yield
@@ -54,8 +58,9 @@ def _put_back(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_state(model: nn.Module) -> Iterator[None]:
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+def _random_state(modules: Sequence[nn.Module]) -> Iterator[None]:
+    owned = (parameter for module in modules for parameter in module._parameters.values() if parameter is not None)
+    devices = {parameter.device for parameter in owned if parameter.device.type == "cuda"}
     cpu = torch.get_rng_state()
     cuda = {device: torch.cuda.get_rng_state(device) for device in devices}
     try:
@@ -80,7 +85,7 @@ def _no_autocast_cache() -> Iterator[None]:
         torch.set_autocast_cache_enabled(enabled)
 
 
-def _warn_if_training(model: nn.Module) -> None:
+def _warn_if_it_matters(model: nn.Module) -> None:
     if model in _warned:
         return
     matters = [
@@ -96,5 +101,17 @@ def _warn_if_training(model: nn.Module) -> None:
             "(batch statistics, dropout) and one sample's map can depend on the others. "
             "It is left as it is; call model.eval() to explain what it predicts.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """The `stacklevel` of the first frame that is the caller's own, for a warning raised one level below."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+#: Packages that stand between a caller and the warning: this one, and those that check its types in the tests.
+_OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}
