@@ -8,8 +8,9 @@ PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/demo
-	$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
-	$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
+	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
+	@echo
+	@$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
@@ -26,10 +27,10 @@ bench: $(VENV)/bench
 
 # One stamp for each set of extras, renewed when what it was made from changes
 $(VENV)/%: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
 	$(PIP) --editable '.[$*]'
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo

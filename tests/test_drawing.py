@@ -126,7 +126,7 @@ def test_one_method_at_several_layers_is_a_row_of_layers(left_half):
 
 
 def test_notebooks_get_html_without_scripts(left_half):
-    e = whycam.explain(Sum().eval(), left_half.repeat(10, 1, 1, 1), layer="feature", target=0, labels=["<b>", "c", "d"])
+    e = whycam.explain(Sum().eval(), left_half.repeat(10, 1, 1, 1), layer="feature", target=0, labels=["<b>", "c"])
     page = e._repr_html_()
     assert page.count("<img") == 8
     assert "and 2 more" in page

@@ -291,3 +291,74 @@ def test_the_warning_about_training_mode_points_at_the_caller():
     with pytest.warns(UserWarning, match="training mode") as caught:
         whycam.explain(model.train(), nets.images().float())
     assert caught[0].filename == __file__
+
+
+def test_labels_are_one_for_each_class():
+    model, inputs = nets.plain(), nets.images()
+    classes = whycam.explain(model, inputs).scene is not None and model(inputs).shape[1]
+    with pytest.raises(WhycamError, match=f"2 labels came for a model with {classes} classes"):
+        whycam.explain(model, inputs, labels=["cat", "dog"])
+    names = [f"name {i}" for i in range(classes)]
+    by_index = whycam.explain(model, inputs, target="name 1", labels=dict(enumerate(names)))
+    assert by_index.target == ("name 1",) * len(inputs)
+    assert by_index.predictions[0].label in names
+    with pytest.raises(WhycamError, match="every index from 0 to 1"):
+        whycam.explain(model, inputs, labels={1: "a", 2: "b"})
+    with pytest.raises(WhycamError, match="a list of strings"):
+        whycam.VisionModel(model, labels="abcde")
+
+
+def test_an_output_that_is_not_finite_has_no_top_class():
+    model, inputs = nets.plain(), nets.images()
+    inputs[0, 0, 0, 0] = torch.nan
+    e = whycam.explain(model, inputs)
+    assert str(e.predictions[0]) == e.target[0] == "no class (the output is not finite)"
+    assert "class" in e.target[1]
+    assert "%" in str(e.predictions[1])
+    assert whycam.explain(model, inputs, target=2).target[0] == "class 2"
+
+
+def test_an_explanation_prints_as_one_line():
+    text = repr(whycam.explain(nets.plain(), nets.images(7), layer="conv2"))
+    assert "\n" not in text
+    assert text.startswith("Explanation(Grad-CAM at conv2 (")
+    assert "of 7 samples; class " in text
+    assert ", and 2 more; 1 forward, 1 backward, " in text
+
+
+def test_all_methods_can_be_asked_for_at_once():
+    made = whycam.compare(nets.plain(), nets.images(), "all")
+    assert {method for method, _, _ in [*made, *made.failures]} == set(whycam.registry.methods())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"layers": ["conv2"]}, "explain has no layers=; did you mean layer="),
+        ({"layer": "conv2", "fusion": "tanh"}, "fusion= joins the maps of several layers, and one came"),
+        ({"preprocess": whycam.Preprocess.imagenet()}, "preprocess= is for photos, and a ready batch came"),
+        ({"method": lambda activations: activations}, "must return maps of shape"),
+        ({"method": lambda activations: activations.flatten(2).sum(1)}, "must return maps of shape"),
+    ],
+)
+def test_what_would_do_nothing_or_harm_is_refused(arguments, sentence):
+    with pytest.raises(WhycamError, match=sentence):
+        whycam.explain(nets.plain(), nets.images(), **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, nets.images())])
+def test_scripted_and_traced_networks_are_refused_with_what_to_do(make):
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double().eval()
+    with pytest.raises(WhycamError, match="scripted or traced network cannot be recorded; pass the module behind it"):
+        whycam.explain(make(model), nets.images())
+    mixed = nn.Sequential(make(model[:2]) if make is torch.jit.script else model[:2], *model[2:]).eval()
+    if make is torch.jit.script:
+        with pytest.raises(WhycamError, match="scripted or traced"):
+            whycam.explain(mixed, nets.images(), layer="0")
+
+
+def test_one_of_several_samples_that_is_not_there():
+    c = whycam.compare(nets.plain(), nets.images(2))
+    with pytest.raises(WhycamError, match="sample 5 of 2"):
+        c.figure(sample=5)

@@ -93,3 +93,12 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_is_no_folder_to_save_into(model, tmp_path):
+    e = whycam.explain(model, torch.rand(1, 3, 8, 8))
+    with pytest.raises(whycam.WhycamError, match="named like one; for one picture"):
+        e.save(tmp_path / "hello.png")
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(whycam.WhycamError, match="is a file; for one picture"):
+        e.save(tmp_path / "notes")

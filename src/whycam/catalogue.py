@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from whycam.batches import make_batch
-from whycam.engine import ModelLike, as_vision_model
-from whycam.models.vision_model import PreprocessLike
-from whycam.network.choice import choose, features
+from whycam.engine import ModelLike, as_vision_model, explain
+from whycam.errors import WhycamError
+from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.network.choice import Choice, choose, features
+from whycam.network.eager import unwrapped
+from whycam.network.recording import Inputs
+from whycam.network.taps import find_taps
 from whycam.registry import Method, methods
 
 
@@ -40,7 +44,7 @@ class LayerInfo:
 def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None = None) -> list[LayerInfo]:
     """The layers of a model that have spatial axes for these inputs, in running order, with the chosen ones marked.
 
-    One forward of the first sample, kept for the next call.
+    Runs the network on these inputs, since a choice is checked by the gradient at it; what is found is kept.
 
     Raises:
         WhycamError: inputs that the model does not take, or a model without spatial features.
@@ -48,8 +52,8 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     vision = as_vision_model(model, preprocess)
     batch = make_batch(vision, inputs)
     found, _ = features(vision.module, batch.inputs)
-    before = choose(vision.module, batch.inputs, side="before")[0]
-    after = choose(vision.module, batch.inputs, side="after")[0]
+    before, after = (_chosen(vision, batch.inputs, method) for method in ("grad_cam", "layer_cam"))
+    assert (methods()["grad_cam"].side, methods()["layer_cam"].side) == ("before", "after")
     titles = " and ".join(method.title for method in list_methods() if method.side == "before" and method.has_layer)
     choices = {"every method": after} if before == after else {titles: before, "every other method": after}
     rows = []
@@ -70,3 +74,12 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
             )
         )
     return rows
+
+
+def _chosen(vision: VisionModel, inputs: Inputs, method: str) -> Choice:
+    """The layer that a method gets when none is named, checked by its gradient where there is one to be had."""
+    try:
+        layer = explain(VisionModel(vision.module), inputs, method).layer
+    except WhycamError:  # an output without classes, say: the target must be named for more
+        return choose(vision.module, inputs, side=methods()[method].side)[0]
+    return Choice(find_taps(unwrapped(vision.module), layer.name)[0], layer.why)

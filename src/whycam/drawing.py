@@ -86,10 +86,17 @@ def html(explanations: Sequence[Explanation]) -> str:
             picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
             data = io.BytesIO()
             picture.save(data, "png")
-            lines = [prediction(one), f"{one.title} at {one.layer.name}", *one.target[:1], str(one.status[0])]
+            said = f"says {prediction(one)}" if one.predictions else ""
+            lines = [
+                said,
+                *(f"explains {text}" for text in one.target),
+                f"{one.title} at {one.layer.name}",
+                str(one.status[0]),
+            ]
             text = "<br>".join(markup.escape(line) for line in lines if line)
             source = base64.b64encode(data.getvalue()).decode()
-            cells.append(f'<figure style="margin:0 8px 8px 0"><img alt="" src="data:image/png;base64,{source}">'
+            cells.append(f'<figure style="margin:0 8px 8px 0"><img alt="{markup.escape(one.title)}" '
+                         f'src="data:image/png;base64,{source}">'
                          f'<figcaption style="font-size:small">{text}</figcaption></figure>')  # fmt: skip
     total = sum(len(explanation) for explanation in explanations)
     more = f"<div>and {total - len(cells)} more</div>" if total > len(cells) else ""

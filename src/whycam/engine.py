@@ -14,17 +14,19 @@ from whycam.errors import WhycamError
 from whycam.explanation import Comparison, Cost, Explanation
 from whycam.maker import Maker
 from whycam.models.load import load
-from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.diagnosis import first_non_finite
-from whycam.network.eager import unwrapped
+from whycam.network.eager import refuse_scripted, unwrapped
 from whycam.network.layouts import Layout
 from whycam.network.recording import Bind
 from whycam.plans import Place, correct, measure, plan
 from whycam.registry import Function, Method, find
+from whycam.registry import methods as list_registered
 from whycam.targets import TargetSpec, bind, key
 
 ModelLike: TypeAlias = nn.Module | VisionModel | str
 MethodLike: TypeAlias = str | Function
+Labels: TypeAlias = Sequence[str] | Mapping[int, str]
 LayerLike: TypeAlias = Any  #: a dotted name, a module, a glob, a list of these (fused), or None
 
 
@@ -38,7 +40,7 @@ def explain(
     fusion: str | fusions.Fusion | None = None,
     layout: Layout | None = None,
     preprocess: PreprocessLike | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     **options: Any,
 ) -> Explanation:
     """Say which locations of the inputs made the model answer as it did.
@@ -57,7 +59,7 @@ def explain(
             function.
         layout: how to read the layer's output where that should not be inferred (`whycam.layouts`).
         preprocess: photo -> input, for a module that is asked about photos.
-        labels: the classes' texts by index.
+        labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
         options: the method's own.
 
     Returns:
@@ -75,7 +77,13 @@ def explain(
         )
     if layer is not None and not chosen.has_layer:
         raise WhycamError(f"{chosen.title} works at the input and reads no layer. Leave layer out.")
+    for name in options.keys() & {"methods", "layers", "targets"}:
+        raise WhycamError(f"explain has no {name}=; did you mean {name[:-1]}=? For several use whycam.compare.")
     chosen.check_options(options)
+    if fusion is not None:
+        fusions.find(fusion)
+    if fusion is not None and not isinstance(layer, (list, tuple)) and not _is_several(layer):
+        raise WhycamError("fusion= joins the maps of several layers, and one came; pass layer= a list or a glob.")
     several = layer if isinstance(layer, (list, tuple)) else [layer]
     made = _compare(
         model,
@@ -95,7 +103,7 @@ def explain(
 def compare(
     model: ModelLike,
     inputs: Any,
-    methods: Sequence[MethodLike] = ("grad_cam",),
+    methods: Sequence[MethodLike] | str = ("grad_cam",),
     layers: Sequence[LayerLike] | None = None,
     targets: Sequence[TargetSpec] | None = None,
     *,
@@ -103,7 +111,7 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     layout: Layout | None = None,
     preprocess: PreprocessLike | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
 ) -> Comparison:
     """Explain with several methods, at several layers, for several targets, in one shared pass.
 
@@ -112,7 +120,7 @@ def compare(
 
     Args:
         model, inputs, layout, preprocess, labels: as for `explain`.
-        methods: names or functions.
+        methods: names or functions; `"all"` for every method there is.
         layers: each a layer as for `explain`; a glob is taken apart into its layers, a list is fused with `fusion`.
             `None` chooses, for each method.
         targets: each a target as for `explain`. `None` is each sample's top class.
@@ -125,6 +133,8 @@ def compare(
         WhycamError: a name that does not exist, or nothing at all could be explained.
         PhotoError: a photo that cannot be read.
     """
+    if methods == "all":
+        methods = [each.name for each in list_registered().values()]
     for name, value in (("methods", methods), ("layers", layers)):
         if isinstance(value, (str, nn.Module)):
             raise WhycamError(f"{name} is a list, such as {name}=[{value if isinstance(value, str) else 'module'!r}].")
@@ -148,6 +158,11 @@ def compare(
     return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, preprocess, labels)
 
 
+def _is_several(layer: LayerLike) -> bool:
+    """Whether one name may stand for several places: a glob, or every call."""
+    return isinstance(layer, str) and any(mark in layer for mark in "*?[")
+
+
 def _compare(
     model: ModelLike,
     inputs: Any,
@@ -158,13 +173,16 @@ def _compare(
     options: Mapping[str, Mapping[str, Any]],
     layout: Layout | None,
     preprocess: PreprocessLike | None,
-    labels: Sequence[str] | None,
+    labels: Labels | None,
 ) -> Comparison:
     started = time.perf_counter()
     fuse = fusions.find(fusion if fusion is not None else "mean")
     vision = as_vision_model(model, preprocess, labels)
-    batch = make_batch(vision, inputs)
     module = unwrapped(vision.module)
+    refuse_scripted(module)
+    batch = make_batch(vision, inputs)
+    if preprocess is not None and batch.scene.photos is None:
+        raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
     binds: list[Bind] = [partial(bind, spec, labels=vision.labels) for spec in targets]
     plans, choosing = plan(module, batch, methods, places)
     automatic = any(each.choice is not None for several in plans.values() for each in several)
@@ -192,7 +210,7 @@ def _compare(
 
 
 def as_vision_model(
-    model: ModelLike, preprocess: PreprocessLike | None = None, labels: Sequence[str] | None = None
+    model: ModelLike, preprocess: PreprocessLike | None = None, labels: Labels | None = None
 ) -> VisionModel:
     """Whatever a caller may pass as `model`, with what the caller says of its preprocessing and labels."""
     if isinstance(model, str):
@@ -206,5 +224,5 @@ def as_vision_model(
     if preprocess is not None:
         model = replace(model, preprocess=preprocess)
     if labels is not None:
-        model = replace(model, labels=tuple(labels))
+        model = replace(model, labels=as_labels(labels))
     return model

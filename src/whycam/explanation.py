@@ -15,7 +15,7 @@ from whycam.errors import WhycamError
 from whycam.registry import plain
 from whycam.scene import Scene
 from whycam.status import Status
-from whycam.targets import key
+from whycam.targets import NOTHING, key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,9 +23,16 @@ else:
     Figure = Any  # an extra that only figures need
 
 
+#: The most samples that a short text names.
+_SHOWN = 5
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one sample: its top class, that class's label text if known, and its probability."""
+    """What the model says of one sample: its top class, that class's label text if known, and its probability.
+
+    Where the output is not finite there is no top class: the index is -1 and the probability NaN.
+    """
 
     index: int
     label: str | None
@@ -34,10 +41,12 @@ class Prediction:
     @property
     def name(self) -> str:
         """The label text, or `class 281`."""
+        if self.index < 0:
+            return NOTHING
         return self.label if self.label is not None else f"class {self.index}"
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.probability:.1%})"
+        return self.name if self.index < 0 else f"{self.name} ({self.probability:.1%})"
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Cost:
         return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Maps of a batch, by one method, at one layer, for one target each.
 
@@ -116,6 +125,13 @@ class Explanation:
     notes: tuple[str, ...] = ()
     model: str = ""
     scene: Scene | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        samples = f"{len(self)} sample{'s' if len(self) != 1 else ''}"
+        texts = self.target or tuple("no class" for _ in self.status)
+        shown = [f"{text}: {status.kind}" for text, status in zip(texts, self.status, strict=True)]
+        listed = ", ".join(shown[:_SHOWN]) + (f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
+        return f"Explanation({self.title} at {self.layer} of {samples}; {listed}; {self.cost})"
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -175,6 +191,7 @@ class Explanation:
             opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
             signed: diverging colours pinned at zero, so that evidence against the target shows too.
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
+                Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.
         """
         from whycam.drawing import overlay
@@ -190,7 +207,11 @@ class Explanation:
     def save(
         self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5, signed: bool = False
     ) -> list[Path]:
-        """Write, for each sample, the overlay (PNG), the raw map (NPY) and how they came about (JSON)."""
+        """Write, for each sample, the overlay (PNG), the raw map (NPY) and how they came about (JSON).
+
+        Raises:
+            WhycamError: `folder` is a file, or named like one.
+        """
         from whycam.saving import save
 
         return save(self, Path(folder), colormap=colormap, opacity=opacity, signed=signed)
@@ -265,6 +286,9 @@ class Comparison(Mapping[tuple[str, str, Any], Explanation]):
         """
         from whycam.grids import Look, of_every_sample, of_one_sample
 
+        samples = len(next(iter(self.values())))
+        if sample is not None and not -samples <= sample < samples:
+            raise WhycamError(f"sample {sample} of {samples}; they are numbered from 0.")
         look = Look(colormap, signed, on)
         if sample is None:
             return of_every_sample(self, look, maps=maps)

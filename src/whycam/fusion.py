@@ -65,6 +65,8 @@ def find(fusion: "str | Fusion") -> Fusion:
     """
     if callable(fusion):
         return fusion
+    if not isinstance(fusion, str):
+        raise WhycamError(f"fusion is one of {', '.join(_FUSIONS)}, or a function, not {type(fusion).__name__}.")
     if fusion not in _FUSIONS:
         near = get_close_matches(fusion, _FUSIONS, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -20,7 +20,7 @@ from whycam.network.taps import Tap
 from whycam.plans import Measured, Plan
 from whycam.registry import Method
 from whycam.status import Evidence, Status, judge, worst
-from whycam.targets import Bound, class_logits, is_one_unit, log_probability
+from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
 
 
 @contextmanager
@@ -126,7 +126,8 @@ class Maker:
             quantities = {name: self._quantity(name, layer, number) for name in method.needs}
             made = method.function(**quantities, **options)
             made = made.float() if isinstance(made, Tensor) else made
-        if not isinstance(made, Tensor) or made.ndim < 2 or len(made) != samples:
+        axes = 1 + len(self.batch.scene.size) if layer is None else layer.activations.ndim - 1
+        if not isinstance(made, Tensor) or made.ndim != axes or len(made) != samples:
             came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
@@ -253,9 +254,13 @@ def predictions(output: Tensor, labels: Sequence[str] | None, is_probability: bo
     """The top class of each sample, where the output holds classes."""
     if output.ndim > 2:
         return ()
-    top = class_logits(output).argmax(1)
+    logits = class_logits(output)
+    check_labels(logits, labels)
+    top = logits.argmax(1)
     values = output.gather(1, top[:, None]).squeeze(1) if is_probability else log_probability(output, top).exp()
     return tuple(
-        Prediction(int(i), labels[int(i)] if labels is not None and int(i) < len(labels) else None, float(p))
-        for i, p in zip(top, values, strict=True)
+        Prediction(i, labels[i] if labels is not None else None, p) if finite else Prediction(-1, None, float("nan"))
+        for i, p, finite in zip(
+            top.tolist(), values.tolist(), output.flatten(1).isfinite().all(1).tolist(), strict=True
+        )
     )

@@ -22,6 +22,7 @@ else:
 
 #: Of the JSON files; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
+_FILES = {".png", ".jpg", ".jpeg", ".webp", ".npy", ".json"}
 
 
 def save(
@@ -37,6 +38,11 @@ def save(
     NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
     layer's own size. There is no overlay for maps that are not pictures. Each file is whole or absent.
     """
+    if folder.is_file() or (folder.suffix in _FILES and not folder.is_dir()):
+        what = "a file" if folder.is_file() else "named like one"
+        raise WhycamError(
+            f"save writes several files into a folder, and {folder} is {what}; for one picture: .overlay().save(path)."
+        )
     written = []
     for i, (name, one) in enumerate(zip(_names(explanation), explanation, strict=True)):
         stem = folder / f"{name}.{explanation.method}"

@@ -26,6 +26,8 @@ from whycam.errors import WhycamError
 Class: TypeAlias = int | str | None
 #: One class for the whole batch, or one for each sample.
 Classes: TypeAlias = Class | Sequence[Class]
+#: What a sample's top class is called where the output is not finite.
+NOTHING = "no class (the output is not finite)"
 Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -69,8 +71,14 @@ class Target(ABC):
     def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
         """Settle the classes for a batch's output, shape `(batch, class)`; one-unit heads are two classes."""
         logits = class_logits(output)
+        check_labels(logits, labels)
         index = _indices(self.of, logits, labels)
-        texts = tuple(self.describe(name_of(int(i), labels)) for i in index)
+        known = logits.detach().isfinite().all(1).tolist()
+        asked = self.of if isinstance(self.of, tuple) else (self.of,) * len(known)
+        texts = tuple(
+            self.describe(name_of(int(i), labels) if finite or name is not None else NOTHING)
+            for i, finite, name in zip(index, known, asked, strict=True)
+        )
         score = self.over(logits.detach(), index)
         return Bound(score, texts, index, self.bounded)
 
@@ -242,6 +250,7 @@ class MultiLabel:
     def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
         """Settle the classes for a batch's output, shape `(batch, class)`."""
         logits = class_logits(output)
+        check_labels(logits, labels)
         if self.classes is not None:
             found = [class_index(each, logits.shape[1], labels) for each in self.classes]
             if not found:
@@ -342,6 +351,14 @@ def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> 
     if not 0 <= name < classes:
         raise WhycamError(f"class {name} is out of range; this model has {classes} classes, 0 to {classes - 1}.")
     return name
+
+
+def check_labels(logits: Float[Tensor, "batch class"], labels: Sequence[str] | None) -> None:
+    """Raise a `WhycamError` unless there is one label for each class."""
+    if labels is not None and len(labels) != logits.shape[1]:
+        raise WhycamError(
+            f"{len(labels)} labels came for a model with {logits.shape[1]} classes; pass one for each, or none."
+        )
 
 
 def name_of(index: int, labels: Sequence[str] | None) -> str:

@@ -224,3 +224,12 @@ def test_the_models_own_layers_are_listed_for_people():
     assert rows[2].chosen_for
     assert rows[3].chosen_for
     assert not rows[0].chosen_for
+
+
+def test_the_list_of_layers_marks_what_is_really_chosen():
+    model, inputs = vit(), torch.randn(2, 3, 64, 64)
+    nn.init.normal_(model.head.weight)
+    (marked,) = [row for row in whycam.layers(model, inputs) if row.chosen_for]
+    assert marked.name == whycam.explain(model, inputs).layer.name
+    assert marked.chosen_for == ("every method",)
+    assert "the gradient is zero" in marked.why

@@ -180,6 +180,13 @@ def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str
     out.show(text(photo, "bold"), fields({"model": text(one.model), **said, "figure": text(path)}), "", rows, "")
     if remarks:
         out.show(*remarks.values(), "")
+    chosen = {each.layer.name for each in made.values() if each.layer.why != "as asked" and each.layer.name != "input"}
+    if len(chosen) > 1:
+        out.show(
+            "Nobody named a layer, so each method has the one that suits it; name one with --layers to compare methods "
+            "at the same place.",
+            "",
+        )
     out.show(text(f"{counted(len(made), 'map')} with {made.cost}"))
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for failure in failures:

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fsdecode
@@ -78,7 +79,9 @@ class Output:
     def sentences(self) -> Iterator[None]:
         """Turn what the caller can put right into a sentence, and Ctrl-C into its exit status."""
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: self.problem(str(message))
+                yield
         except WhycamError as error:
             self.problem(str(error))
             self.document({"error": str(error)})

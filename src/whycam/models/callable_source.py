@@ -43,7 +43,8 @@ def _import(name: str, spec: str) -> object:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise WhycamError(f"{spec!r}: no module named {error.name!r} can be imported from here.") from error
+            hint = f" Write it without the suffix: {spec.replace('.py:', ':', 1)!r}." if name.endswith(".py") else ""
+            raise WhycamError(f"{spec!r}: no module named {error.name!r} can be imported from here.{hint}") from error
         raise
     finally:
         if added:

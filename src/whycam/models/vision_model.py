@@ -1,11 +1,12 @@
 """A network with what it takes to ask it about a photo: its preprocessing and its labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import nn
 
+from whycam.errors import WhycamError
 from whycam.pictures.preprocess import Preprocess
 
 #: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`.
@@ -25,5 +26,28 @@ class VisionModel:
 
     module: nn.Module
     preprocess: PreprocessLike | None = None
-    labels: tuple[str, ...] | None = None
+    labels: Sequence[str] | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or type(self.module).__name__)
+        object.__setattr__(self, "labels", as_labels(self.labels))
+        if self.preprocess is not None and not callable(self.preprocess):
+            raise WhycamError(
+                f"preprocess is a function from a photo to an input, such as whycam.Preprocess.imagenet(), not "
+                f"{self.preprocess!r}."
+            )
+
+
+def as_labels(given: Any) -> tuple[str, ...] | None:
+    """Labels by index, from a sequence or from a mapping such as Hugging Face's `id2label`."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        by_index = {int(index): text for index, text in given.items()}
+        if sorted(by_index) != list(range(len(by_index))):
+            raise WhycamError(f"labels by index must have every index from 0 to {len(by_index) - 1}.")
+        given = [by_index[index] for index in range(len(by_index))]
+    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+        raise WhycamError("labels are the classes' texts in order of their index: a list of strings.")
+    return tuple(given)

@@ -21,6 +21,7 @@ from functools import partial
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
@@ -108,7 +109,10 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side) -> tuple[Choice, int
         where = ", after its activation" if last.before is not None else ""
         return Choice(last.tap, f"the last feature with spatial axes ({grid}){where}"), forwards
     return (
-        Choice(last.before, f"the last feature with spatial axes ({grid}), before its activation, where it is signed"),
+        Choice(
+            last.before,
+            f"the last feature with spatial axes ({grid}), before its activation: a silent channel counts against",
+        ),
         forwards,
     )
 
@@ -146,7 +150,7 @@ def _observe(model: nn.Module, inputs: Inputs) -> list[Feature]:
     watcher = _Watcher()
     with as_found(model), eager(model), ExitStack() as stack:
         for name, module in model.named_modules():
-            if name:
+            if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
                 stack.enter_context(watching(module, "output", partial(watcher.returned, name, module)))
                 stack.enter_context(watching(module, "input", partial(watcher.given, name)))
         call(model, given)

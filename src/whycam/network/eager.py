@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from whycam.errors import WhycamError
+
 _lock = threading.Lock()
 _users = 0
 _stance: Any = None
@@ -17,6 +19,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module that `torch.compile` wrapped, else the module itself."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else model
+
+
+def refuse_scripted(module: nn.Module) -> None:
+    """Raise a `WhycamError` for a scripted or traced module, on which no hook can be put."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise WhycamError(
+            f"{type(module).__name__}: a scripted or traced network cannot be recorded; pass the module behind it."
+        )
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 #: Held while a model in training mode runs: it writes to its buffers, and draws, and both are put back afterwards.
 _training = threading.RLock()
+#: Packages that stand between a caller and a warning: this one, and those that check its types in the tests.
+_OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
@@ -95,23 +97,14 @@ def _warn_if_it_matters(model: nn.Module) -> None:
     ]
     if matters:
         _warned.add(model)
+        frame, level = sys._getframe(), 1
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+            frame, level = frame.f_back, level + 1
+        act = f" and {len(matters) - 1} other modules act" if len(matters) > 1 else " acts"
         warnings.warn(
-            f"the model is in training mode, so {matters[0]!r}"
-            f"{f' and {len(matters) - 1} other modules' if len(matters) > 1 else ''} act differently from prediction "
-            "(batch statistics, dropout) and one sample's map can depend on the others. "
+            f"the model is in training mode, so {matters[0]!r}{act} differently from prediction (batch "
+            "statistics, dropout) and one sample's map can depend on the others. "
             "It is left as it is; call model.eval() to explain what it predicts.",
             UserWarning,
-            stacklevel=_callers_level(),
+            stacklevel=level,  # the line that called us
         )
-
-
-def _callers_level() -> int:
-    """The `stacklevel` of the first frame that is the caller's own, for a warning raised one level below."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-#: Packages that stand between a caller and the warning: this one, and those that check its types in the tests.
-_OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}

@@ -74,10 +74,10 @@ def _refusal(linear: Sequence[nn.Module], tap: Tap, channels: int, output: Tenso
         listed = ", ".join(map(str, widths[-3:])) or "none"
         return (
             wanted + f"the layer has {channels} channels and the linear layers take {listed} values. "
-            "Use grad_cam, which equals CAM up to a factor wherever CAM applies."
+            "Use grad_cam, which at the same layer equals CAM up to a factor wherever CAM applies."
         )
     return (
         wanted + f"no linear layer turns the mean of its {channels} channels into the output. Record what the pooling "
-        "is given (leave layer out, or name it with ':input'), or use grad_cam, which equals CAM up to a factor "
-        "wherever CAM applies."
+        "is given (leave layer out, or name it with ':input'), or use grad_cam, which at the same layer "
+        "equals CAM up to a factor wherever CAM applies."
     )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
-from whycam.network.eager import eager, unwrapped
+from whycam.network.eager import eager, refuse_scripted, unwrapped
 from whycam.network.guard import as_found
 from whycam.network.guided import guided_relu
 from whycam.network.layouts import Layout, infer_layout
@@ -102,7 +102,8 @@ def record(
         WhycamError: a layer that did not run or has no spatial axes, or a score that depends on no recorded layer.
     """
     model = unwrapped(model)
-    _refuse_scripted(model)
+    for tap in taps:
+        refuse_scripted(model.get_submodule(tap.module))
     run = _Run(model, taps, want_gradients=gradients and bool(taps))
     with as_found(model), eager(model):
         given = detached_copy(inputs)
@@ -338,13 +339,6 @@ def _differentiate(
 def _wide(tensor: Tensor) -> Tensor:
     """Half precision as float32; everything else as it is."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def _refuse_scripted(model: nn.Module) -> None:
-    if isinstance(model, torch.jit.ScriptModule):
-        raise WhycamError(
-            "the model is scripted or traced, and its layers cannot be recorded; pass the module it was made from."
-        )
 
 
 def _disconnected(run: _Run, scores: Sequence[Tensor]) -> str:
