@@ -358,6 +358,12 @@ def test_scripted_and_traced_networks_are_refused_with_what_to_do(make):
             whycam.explain(mixed, nets.images(), layer="0")
 
 
+def test_fused_layers_are_found_by_the_list_that_was_asked_for():
+    c = whycam.compare(nets.plain(), nets.images(2), layers=["conv1", ["conv1", "conv2"]], fusion="maximum")
+    assert c["grad_cam", ["conv1", "conv2"]].layer.name == "conv1 + conv2"
+    assert c["grad_cam", "conv1"].layer.name == "conv1"
+
+
 def test_one_of_several_samples_that_is_not_there():
     c = whycam.compare(nets.plain(), nets.images(2))
     with pytest.raises(WhycamError, match="sample 5 of 2"):

@@ -314,12 +314,10 @@ def _fits(have: tuple[str, str, Any], wanted: tuple[Any, ...], made: Explanation
     spelling = wanted[0] if isinstance(wanted[0], str) else getattr(wanted[0], "__name__", "")
     if plain(spelling) not in {plain(method), plain(made.title if made is not None else method)}:
         return False
-    if (
-        len(wanted) > 1
-        and wanted[1] is not None
-        and layer != "input"
-        and str(wanted[1]) not in (layer, _uncalled(layer))
-    ):
+    place = wanted[1] if len(wanted) > 1 else None
+    if isinstance(place, (list, tuple)):
+        place = " + ".join(map(str, place))  # as layers that were fused are named
+    if place is not None and layer != "input" and str(place) not in (layer, _uncalled(layer)):
         return False
     explains_no_class = made is not None and not made.target
     return len(wanted) < 3 or explains_no_class or key(wanted[2]) == target

@@ -19,7 +19,7 @@ from whycam.network.recording import LayerRecord
 from whycam.network.taps import Tap
 from whycam.plans import Measured, Plan
 from whycam.registry import Method
-from whycam.status import Evidence, Status, judge, worst
+from whycam.status import Evidence, Status, judge, judge_all, worst
 from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
 
 
@@ -164,9 +164,8 @@ class Maker:
         scores = recording.scores[number].tolist()
         still = self._still(layer, number) if measured and layer is not None and gradient is not None else None
         signed = self._signed(layer) if layer is not None and method.assumes_non_negative else None
-        statuses = []
-        for i, map_ in enumerate(maps):
-            evidence = Evidence(
+        evidence = [
+            Evidence(
                 score=scores[i] if method.class_specific else 0.0,
                 is_probability=method.class_specific and (bound.is_probability or self._answers_probability(bound)),
                 gradient_is_zero=(still is None or still[i]) if measured else None,
@@ -174,8 +173,15 @@ class Maker:
                 disconnected=measured and gradient is None,
                 signed=signed is not None and signed[i],
             )
-            statuses.append(judge(map_, evidence, title=method.title, assumes_non_negative=method.assumes_non_negative))
-        return statuses
+            for i in range(len(maps))
+        ]
+        return judge_all(
+            maps,
+            evidence,
+            title=method.title,
+            assumes_non_negative=method.assumes_non_negative,
+            caution=method.caution,
+        )
 
     def _still(self, layer: LayerRecord, number: int) -> list[bool]:
         """For each sample, whether no location has gradient. Found once for all methods, and without a bool tensor."""

@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -71,6 +71,7 @@ class Method:
     options: Mapping[str, Option]
     assumes_non_negative: bool = False
     side: Side = "after"
+    caution: str = ""
 
     @property
     def class_specific(self) -> bool:
@@ -97,17 +98,21 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
-def method(title: str, *, paper: str, assumes_non_negative: bool = False, side: Side = "after") -> Callable[[F], F]:
+def method(
+    title: str, *, paper: str, assumes_non_negative: bool = False, side: Side = "after", caution: str = ""
+) -> Callable[[F], F]:
     """Register a function as a method and return it unchanged.
 
     `paper` is `arXiv:ID`, `doi:ID`, or a short text where there is no paper. `assumes_non_negative` marks methods
     whose derivation takes activations to be at least zero; their maps of a signed layer carry a status that says so.
     `side` is where a layer that nobody names is recorded, before or after its activation function: evidence for
-    `"before"` belongs in docs/benchmarks.md.
+    `"before"` belongs in docs/benchmarks.md. `caution` is said in the status of every map of a method that measures
+    below a random one.
     """
 
     def register(function: F) -> F:
-        made = declare(function, title=title, paper=paper, assumes_non_negative=assumes_non_negative, side=side)
+        made = replace(declare(function, title=title, paper=paper), side=side, caution=caution)
+        made = replace(made, assumes_non_negative=assumes_non_negative)
         if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
             raise ValueError(f"a method named {made.name!r} is already registered")
         _METHODS[made.name] = made
@@ -116,14 +121,7 @@ def method(title: str, *, paper: str, assumes_non_negative: bool = False, side: 
     return register
 
 
-def declare(
-    function: Function,
-    *,
-    title: str | None = None,
-    paper: str = "",
-    assumes_non_negative: bool = False,
-    side: Side = "after",
-) -> Method:
+def declare(function: Function, *, title: str | None = None, paper: str = "") -> Method:
     """Read a function's signature as a declaration, without registering it."""
     name = getattr(function, "__name__", type(function).__name__)
     parameters = inspect.signature(function).parameters.values()
@@ -136,7 +134,7 @@ def declare(
         )
     if not needs:
         raise WhycamError(f"{name} asks for no quantity; name at least one of {', '.join(QUANTITIES)} before `*`.")
-    return Method(name, title or name, paper, function, needs, options, assumes_non_negative, side)
+    return Method(name, title or name, paper, function, needs, options)
 
 
 @cache

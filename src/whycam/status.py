@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +16,7 @@ Kind: TypeAlias = Literal[
     "no positive evidence",
     "flat map",
     "signed activations",
+    "pixel detail",
 ]
 
 #: A probability so near 1 that what is left of its gradient is of the size of rounding errors.
@@ -60,9 +60,38 @@ class Evidence:
     first_non_finite: str | None = None
 
 
-def judge(map_: Float[Tensor, "*spatial"], evidence: Evidence, *, title: str, assumes_non_negative: bool) -> Status:
+def judge(
+    map_: Float[Tensor, "*spatial"],
+    evidence: Evidence,
+    *,
+    title: str,
+    assumes_non_negative: bool,
+    caution: str = "",
+) -> Status:
     """The status of one raw map; the most serious finding wins."""
-    finite = bool(torch.isfinite(map_).all())
+    return judge_all(map_[None], [evidence], title=title, assumes_non_negative=assumes_non_negative, caution=caution)[0]
+
+
+def judge_all(
+    maps: Float[Tensor, "batch *spatial"],
+    evidence: Sequence[Evidence],
+    *,
+    title: str,
+    assumes_non_negative: bool,
+    caution: str = "",
+) -> list[Status]:
+    """`judge` of each map, with all values read off the device at once."""
+    flat = maps.flatten(1)
+    rows = zip(flat.isfinite().all(1).tolist(), flat.amax(1).tolist(), flat.amin(1).tolist(), strict=True)
+    return [
+        _judge(finite, high, low, known, title, assumes_non_negative, caution)
+        for (finite, high, low), known in zip(rows, evidence, strict=True)
+    ]
+
+
+def _judge(
+    finite: bool, high: float, low: float, evidence: Evidence, title: str, assumes_non_negative: bool, caution: str
+) -> Status:
     if not finite or not math.isfinite(evidence.score):
         where = evidence.first_non_finite
         cause = (
@@ -70,7 +99,6 @@ def judge(map_: Float[Tensor, "*spatial"], evidence: Evidence, *, title: str, as
         )
         what = "the score is NaN or infinite" if finite else "the map holds NaN or infinity"
         return Status("non-finite", f"{what}; {cause}.")
-    high, low = float(map_.max()), float(map_.min())
     if evidence.is_probability and evidence.score > SATURATED:
         return Status(
             "saturated probability",
@@ -92,7 +120,7 @@ def judge(map_: Float[Tensor, "*spatial"], evidence: Evidence, *, title: str, as
             f"{title} assumes activations of at least zero and this layer's go below; its map can mislead here. "
             "Record the layer after its activation function.",
         )
-    return Status()
+    return Status("pixel detail", caution) if caution else Status()
 
 
 def worst(fused: Status, parts: Sequence[tuple[str, Status]]) -> Status:

@@ -116,6 +116,7 @@ def _described(method: Method) -> dict[str, Any]:
         "has_layer": method.has_layer,
         "assumes_non_negative": method.assumes_non_negative,
         "side": method.side,
+        "caution": method.caution,
         "needs": sorted(method.needs),
         "options": {option.name: option.default for option in method.options.values()},
     }

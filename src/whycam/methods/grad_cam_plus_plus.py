@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import weighted_sum
+from whycam.arrays import total, weighted_sum
 from whycam.registry import method
 
 
@@ -27,10 +27,10 @@ def grad_cam_plus_plus(
     0. `normalize_alpha=True` does what the authors' code does and the paper does not: it divides a channel's alphas
     by their sum, so that the weight becomes a weighted mean of the positive gradients.
     """
-    slopes = gradients.flatten(2)
-    denominators = 2 + slopes * activations.flatten(2).sum(-1, keepdim=True)
-    alphas = (1 / denominators).masked_fill((slopes <= 0) | (denominators <= 0), 0)
+    slopes = gradients.flatten(2).relu()
+    denominators = 2 + slopes * total(activations)[..., None]
+    weights = (slopes / denominators).masked_fill(denominators <= 0, 0).sum(-1)
     if normalize_alpha:
-        sums = alphas.sum(-1, keepdim=True)
-        alphas = (alphas / sums).masked_fill(sums == 0, 0)
-    return weighted_sum((alphas * slopes).sum(-1), activations).relu()
+        alphas = (1 / denominators).masked_fill((slopes <= 0) | (denominators <= 0), 0).sum(-1)
+        weights = (weights / alphas).masked_fill(alphas == 0, 0)
+    return weighted_sum(weights, activations).relu()

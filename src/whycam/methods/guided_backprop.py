@@ -5,7 +5,12 @@ from whycam.arrays import Colours, merge_colours
 from whycam.registry import method
 
 
-@method("Guided backprop", paper="arXiv:1412.6806")
+@method(
+    "Guided backprop",
+    paper="arXiv:1412.6806",
+    caution="it weighs single pixels, edges most; as a ranking of regions it is worse than a random map (insertion, "
+    "docs/benchmarks.md). Read it for detail, beside Grad-CAM.",
+)
 def guided_backprop(
     guided_gradients: Float[Tensor, "batch colour *space"],
     *,

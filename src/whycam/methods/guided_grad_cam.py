@@ -5,7 +5,13 @@ from whycam.arrays import Colours, merge_colours, pool, resize, weighted_sum
 from whycam.registry import method
 
 
-@method("Guided Grad-CAM", paper="arXiv:1610.02391", side="before")
+@method(
+    "Guided Grad-CAM",
+    paper="arXiv:1610.02391",
+    side="before",
+    caution="it weighs single pixels inside Grad-CAM's region; as a ranking of regions it is worse than a random map "
+    "(insertion, docs/benchmarks.md). Read it for detail, beside Grad-CAM.",
+)
 def guided_grad_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     gradients: Float[Tensor, "batch channel *spatial"],

@@ -42,7 +42,6 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
         WhycamError: nothing in the model has that name (near misses are suggested), the module is not part of it, or it
             is none of these.
     """
-    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
     if isinstance(layer, nn.Module):
         return [Tap(_name_of(model, layer))]
     if not isinstance(layer, str):
@@ -52,12 +51,10 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
     name, call = match["name"], match["call"]
     which: int | Literal["last", "all"] = "last" if call is None else "all" if call == "*" else int(call)
     side: Literal["output", "input"] = "input" if match["side"] == ":input" else "output"
-    if name in names and name:
-        found = [name]
-    elif any(mark in name for mark in "*?["):
-        found = [each for each in names if each and _matches(each, name)]
-    else:
-        found = []
+    if name and _is_module(model, name):
+        return [Tap(name, which, side)]  # without a walk over the whole network
+    names = [each for each, _ in model.named_modules(remove_duplicate=False)]
+    found = [each for each in names if each and any(mark in name for mark in "*?[") and _matches(each, name)]
     if not found:
         raise WhycamError(_unknown(name, names))
     return [Tap(each, which, side) for each in found]
@@ -66,6 +63,14 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
 def find_all(model: nn.Module, layers: Iterable[Any]) -> list[Tap]:
     """`find_taps` of each, in the order given, each place once."""
     return list(dict.fromkeys(tap for layer in layers for tap in find_taps(model, layer)))
+
+
+def _is_module(model: nn.Module, name: str) -> bool:
+    try:
+        model.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
 
 
 def _matches(name: str, pattern: str) -> bool:
