@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PHOTOS ?= photos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'chelsea.png')")
 
@@ -21,9 +22,10 @@ lint: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# PHOTOS: a folder of ImageNet photos whose names begin with the class number, 281_tabby.jpg
 bench: $(VENV)/bench
-	$(BIN)/python benchmarks/cost.py
-	$(BIN)/python benchmarks/meaning.py
+	$(BIN)/python benchmarks/cost.py --images "$(PHOTOS)"
+	$(BIN)/python benchmarks/meaning.py --images "$(PHOTOS)"
 
 # One stamp for each set of extras, renewed when what it was made from changes
 $(VENV)/%: pyproject.toml constraints.txt

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--many-rounds", type=int, default=3, help="rounds of eight methods x five targets with peers")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--images", type=Path, default=Path("../shared/images"))
+    parser.add_argument("--images", type=Path, default=Path("photos"), help="ImageNet photos, 281_tabby.jpg")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

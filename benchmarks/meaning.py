@@ -39,7 +39,7 @@ SAME = 1e-3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metric", nargs="*", default=["grid", "curves"], help="grid, curves, or both")
-    parser.add_argument("--images", type=Path, default=Path("../shared/images"))
+    parser.add_argument("--images", type=Path, default=Path("photos"), help="ImageNet photos, 281_tabby.jpg")
     parser.add_argument("--network", choices=("builtin", "lite1", "lite2"), default="builtin")
     parser.add_argument("--mosaics", type=int, default=50)
     parser.add_argument("--confidence", type=float, default=0.5, help="least probability of a mosaic's photos")

@@ -1,0 +1,35 @@
+"""The README's code runs as it is printed, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"chelsea.png", "panels.png"}
+    made = names["c"]
+    assert len(made) == 10  # "all ten": two methods at two layers and CAM at one, for two targets
+    assert (made.cost.forwards, made.cost.backwards) == (1, 2)
+    assert {(method, layer) for method, layer, _ in made.failures} == {("cam", "0")}
+    assert names["e"].target == ("c",)
+    assert names["build"]().name == "Sequential"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/benchmarks.md", "examples/README.md"]
+)
+def test_links_to_files_lead_to_files(page):
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if "://" not in link:
+            assert ((ROOT / page).parent / link).exists(), link
