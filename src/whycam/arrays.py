@@ -82,6 +82,11 @@ def merge_colours(maps: Float[Tensor, "batch colour *space"], how: Colours) -> F
     raise WhycamError(f"colours must be 'sum', 'max' or 'norm', not {how!r}.")
 
 
+def wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Half precision as float32; everything else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def precise(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """In float64, or float32 on MPS, which has nothing finer: for thresholds and decompositions."""
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)

@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import center_rows, locations, orient, principal_component
+from whycam.arrays import center_rows, locations, orient, principal_component, wide
 from whycam.registry import method
 
 
@@ -25,7 +25,7 @@ def eigen_grad_cam(
     paper; it leaves the sign to chance. Without (`center=False`), what all locations share leads the components and
     the map points less well (docs/benchmarks.md).
     """
-    rows = locations(activations) * locations(gradients)
+    rows = locations(wide(activations) * wide(gradients))
     if center:
         rows = center_rows(rows)
     maps = orient(principal_component(rows), rows.sum(-1))

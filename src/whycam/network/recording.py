@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from whycam.arrays import wide
 from whycam.errors import WhycamError
 from whycam.network.eager import eager, refuse_scripted, unwrapped
 from whycam.network.guard import as_found
@@ -136,12 +137,12 @@ def record(
             raise WhycamError(_disconnected(run, scores))
         return Recording(
             layers=run.records(found, leaf.shape, layouts or {}),
-            output=_wide(output.detach()),
+            output=wide(output.detach()),
             output_name=name,
             targets=targets,
-            scores=tuple(_wide(score.detach()) for score in scores),
+            scores=tuple(wide(score.detach()) for score in scores),
             input_gradients=tuple(
-                _wide(row[-1] if row[-1] is not None else torch.zeros_like(leaf)).detach() for row in found
+                wide(row[-1] if row[-1] is not None else torch.zeros_like(leaf)).detach() for row in found
             )
             if input_gradients
             else (),
@@ -230,7 +231,7 @@ class _Run:
                 )
         name, tensor = answer(output)
         torch.set_grad_enabled(True)
-        return _wide(tensor), name
+        return wide(tensor), name
 
     def _keep(self, where: tuple[str, str], result: Any, given: Any) -> Any:
         number = self.calls[where]
@@ -293,7 +294,7 @@ class _Run:
             gradients, outside = [], []
             for row in found if self.want_gradients else ():
                 gradient = row[number]
-                gradients.append(None if gradient is None else _wide(layout.to_maps(gradient)).detach())
+                gradients.append(None if gradient is None else wide(layout.to_maps(gradient)).detach())
                 maps = gradients[-1]
                 outside.append(
                     gradient is not None
@@ -307,7 +308,7 @@ class _Run:
                 self.calls[tap.module, tap.side],
                 tuple(tensor.shape),
                 layout,
-                _wide(layout.to_maps(tensor.detach())),
+                wide(layout.to_maps(tensor.detach())),
                 tuple(gradients),
                 tuple(outside),
             )
@@ -334,11 +335,6 @@ def _differentiate(
         gradients = torch.autograd.grad(score.sum(), points, retain_graph=number < len(scores), allow_unused=True)
         found.append(list(gradients))
     return targets, scores, found
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Half precision as float32; everything else as it is."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _disconnected(run: _Run, scores: Sequence[Tensor]) -> str:
