@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -633,7 +634,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
         ).write_bytes((tmp_path / "000.png").read_bytes())
     command = [sys.executable, "-m", "whycam", "explain", ".", "-o", "maps"]
     pipes = SimpleNamespace(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    with subprocess.Popen(command, **vars(pipes)) as process:
+    # a shell that starts this test in the background makes its children ignore Ctrl-C, unless they are told otherwise
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **vars(pipes), preexec_fn=hearing) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "maps" / "001.grad_cam.json").exists() and time.monotonic() < deadline:
             time.sleep(0.05)

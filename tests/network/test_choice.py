@@ -14,7 +14,7 @@ torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
 
 PICTURE = torch.zeros(1, 3, 64, 64)
-# network, size, layer for most methods, layer for those that assume activations of at least zero
+# network, size, layer before the last activation (Grad-CAM), layer after it (every other method)
 KNOWN = [
     ("resnet18", 64, "layer4", "layer4"),
     ("mobilenet_v2", 64, "features.18.1", "features"),
@@ -46,7 +46,8 @@ def test_the_last_feature_of_well_known_networks(name, side, signed, rectified):
 
 
 def vit():
-    timm = pytest.importorskip("timm")
+    import timm
+
     return timm.create_model(
         "vit_tiny_patch16_224", img_size=64, depth=2, embed_dim=24, num_heads=2, num_classes=5
     ).eval()
