@@ -368,3 +368,12 @@ def test_one_of_several_samples_that_is_not_there():
     c = whycam.compare(nets.plain(), nets.images(2))
     with pytest.raises(WhycamError, match="sample 5 of 2"):
         c.figure(sample=5)
+
+
+def test_the_cost_says_what_went_into_choosing_and_that_it_is_paid_once():
+    model, inputs = nets.plain(), nets.images()
+    first, second = (whycam.explain(model, inputs).cost for _ in range(2))
+    assert (first.forwards, first.choosing, second.forwards, second.choosing) == (2, 1, 1, 0)
+    assert str(first).startswith("2 forwards (1 to choose the layer), 1 backward, ")
+    assert str(second).startswith("1 forward, 1 backward, ")
+    assert (first + second).forwards == 3

@@ -6,7 +6,7 @@ import torch
 
 import whycam
 from whycam.registry import methods
-from whycam.status import Evidence, Status, judge, worst
+from whycam.status import Evidence, Status, judge, judge_all, worst
 from whycam.targets import LogProbability, Probability
 
 MAP = torch.tensor([[0.0, 1.0], [-2.0, 3.0]])
@@ -103,3 +103,19 @@ def test_methods_for_rectified_layers_say_so_at_signed_ones(method):
     assert "signed activations" in {status.kind for status in found.status}
     found = whycam.explain(nets.plain(), nets.images(), method, layer="relu1")
     assert "signed activations" not in {status.kind for status in found.status}
+
+
+@pytest.mark.parametrize("name", ["guided_backprop", "guided_grad_cam"])
+def test_maps_of_pixels_say_that_they_are_detail(name):
+    e = whycam.explain(nets.plain(), nets.images(), name)
+    assert {status.kind for status in e.status} == {"pixel detail"}
+    assert "worse than a random map" in e.status[0].message
+
+
+def test_a_batch_is_judged_as_its_samples_are():
+    maps = torch.tensor([[[1.0, 2.0]], [[-1.0, -2.0]], [[3.0, 3.0]], [[torch.nan, 1.0]]])
+    kinds = ["ok", "no positive evidence", "flat map", "non-finite"]
+    found = judge_all(maps, [Evidence(1.0)] * 4, title="m", assumes_non_negative=False)
+    assert [status.kind for status in found] == kinds
+    alone = [judge(each, Evidence(1.0), title="m", assumes_non_negative=False) for each in maps]
+    assert alone == found
