@@ -181,3 +181,43 @@ def test_a_size_for_another_rank_is_refused(left_half):
     e = whycam.explain(Sum().eval(), left_half, layer="feature", target=0)
     with pytest.raises(WhycamError, match="size has 3 numbers for maps with 2 spatial axes"):
         e.heatmaps(size=(8, 8, 3))
+
+
+def test_a_signed_raw_map_has_zero_in_the_middle_of_its_colours(left_half):
+    e = whycam.explain(Sum().eval(), left_half * torch.tensor([1.0, 0, 0])[:, None, None] - 0.5, "hires_cam",
+                       layer="feature", target=0)  # fmt: skip
+    assert bool((e.maps < 0).any())
+    assert e.figure().axes[1].images[0].get_clim() == (-0.5, 0.5)
+    c = whycam.compare(Sum().eval(), left_half - 0.5, ["hires_cam"], layers=["feature"], targets=[0])
+    assert c.figure(sample=None, maps=True).axes[0].images[0].get_clim() == (-0.5, 0.5)
+
+
+def test_a_figure_shows_the_sample_that_was_asked_for(left_half):
+    batch = torch.cat([left_half, left_half.flip(-1)])
+    c = whycam.compare(Sum().eval(), batch, ["grad_cam", "hires_cam"], layers=["feature"], targets=[0])
+    for sample in (0, 1):
+        drawn = np.asarray(c.figure(sample=sample).axes[1].images[0].get_array())
+        np.testing.assert_array_equal(drawn, np.asarray(c["grad_cam"][sample].overlay(on="input")))
+    assert not np.array_equal(*(np.asarray(c["grad_cam"][i].overlay(on="input")) for i in (0, 1)))
+
+
+def test_a_shrunk_photo_has_its_map_in_the_same_place():
+    photo = np.zeros((1000, 4000, 3), np.uint8)
+    photo[:, 2000:, 0] = 255
+    how = Preprocess((8, 8), resize_to=8, std=(1, 1, 1))
+    e = whycam.explain(Sum().eval(), photo, layer="feature", target=0, preprocess=how)
+    laid = np.asarray(e.overlay(opacity=1.0, colormap="gray", caption=False)).astype(int)
+    assert laid.shape == (512, 2048, 3)
+    # the middle 1000 of 4000 columns were seen, 768 to 1280 of 2048, and the right half of them holds the evidence
+    assert laid[:, 800:950].max() == 0
+    assert laid[:, 1150:1270].min() == 255
+    assert (laid[:, 1300:].max(-1) == laid[:, 1300:].min(-1)).all()
+
+
+def test_trap_n7_maps_are_resized_before_they_are_scaled():
+    batch = torch.zeros(1, 3, 4, 4)
+    batch[0, 0, 1, 1] = 1
+    e = whycam.explain(Sum().eval(), batch, layer="feature", target=0)
+    up = torch.nn.functional.interpolate(e.maps[None], (6, 6), mode="bilinear", align_corners=False)[0]
+    assert float(up.max()) < float(e.maps.max())  # the grid of six misses the peak of four
+    torch.testing.assert_close(e.heatmaps((6, 6)), up / up.max())

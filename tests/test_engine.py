@@ -377,3 +377,23 @@ def test_the_cost_says_what_went_into_choosing_and_that_it_is_paid_once():
     assert str(first).startswith("2 forwards (1 to choose the layer), 1 backward, ")
     assert str(second).startswith("1 forward, 1 backward, ")
     assert (first + second).forwards == 3
+
+
+def test_labels_by_index_name_the_classes_of_that_index():
+    model, inputs = nets.plain(), nets.images()
+    output = model(inputs)
+    names = {i: f"name {i}" for i in reversed(range(output.shape[1]))}
+    e = whycam.explain(model, inputs, target="name 1", labels=names)
+    torch.testing.assert_close(e.scores, output[:, 1].detach())
+    assert [each.label for each in e.predictions] == [f"name {i}" for i in output.argmax(1).tolist()]
+
+
+def test_photos_take_the_networks_precision():
+    photo = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    how = whycam.Preprocess((8, 8))
+    model = nets.plain().float()
+    single, half = (whycam.explain(each, photo, "hires_cam", layer="conv2", target=1, preprocess=how)
+                    for each in (model, nets.twin(model).bfloat16()))  # fmt: skip
+    assert half.scene.inputs.dtype == torch.bfloat16
+    assert half.maps.dtype == torch.float32
+    torch.testing.assert_close(half.maps, single.maps, rtol=0.1, atol=0.05 * float(single.maps.abs().max()))
