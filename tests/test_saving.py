@@ -65,6 +65,16 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(model, tmp_path):
     assert {path.name.split(".")[0] for path in written} == {"cat", "cat-2", "cat-3"}
 
 
+def test_a_name_that_looks_numbered_is_not_overwritten(model, tmp_path):
+    paths = []
+    for folder, name in (("a", "cat-3"), ("b", "cat"), ("c", "cat"), ("d", "Cat"), ("e", "cat-2")):
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / f"{name}.png")
+        Image.new("RGB", (8, 8), "red").save(paths[-1])
+    written = whycam.explain(model, paths, preprocess=Preprocess((8, 8))).save(tmp_path)
+    assert len({path.name.casefold() for path in written}) == 15
+
+
 def test_a_map_that_is_not_finite_is_saved_with_its_status(model, tmp_path):
     batch = torch.rand(1, 3, 8, 8)
     batch[0, 0, 0, 0] = torch.nan

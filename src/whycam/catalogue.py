@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from whycam.batches import make_batch
-from whycam.engine import ModelLike, as_vision_model, explain
+from whycam.engine import ModelLike, as_vision_model, compare
 from whycam.errors import WhycamError
 from whycam.models.vision_model import PreprocessLike, VisionModel
-from whycam.network.choice import Choice, choose, features
-from whycam.network.eager import unwrapped
+from whycam.network.choice import choose, features
 from whycam.network.recording import Inputs
-from whycam.network.taps import find_taps
-from whycam.registry import Method, methods
+from whycam.registry import Method, Side, methods
 
 
 def list_methods() -> list[Method]:
@@ -52,14 +50,13 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     vision = as_vision_model(model, preprocess)
     batch = make_batch(vision, inputs)
     found, _ = features(vision.module, batch.inputs)
-    before, after = (_chosen(vision, batch.inputs, method) for method in ("grad_cam", "layer_cam"))
-    assert (methods()["grad_cam"].side, methods()["layer_cam"].side) == ("before", "after")
+    before, after = _chosen(vision, batch.inputs)
     titles = " and ".join(method.title for method in list_methods() if method.side == "before" and method.has_layer)
     choices = {"every method": after} if before == after else {titles: before, "every other method": after}
     rows = []
     for feature in found:
         name = str(feature.tap)
-        matching = {purpose: choice for purpose, choice in choices.items() if str(choice.tap) == name}
+        matching = {purpose: choice for purpose, choice in choices.items() if choice[0] == name}
         rows.append(
             LayerInfo(
                 name,
@@ -70,16 +67,23 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
                 feature.stride,
                 str(feature.layout),
                 tuple(matching),
-                "; ".join(dict.fromkeys(choice.why for choice in matching.values())),
+                "; ".join(dict.fromkeys(why for _, why in matching.values())),
             )
         )
     return rows
 
 
-def _chosen(vision: VisionModel, inputs: Inputs, method: str) -> Choice:
-    """The layer that a method gets when none is named, checked by its gradient where there is one to be had."""
+def _chosen(vision: VisionModel, inputs: Inputs) -> list[tuple[str, str]]:
+    """Name and reason of the layer chosen before the last activation and of that after it.
+
+    Checked by their gradients, in one pass with a method of either side, where a score can be had without a target.
+    """
+    sides: tuple[Side, Side] = ("before", "after")
+    gradient_methods = [each for each in list_methods() if each.needs == {"activations", "gradients"}]
+    asked = [next(each.name for each in gradient_methods if each.side == side) for side in sides]
     try:
-        layer = explain(VisionModel(vision.module), inputs, method).layer
-    except WhycamError:  # an output without classes, say: the target must be named for more
-        return choose(vision.module, inputs, side=methods()[method].side)[0]
-    return Choice(find_taps(unwrapped(vision.module), layer.name)[0], layer.why)
+        made = compare(vision.module, inputs, asked)
+        return [(made[name].layer.name, made[name].layer.why) for name in asked]
+    except WhycamError:  # an output without classes, say
+        choices = [choose(vision.module, inputs, side=side)[0] for side in sides]
+        return [(str(choice.tap), choice.why) for choice in choices]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from whycam.errors import WhycamError
 from whycam.pictures import figures
 from whycam.pictures.colours import colourise
 from whycam.pictures.figures import Panel
+from whycam.pictures.geometry import Geometry
 from whycam.pictures.overlay import contact_sheet
 from whycam.pictures.overlay import overlay as blend
 from whycam.scene import Scene
@@ -51,16 +51,10 @@ def overlay(
     heat = _flat_heat(explanation, signed)
     pictures = []
     for i, status in enumerate(explanation.status):
-        image, over, seen = laid(scene_of(explanation), i, heat[i], on)
+        image, geometry = canvas(scene_of(explanation), i, on)
+        over, seen = (heat[i], None) if geometry is None else geometry.to_photo(heat[i])
         text = str(status) if caption and not status.ok else None
         pictures.append(blend(image, over, colormap=colormap, opacity=opacity, signed=signed, seen=seen, caption=text))
-    return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
-
-
-def heatmap(explanation: Explanation, *, colormap: str | None = None, signed: bool = False) -> Image.Image:
-    """The maps alone, at the input's size, in colours."""
-    heat = _flat_heat(explanation, signed)
-    pictures = [Image.fromarray(colourise(each, colormap, signed)) for each in heat]
     return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
 
 
@@ -109,19 +103,26 @@ def _row(one: Explanation, colormap: str | None, signed: bool) -> list[Panel]:
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
     return [
-        Panel("Photo", image=laid(scene, 0, None, "photo")[0], note=prediction(one)),
-        Panel("Map at the layer", values=raw, signed=signed or bool((raw < 0).any()), note=f"{one.layer.name}, {size}"),
+        Panel("Photo", image=canvas(scene, 0, "photo")[0], note=prediction(one)),
+        replace(raw_panel(raw, signed), title="Map at the layer", note=f"{one.layer.name}, {size}"),
         Panel("Map at the input's size", image=Image.fromarray(colourise(heat, colormap, signed))),
         Panel("Overlay", image=overlay(one, colormap=colormap, signed=signed, caption=False),
               note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
     ]  # fmt: skip
 
 
+def raw_panel(raw: Tensor, signed: bool) -> Panel:
+    """A raw map at its own size; its colours have zero in the middle if it is signed, whether or not that was asked."""
+    return Panel(values=raw, signed=signed or bool((raw < 0).any()))
+
+
 def prediction(one: Explanation) -> str:
+    """What the model says of the first sample, or nothing where its output holds no classes."""
     return str(one.predictions[0]) if one.predictions else ""
 
 
 def scene_of(explanation: Explanation) -> Scene:
+    """What the network was shown, without which nothing can be drawn."""
     if explanation.scene is None:
         raise WhycamError("this explanation does not keep what the network was shown, so it cannot be drawn over it.")
     return explanation.scene
@@ -147,26 +148,16 @@ def is_by_pixel(explanation: Explanation) -> bool:
     return tuple(explanation.maps.shape[1:]) == tuple(scene_of(explanation).size)
 
 
-def laid(scene: Scene, sample: int, heat: Tensor | None, on: str) -> tuple[Image.Image, Tensor, Tensor | None]:
-    """The picture to draw on, the heat laid over it, and which of its pixels the network saw (`None` for all)."""
-    if on == "photo" and scene.photos is not None and scene.geometries is not None:
-        image, geometry = scene.photos[sample].image, scene.geometries[sample]
-        shrink = min(1.0, LONGEST_SIDE / max(image.size))
-        if shrink < 1:
-            size = (max(1, round(image.height * shrink)), max(1, round(image.width * shrink)))
-            ratio = (size[0] / image.height, size[1] / image.width)
-            image = image.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=2)
-            geometry = replace(
-                geometry,
-                photo_size=size,
-                scale=(geometry.scale[0] * ratio[0], geometry.scale[1] * ratio[1]),
-                offset=(geometry.offset[0] * ratio[0], geometry.offset[1] * ratio[1]),
-            )
-        if heat is None:
-            return image, torch.empty(0), None
-        return image, *geometry.to_photo(heat)
-    picture = _input_picture(scene, sample)
-    return picture, heat if heat is not None else torch.empty(0), None
+def canvas(scene: Scene, sample: int, on: str) -> tuple[Image.Image, Geometry | None]:
+    """The picture to draw on, and how the input lies on it; `None` where the picture is the input itself."""
+    if on != "photo" or scene.photos is None or scene.geometries is None:
+        return _input_picture(scene, sample), None
+    image, geometry = scene.photos[sample].image, scene.geometries[sample]
+    shrink = LONGEST_SIDE / max(image.size)
+    if shrink >= 1:
+        return image, geometry
+    size = (max(1, round(image.height * shrink)), max(1, round(image.width * shrink)))
+    return image.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=2), geometry.on_photo_of(size)
 
 
 def _input_picture(scene: Scene, sample: int) -> Image.Image:

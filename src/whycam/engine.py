@@ -19,6 +19,7 @@ from whycam.network.diagnosis import first_non_finite
 from whycam.network.eager import refuse_scripted, unwrapped
 from whycam.network.layouts import Layout
 from whycam.network.recording import Bind
+from whycam.network.taps import is_pattern
 from whycam.plans import Place, correct, measure, plan
 from whycam.registry import Function, Method, find
 from whycam.registry import methods as list_registered
@@ -81,9 +82,9 @@ def explain(
         raise WhycamError(f"explain has no {name}=; did you mean {name[:-1]}=? For several use whycam.compare.")
     chosen.check_options(options)
     if fusion is not None:
-        fusions.find(fusion)
-    if fusion is not None and not isinstance(layer, (list, tuple)) and not _is_several(layer):
-        raise WhycamError("fusion= joins the maps of several layers, and one came; pass layer= a list or a glob.")
+        fusion = fusions.find(fusion)
+        if not isinstance(layer, (list, tuple)) and not (isinstance(layer, str) and is_pattern(layer)):
+            raise WhycamError("fusion= joins the maps of several layers, and one came; pass layer= a list or a glob.")
     several = layer if isinstance(layer, (list, tuple)) else [layer]
     made = _compare(
         model,
@@ -156,11 +157,6 @@ def compare(
     ]
     asked = list(targets) if targets is not None else [None]
     return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, preprocess, labels)
-
-
-def _is_several(layer: LayerLike) -> bool:
-    """Whether one name may stand for several places: a glob, or every call."""
-    return isinstance(layer, str) and any(mark in layer for mark in "*?[")
 
 
 def _compare(

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: no reader and no crash ever meets half of one."""
+"""Files that lose nothing: written whole or not at all, and no two under one name."""
 
 import os
 import tempfile
@@ -18,3 +18,19 @@ def write_whole(path: Path, data: bytes) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+class Names:
+    """Gives each thing a name of its own, so that no file overwrites another's."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def __call__(self, wanted: str) -> str:
+        """The name, followed by `-2`, `-3`, ... where it was given out already."""
+        name, number = wanted, 1
+        while name.casefold() in self.taken:  # two names that differ in case are one file on some disks
+            number += 1
+            name = f"{wanted}-{number}"
+        self.taken.add(name.casefold())
+        return name

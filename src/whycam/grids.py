@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from whycam.drawing import CLIPPED, is_by_pixel, laid, overlay, prediction, scene_of
+from whycam.drawing import CLIPPED, canvas, is_by_pixel, overlay, prediction, raw_panel, scene_of
 from whycam.errors import WhycamError
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
@@ -34,7 +34,7 @@ def of_one_sample(comparison: Comparison, sample: int, look: Look) -> Figure:
     """Overlays of one sample beside its picture: a wrapped row where one thing varies, else a table."""
     plan = _Plan(comparison, sample)
     one = next(iter(comparison.values()))[sample]
-    picture = laid(scene_of(one), 0, None, look.on)[0]
+    picture = canvas(scene_of(one), 0, look.on)[0]
     shown = Panel("Photo" if look.on == "photo" else "Input", image=picture, note=prediction(one))
     if len(plan.axes) <= 1:
         name, values = plan.axes[0] if plan.axes else ("method", plan.methods)
@@ -164,8 +164,7 @@ def _pair(
         return [cell]
     if cell.failure is not None:
         return [cell, cell]
-    raw = comparison[key].maps[sample]
-    return [Panel(values=raw, signed=look.signed or bool((raw < 0).any())), cell]
+    return [raw_panel(comparison[key].maps[sample], look.signed), cell]
 
 
 def _title(one: Explanation) -> str:

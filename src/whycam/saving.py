@@ -13,7 +13,7 @@ import torch
 import whycam
 from whycam.drawing import overlay
 from whycam.errors import WhycamError
-from whycam.files import write_whole
+from whycam.files import Names, write_whole
 
 if TYPE_CHECKING:
     from whycam.explanation import Explanation
@@ -44,7 +44,9 @@ def save(
             f"save writes several files into a folder, and {folder} is {what}; for one picture: .overlay().save(path)."
         )
     written = []
-    for i, (name, one) in enumerate(zip(_names(explanation), explanation, strict=True)):
+    names = Names()
+    for i, one in enumerate(explanation):
+        name = names(explanation.scene.name(i) if explanation.scene is not None else f"sample{i}")
         stem = folder / f"{name}.{explanation.method}"
         if explanation.maps.ndim == 3 and explanation.scene is not None and len(explanation.scene.size) == 2:
             picture = io.BytesIO()
@@ -88,15 +90,6 @@ def record(explanation: Explanation, sample: int) -> dict[str, Any]:
     }  # fmt: skip
     finite: dict[str, Any] = _finite(values)
     return finite
-
-
-def _names(explanation: Explanation) -> list[str]:
-    names: list[str] = []
-    for i in range(len(explanation)):
-        name = explanation.scene.name(i) if explanation.scene is not None else f"sample{i}"
-        count = sum(1 for taken in names if taken == name or taken.startswith(f"{name}-"))
-        names.append(name if name not in names else f"{name}-{count + 1}")
-    return names
 
 
 def _with(stem: Path, ending: str) -> Path:

@@ -1,7 +1,7 @@
 """`whycam explain`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +9,13 @@ import typer
 from rich.console import RenderableType
 
 from whycam.cli import arguments as given
-from whycam.cli.inputs import Failure, Names, find, own_note
+from whycam.cli.inputs import Failure, find, own_note
 from whycam.cli.options import parse_options
 from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, counted, fields, status_text, text
 from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
+from whycam.files import Names
 
 if TYPE_CHECKING:
     from whycam.explanation import Cost, Explanation
@@ -168,7 +169,8 @@ class _Run:
         from whycam.saving import record
 
         try:
-            photo = names(read_photo(path))
+            photo = read_photo(path)
+            photo = replace(photo, name=names(photo.name))
             one = explain(self.how.vision, photo, self.how.method, **self.how.arguments)
             files = self.look.write(one, photo.name)
         except PhotoError as error:

@@ -1,17 +1,11 @@
 """The photos that a command line names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from whycam.cli.output import counted
 from whycam.errors import PhotoError
-
-if TYPE_CHECKING:
-    from whycam.pictures.photos import Photo
-else:
-    Photo = Any
 
 
 @dataclass(frozen=True)
@@ -64,22 +58,6 @@ def find(given: Sequence[str]) -> Found:
     if not found.photos:
         raise PhotoError("; ".join(f"{each.photo}: {each.reason}" for each in found.failures))
     return found
-
-
-class Names:
-    """Gives each photo a name of its own, so that no file overwrites another photo's."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def __call__(self, photo: Photo) -> Photo:
-        """The photo, its name followed by `-2`, `-3`, ... where another photo of this run has it already."""
-        name, number = photo.name, 1
-        while name.casefold() in self.taken:  # two names that differ in case are one file on some disks
-            number += 1
-            name = f"{photo.name}-{number}"
-        self.taken.add(name.casefold())
-        return replace(photo, name=name)
 
 
 def own_note(found: Found) -> str:

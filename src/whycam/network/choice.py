@@ -145,7 +145,7 @@ def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> t
 
 
 def _observe(model: nn.Module, inputs: Inputs) -> list[Feature]:
-    given = mapped(detached_copy(inputs), lambda tensor: tensor[:1] if tensor.ndim > 1 else tensor)
+    given = detached_copy(_first_sample(inputs))
     size = tuple(first_tensor(given).shape)
     watcher = _Watcher()
     with as_found(model), eager(model), ExitStack() as stack:

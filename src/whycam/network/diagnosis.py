@@ -42,9 +42,5 @@ def first_non_finite(model: nn.Module, inputs: Inputs) -> list[str | None]:
 
 
 def _bad(tensor: Tensor) -> list[int]:
-    rows: list[int] = (
-        (~torch.isfinite(tensor.flatten(1)).all(1)).nonzero().flatten().tolist()
-        if tensor.ndim > 1
-        else (~torch.isfinite(tensor)).nonzero().flatten().tolist()
-    )
+    rows: list[int] = (~tensor.reshape(len(tensor), -1).isfinite().all(1)).nonzero().flatten().tolist()
     return rows

@@ -54,7 +54,7 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
     if name and _is_module(model, name):
         return [Tap(name, which, side)]  # without a walk over the whole network
     names = [each for each, _ in model.named_modules(remove_duplicate=False)]
-    found = [each for each in names if each and any(mark in name for mark in "*?[") and _matches(each, name)]
+    found = [each for each in names if each and _matches(each, name)] if is_pattern(name) else []
     if not found:
         raise WhycamError(_unknown(name, names))
     return [Tap(each, which, side) for each in found]
@@ -63,6 +63,11 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
 def find_all(model: nn.Module, layers: Iterable[Any]) -> list[Tap]:
     """`find_taps` of each, in the order given, each place once."""
     return list(dict.fromkeys(tap for layer in layers for tap in find_taps(model, layer)))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name may stand for several places: a glob, or every call of one."""
+    return any(mark in name for mark in "*?[")
 
 
 def _is_module(model: nn.Module, name: str) -> bool:

@@ -1,6 +1,6 @@
 """Where an input's pixels lie on the photo that it was made from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,6 +34,16 @@ class Geometry:
             max(left * x + across, 0.0),
             min(bottom * y + down, float(height)),
             min(right * x + across, float(width)),
+        )
+
+    def on_photo_of(self, size: tuple[int, int]) -> "Geometry":
+        """The same for the photo brought to another (height, width)."""
+        down, across = size[0] / self.photo_size[0], size[1] / self.photo_size[1]
+        return replace(
+            self,
+            photo_size=size,
+            scale=(self.scale[0] * down, self.scale[1] * across),
+            offset=(self.offset[0] * down, self.offset[1] * across),
         )
 
     def to_photo(
