@@ -28,9 +28,9 @@ from whycam.cli.inputs import find
 from whycam.cli.options import convert, parse_options
 from whycam.cli.output import Output, text
 from whycam.cli.targets import parse_target
+from whycam.files import Names
 from whycam.models.load import load
 from whycam.models.vision_model import VisionModel
-from whycam.files import Names
 from whycam.registry import Option, declare, methods
 from whycam.targets import (
     ClassScore,

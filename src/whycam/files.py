@@ -1,8 +1,11 @@
 """Files that lose nothing: written whole or not at all, and no two under one name."""
 
+import math
 import os
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
 
 
 def write_whole(path: Path, data: bytes) -> Path:
@@ -34,3 +37,14 @@ class Names:
             name = f"{wanted}-{number}"
         self.taken.add(name.casefold())
         return name
+
+
+def for_json(value: Any) -> Any:
+    """What JSON can hold: paths as text, and null for NaN and infinity, where a status says what happened."""
+    if isinstance(value, Mapping):
+        return {str(name): for_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [for_json(each) for each in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,6 @@
 import io
 import json
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import torch
 import whycam
 from whycam.drawing import overlay
 from whycam.errors import WhycamError
-from whycam.files import Names, write_whole
+from whycam.files import Names, for_json, write_whole
 
 if TYPE_CHECKING:
     from whycam.explanation import Explanation
@@ -88,21 +87,12 @@ def record(explanation: Explanation, sample: int) -> dict[str, Any]:
         "notes": list(one.notes),
         "versions": {"whycam": whycam.__version__, "torch": torch.__version__},
     }  # fmt: skip
-    finite: dict[str, Any] = _finite(values)
-    return finite
+    plain: dict[str, Any] = for_json(values)
+    return plain
 
 
 def _with(stem: Path, ending: str) -> Path:
     return stem.with_name(stem.name + ending)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity, so they become null; the status says what happened."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

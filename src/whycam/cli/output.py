@@ -1,13 +1,11 @@
 """What a command prints: results on stdout, progress and problems on stderr, one JSON document when asked."""
 
 import json
-import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fsdecode
-from pathlib import PurePath
 from typing import Any, Literal
 
 import typer
@@ -18,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whycam.errors import WhycamError
+from whycam.files import for_json
 
 #: Not every image was explained; the command itself was wrong; stopped by Ctrl-C.
 SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -55,7 +54,7 @@ class Output:
     def document(self, value: Mapping[str, Any]) -> None:
         """Print results for programs, if they are asked for."""
         if self.json:
-            sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(for_json(value), indent=2, allow_nan=False) + "\n")
 
     def problem(self, sentence: str) -> None:
         """Print what went wrong."""
@@ -152,14 +151,3 @@ def _console(*, stderr: bool) -> Console:
     if not console.is_terminal:
         console.width = _ENDLESS
     return console
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold: paths as text, and no NaN or infinity."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
