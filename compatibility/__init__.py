@@ -1,1 +1,1 @@
-"""Every model that whycam should explain without being told anything, run one after the other (`python -m compatibility`)."""
+"""Every model that whycam should explain without being told anything, one after the other."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from compatibility.weights import awaken, natural, settle
@@ -21,6 +22,7 @@ class Entry:
         construct: a fresh model for inputs of a size, as its library builds it.
         sizes: of the inputs: the square one, then the one that is not square where the model takes one.
         grids: which grids are right, found without whycam.
+        any_size: whether one model serves every size.
         remark: what a reader of the page should know, such as why there is no second size.
     """
 
@@ -31,11 +33,10 @@ class Entry:
     sizes: tuple[Size, ...]
     grids: Grids
     remark: str = ""
+    any_size: bool = False
 
     def build(self, size: Size) -> nn.Module:
         """The model for inputs of that size, ready to predict, with repeatable random weights that all matter."""
-        import torch
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = awaken(self.construct(size))

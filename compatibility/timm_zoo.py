@@ -1,6 +1,6 @@
 """One small member of every family of timm, and the variants that read out differently from it."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -121,10 +121,26 @@ _SHALLOW: dict[str, dict[str, Any]] = {
     "naflexvit_base_patch16_parfac_gap": {"depth": 4},
     "samvit_base_patch16_224": {"depth": 4, "global_attn_indexes": (1, 3)},
 }
+#: Families whose members take `img_size` and do better without it: they resize, or build for squares.
+_ANY_SIZE = {"crossvit", "mvitv2"}
+#: Twice the usual, for strides of 64 and for convolutions without padding.
+_LARGE: tuple[Size, ...] = ((256, 256), (192, 320))
 #: Members that take other sizes than most, and what a reader should know of it.
 _OWN_SIZES: dict[str, tuple[tuple[Size, ...], str]] = {
-    "halonet_h1": (((256, 256),), "its blocks of 8 fit sizes of 256 and their multiples"),
     "convit_tiny": (((128, 128),), "its position bias is square"),
+    "csatv2": (_LARGE, ""),
+    "deepseek_vit_412m": (_PATCH14, ""),
+    "efficientformer_l1": (((224, 224),), "its position bias fits 7 x 7 positions"),
+    "efficientvim_m1": (_LARGE, ""),
+    "efficientvit_m0": (_LARGE, ""),
+    "halonet_h1": (((256, 256),), "its blocks of 8 fit sizes of 256 and their multiples"),
+    "inception_resnet_v2": (_LARGE, ""),
+    "inception_v3": (_LARGE, ""),
+    "inception_v4": (_LARGE, ""),
+    "levit_128s": (_LARGE, ""),
+    "nest_tiny": (((128, 128),), "takes square inputs"),
+    "selecsls42": (_LARGE, ""),
+    "shvit_s1": (_LARGE, ""),
 }
 #: More readings of a family's features: another pooling, more tokens before the patches, another order.
 VARIANTS: dict[str, tuple[str, tuple[Size, ...], dict[str, Any]]] = {
@@ -141,7 +157,7 @@ VARIANTS: dict[str, tuple[str, tuple[Size, ...], dict[str, Any]]] = {
     "efficientnet_lite0": ("efficientnet", _SIZES, {}),
     "resmlp_12_224": ("mlp_mixer", _SIZES, {}),
     "mixer_s16_224": ("mlp_mixer", _SIZES, {}),
-    "levit_conv_128s": ("levit", _SIZES, {}),
+    "levit_conv_128s": ("levit", _LARGE, {}),
     "mvitv2_small_cls": ("mvitv2", _SIZES, {}),
     "cs3darknet_s": ("cspnet", _SIZES, {}),
     "resnet50_clip": ("byobnet", _SIZES, {}),
@@ -167,17 +183,23 @@ def _entry(family: str, name: str, sizes: tuple[Size, ...], options: dict[str, A
     def construct(size: Size) -> nn.Module:
         import timm
 
+        if family in _ANY_SIZE:
+            return cast(nn.Module, timm.create_model(name, **options))
         try:
-            model: nn.Module = timm.create_model(name, img_size=size, **options)
-        except (TypeError, AssertionError):  # it is built for no size in particular
-            model = timm.create_model(name, **options)
-        return model
+            return cast(nn.Module, timm.create_model(name, img_size=size, **options))
+        except TypeError:  # it is built for no size in particular
+            return cast(nn.Module, timm.create_model(name, **options))
 
     return Entry("timm", family, name, construct, sizes, told_by_timm, remark)
 
 
 def told_by_timm(model: nn.Module, inputs: Tensor) -> set[Size]:
     """The grid of the last feature by timm's own account: its intermediate features, else the reduction it lists."""
+    family = type(model).__module__.rpartition(".")[2]
+    if family == "crossvit":  # two branches, each with an input size and a patch of its own
+        return {tuple(patches.grid_size) for patches in model.patch_embed}  # type: ignore[union-attr]
+    if family == "vgg":  # the last convolutions, or the pooling behind them that timm lists
+        return by_stride(16)(model, inputs) | by_stride(32)(model, inputs)
     intermediates = getattr(model, "forward_intermediates", None)
     if intermediates is not None:
         with torch.no_grad():

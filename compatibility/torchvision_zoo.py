@@ -1,5 +1,7 @@
 """Every image classifier and every video classifier that torchvision builds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,8 @@ _SIZES: tuple[Size, ...] = ((128, 128), (96, 160))
 #: The module whose output (a convolution's layout) is the last feature by torchvision's own code, by family.
 _LAST = {
     "alexnet": "features.11", "convnext": "features", "densenet": "features", "efficientnet": "features",
-    "googlenet": "inception5b", "inception": "Mixed_7c", "maxvit": "blocks", "mnasnet": "layers", "mobilenet": "features",
+    "googlenet": "inception5b", "inception": "Mixed_7c", "maxvit": "blocks", "mnasnet": "layers",
+    "mobilenet": "features",
     "regnet": "trunk_output", "resnet": "layer4", "resnext": "layer4", "wide": "layer4", "shufflenet": "conv5",
     "squeezenet": "classifier.2",
 }  # fmt: skip
@@ -42,10 +45,8 @@ def _classifier(name: str) -> Entry:
         sizes: tuple[Size, ...] = ((side, side),)
         return _entry(name, family, sizes, by_stride(patch), {"image_size": side}, "takes square inputs of one size")
     if family == "maxvit":
-        return Entry(
-            "torchvision", family, name, _maxvit, ((224, 224), (224, 448)), _grid_of("blocks"),
-            "built for the size: its windows must divide every stage",
-        )  # fmt: skip
+        remark = "its grid attention takes square inputs"
+        return _entry(name, family, ((224, 224),), _grid_of("blocks"), {"input_size": (224, 224)}, remark)
     if family == "inception":
         return _entry(name, family, ((160, 160), (128, 192)), _grid_of("Mixed_7c"), {"init_weights": False})
     if family == "googlenet":
@@ -68,14 +69,7 @@ def _entry(
         model: nn.Module = models.get_model(name, weights=None, **options)
         return model
 
-    return Entry("torchvision", family, name, construct, sizes, grids, remark)
-
-
-def _maxvit(size: Size) -> nn.Module:
-    import torchvision.models as models
-
-    model: nn.Module = models.maxvit_t(weights=None, input_size=size)
-    return model
+    return Entry("torchvision", family, name, construct, sizes, grids, remark, any_size=True)
 
 
 def _video(name: str) -> Entry:
@@ -93,11 +87,24 @@ def _video(name: str) -> Entry:
     def construct(size: Size) -> nn.Module:
         import torchvision.models as models
 
-        options = {"spatial_size": size[1:], "temporal_size": size[0]} if name.startswith("mvit") else {}
-        model: nn.Module = models.get_model(name, weights=None, **options)
+        with _clips_of(size):
+            model: nn.Module = models.get_model(name, weights=None)
         return model
 
     return Entry("video", name.split("_")[0], name, construct, sizes, by_stride(*stride), remark)
+
+
+@contextmanager
+def _clips_of(size: Size) -> Iterator[None]:
+    """Let MViT's builders, which fix the size of clips, build for another one."""
+    from torchvision.models.video import mvit
+
+    builder = mvit._mvit
+    mvit._mvit = lambda **options: builder(**{**options, "spatial_size": size[1:], "temporal_size": size[0]})
+    try:
+        yield
+    finally:
+        mvit._mvit = builder
 
 
 def _grid_of(last: str) -> Any:

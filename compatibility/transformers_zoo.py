@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from compatibility.entry import Entry, Size, by_stride

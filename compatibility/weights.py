@@ -1,4 +1,4 @@
-"""Random weights that let every part of a network matter: what starts at zero is drawn, and norms see natural values."""
+"""Random weights that let every part of a network matter: zeros are drawn, and norms see natural values."""
 
 import torch
 from torch import Tensor, nn
