@@ -45,7 +45,7 @@ def test_a_methods_file_is_named_as_the_method_in_it(path):
 def test_hooks_on_modules_are_registered_in_one_place():
     names = ("register_forward", "register_full_backward", "register_backward", "register_module_")
     using = {name for name, path in SOURCES.items() if any(each in path.read_text() for each in names)}
-    assert using == {"network/recording.py"}
+    assert using == {"network/running.py"}
 
 
 def test_pictures_and_methods_never_see_a_network():

@@ -1,14 +1,13 @@
-"""One pass over a network, kept as plain tensors. The only module that registers hooks on a layer to record it.
+"""One pass over a network, kept as plain tensors.
 
 One forward serves every layer and every target; one backward is made per target, from the score to the earliest
 recorded layer and no further. The forward runs with gradients off until the first recorded layer, so nothing is kept
 for the part of the network below it, and no parameter's gradient is ever computed.
 """
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -18,17 +17,19 @@ from torch import Tensor, nn
 
 from whycam.arrays import wide
 from whycam.errors import WhycamError
+from whycam.network.cuts import Trail, follow
 from whycam.network.eager import eager, refuse_scripted, unwrapped
 from whycam.network.guard import as_found
 from whycam.network.guided import guided_relu
 from whycam.network.layouts import Layout, infer_layout
 from whycam.network.outputs import answer
+from whycam.network.running import Inputs as Inputs
+from whycam.network.running import call as call
+from whycam.network.running import watching as watching
 from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.network.taps import Tap
 from whycam.targets import Bound
 
-#: What a model is called with: one tensor, a tuple of positional or a mapping of keyword arguments.
-Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 Bind: TypeAlias = Callable[[Tensor], Bound]
 
 
@@ -134,7 +135,7 @@ def record(
                 break
         assert found is not None  # the last pass either ended or raised
         if wants and must_depend and all(gradient is None for row in found for gradient in row):
-            raise WhycamError(_disconnected(run, scores))
+            raise WhycamError(_disconnected(run, given))
         return Recording(
             layers=run.records(found, leaf.shape, layouts or {}),
             output=wide(output.detach()),
@@ -149,44 +150,6 @@ def record(
             forwards=forwards,
             backwards=backwards,
         )
-
-
-def call(model: nn.Module, inputs: Inputs) -> Any:
-    """Run the eager module on one tensor, a tuple of arguments, or a mapping of keyword arguments."""
-    # _call_impl: what model(...) runs when model.compile() has not put compiled code in its place
-    run = getattr(model, "_call_impl", model) if getattr(model, "_compiled_call_impl", None) is not None else model
-    if isinstance(inputs, Tensor):
-        return run(inputs)
-    return run(**inputs) if isinstance(inputs, Mapping) else run(*inputs)
-
-
-@contextmanager
-def watching(module: nn.Module, side: str, see: Callable[[Any, Any], Any]) -> Iterator[None]:
-    """Let `see` look at, and replace, what a module returns or is given, for this thread's calls, until the block ends.
-
-    `see(value, given)` gets the output, or for side `"input"` the pair of positional and keyword arguments, and what
-    the module was given; returning `None` leaves the value as it is. Other threads' calls pass by unseen.
-    """
-    owner = threading.get_ident()
-
-    # `given` is (args, kwargs), or (args,) alone in another thread that caught a hook half registered or removed
-
-    def output_hook(module: nn.Module, *given_and_output: Any) -> Any:
-        *given, output = given_and_output
-        return see(output, tuple(given)) if threading.get_ident() == owner else None
-
-    def input_hook(module: nn.Module, *given: Any) -> Any:
-        return see(given, given) if threading.get_ident() == owner else None
-
-    handle = (
-        module.register_forward_hook(output_hook, with_kwargs=True)
-        if side == "output"
-        else module.register_forward_pre_hook(input_hook, with_kwargs=True)
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 class _Run:
@@ -337,11 +300,25 @@ def _differentiate(
     return targets, scores, found
 
 
-def _disconnected(run: _Run, scores: Sequence[Tensor]) -> str:
+def _disconnected(run: _Run, inputs: Inputs) -> str:
+    """Why no score depends on any layer: what cuts the gradient off, found by one more forward."""
     names = ", ".join(repr(str(tap)) for tap in run.taps) or "the input"
-    if not any(score.requires_grad for score in scores):
+    start = f"the score does not depend on {names}"
+    try:
+        trail = follow(run.model, inputs, run.taps[0] if run.taps else None)
+    except Exception:  # the reason is worth a pass, but no other error
+        trail = Trail(arrives=False, cuts=())
+    if trail.arrives:
         return (
-            f"the score does not depend on {names}: either the layer comes after or beside what the score is computed "
-            "from, or something in between cuts the gradient (detach, no_grad, argmax, conversion to numpy)."
+            f"{start}, although the model's answer does: the target cuts the gradient (detach, argmax, conversion to "
+            "numpy), or reads another part of the answer."
         )
-    return f"the score does not depend on {names}; choose a layer between the input and the output it explains."
+    if trail.cuts:
+        return (
+            f"{start}: the gradient ends at {trail.cuts[0]}. Choose a layer behind that, let gradients through there, "
+            "or use a method that needs none, such as eigen_cam."
+        )
+    return (
+        f"{start}: it comes after or beside what the score is computed from. Choose a layer between the input and the "
+        "output it explains."
+    )
