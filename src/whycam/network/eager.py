@@ -36,7 +36,7 @@ def eager(model: nn.Module) -> Iterator[None]:
     Compiled code skips hooks that came after it was compiled. The compiler's stance is one setting for the process,
     so blocks in several threads share it: the first sets it, the last restores it.
     """
-    if not any(map(_is_compiled, model.modules())):
+    if not any(map(is_compiled, model.modules())):
         yield
         return
     global _users, _stance
@@ -55,7 +55,7 @@ def eager(model: nn.Module) -> Iterator[None]:
                 _stance = None
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
     """Whether calling a module runs compiled code: by `compile()`, by `torch.compile(module)` or of its `forward`."""
     return (
         getattr(module, "_compiled_call_impl", None) is not None

@@ -87,14 +87,19 @@ def _no_autocast_cache() -> Iterator[None]:
         torch.set_autocast_cache_enabled(enabled)
 
 
-def _warn_if_it_matters(model: nn.Module) -> None:
-    if model in _warned:
-        return
-    matters = [
+def acting(model: nn.Module) -> list[str]:
+    """The modules that act differently because they are in training mode: batch statistics, dropout."""
+    return [
         name
         for name, module in model.named_modules()
         if module.training and (isinstance(module, (_NormBase, _DropoutNd)) or "drop" in type(module).__name__.lower())
     ]
+
+
+def _warn_if_it_matters(model: nn.Module) -> None:
+    if model in _warned:
+        return
+    matters = acting(model)
     if matters:
         _warned.add(model)
         frame, level = sys._getframe(), 1
