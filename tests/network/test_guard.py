@@ -126,3 +126,69 @@ def test_a_training_step_with_batch_statistics_can_still_be_finished():
         assert torch.equal(one.grad, other.grad)
     for one, other in zip(interrupted.buffers(), undisturbed.buffers(), strict=True):
         assert torch.equal(one, other)
+
+
+class Keeping(nets.Plain):
+    """Keeps what it computes for a later look, as tutorials do."""
+
+    def __init__(self):
+        super().__init__()
+        self.features_seen = torch.zeros(1)
+        self.ran = 0
+
+    def features(self, x):
+        self.ran += 1
+        self.features_seen = super().features(x)
+        self.all_seen = {"last": [self.features_seen]}
+        return self.features_seen
+
+
+def test_tensors_that_a_model_keeps_for_itself_are_put_back_and_no_graph_stays():
+    model = nets.fixed(Keeping())
+    before, mine = nets.state(model), model.features_seen
+    for method in ("grad_cam", "guided_backprop"):
+        whycam.explain(model, nets.images(), method)
+    assert model.features_seen is mine
+    assert not hasattr(model, "all_seen")
+    assert nets.differences(before, nets.state(model)) == []
+    assert model.ran  # what is no tensor is the model's own business
+    assert not any(module._forward_hooks for module in nets.twin(model).modules())  # it can be copied
+
+
+def test_tensors_that_a_model_keeps_are_put_back_after_several_threads_too():
+    from concurrent.futures import ThreadPoolExecutor
+
+    model, inputs = nets.fixed(Keeping()), nets.images()
+    mine = model.features_seen
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: whycam.explain(model, inputs, layer="conv2"), range(24)))
+    assert model.features_seen is mine
+    assert not hasattr(model, "all_seen")
+
+
+def normed(old, norm):
+    """A network whose second convolution is reparametrised by a hook (old) or by a parametrization."""
+    home = nn.utils if old else nn.utils.parametrizations
+    model = nets.plain().train()
+    torch.manual_seed(0)  # where the power iteration starts
+    getattr(home, norm)(model.conv2)
+    model.double()(nets.images())  # the hook has run once, so that the weight has a history
+    return model.eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("old", [True, False], ids=["hook", "parametrization"])
+@pytest.mark.parametrize("training", [True, False])
+def test_normalised_weights_are_explained_rightly_and_left_alone(norm, old, training):
+    model, inputs = normed(old, norm).train(training), nets.images()
+    weight = model.conv2.__dict__.get("weight")
+    before = nets.state(model)
+    found = whycam.explain(model, inputs, "hires_cam", layer="relu2", target=1)
+    assert nets.differences(before, nets.state(model)) == []
+    assert model.conv2.__dict__.get("weight") is weight
+    if weight is not None:
+        assert weight.requires_grad  # as the training step that is under way left it
+    activations = model.features(inputs)
+    (gradients,) = torch.autograd.grad(model.head(nets.spatial_mean(activations))[:, 1].sum(), activations)
+    torch.testing.assert_close(found.maps, (activations * gradients).sum(1).detach().float())

@@ -1,4 +1,4 @@
-"""A model is left as it was found: buffers, random numbers, autocast's cache; also when something raises."""
+"""A model is left as it was found: buffers, tensors it keeps, random numbers, autocast's cache; also after an error."""
 
 import sys
 import threading
@@ -6,17 +6,25 @@ import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from whycam.network.structures import tensors
+
 #: Held while a model in training mode runs: it writes to its buffers, and draws, and both are put back afterwards.
 _training = threading.RLock()
 #: Packages that stand between a caller and a warning: this one, and those that check its types in the tests.
 _OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+#: Models in use now: how many blocks use them, and their attributes as the first found them.
+_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, dict[str, Any]]]]]" = (
+    weakref.WeakKeyDictionary()
+)
+_attributes_lock = threading.Lock()
 
 
 @contextmanager
@@ -24,13 +32,14 @@ def as_found(model: nn.Module) -> Iterator[None]:
     """A block in which running `model` leaves no trace on it.
 
     Inside, gradients are off until the recorder turns them on, and inference mode is left. Modules in training mode
-    stay in it; what a forward pass would write there (running statistics, counters) is put back.
+    stay in it; what a forward pass would write there (running statistics, counters) is put back, and so are tensors
+    that it keeps as attributes (attention weights for a look at them, the weight that `weight_norm` computes).
     """
     modules = tuple(model.modules())  # once: walking a deep network costs about as much as one of its layers
     training = any(module.training for module in modules)
     if training:
         _warn_if_it_matters(model)
-    with _training if training else nullcontext(), _put_back(modules):
+    with _training if training else nullcontext(), _put_back(modules), _same_attributes(model, modules):
         yield
 
 
@@ -57,6 +66,50 @@ def _put_back(modules: Sequence[nn.Module]) -> Iterator[None]:
                 if not torch.equal(buffer, value):
                     # .data: a bumped version would break a backward pass that the caller still has to make
                     buffer.data.copy_(value)
+
+
+@contextmanager
+def _same_attributes(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Take away tensors that a pass leaves on the modules, which would keep its graph alive, and put back the old ones.
+
+    Blocks in several threads share what the first of them found; the last puts it back.
+    """
+    with _attributes_lock:
+        users, found = _attributes.get(model, (0, []))
+        if not users:
+            found = [
+                (module, dict(vars(module)))
+                for module in modules
+                if module._forward_pre_hooks or not _keeps_nothing(type(module))
+            ]
+        _attributes[model] = users + 1, found
+    try:
+        yield
+    finally:
+        with _attributes_lock:
+            users, found = _attributes.pop(model)
+            if users > 1:
+                _attributes[model] = users - 1, found
+            else:
+                for module, before in found:
+                    _restore(module, before)
+
+
+def _restore(module: nn.Module, before: dict[str, Any]) -> None:
+    now = vars(module)
+    changed = [name for name, value in now.items() if name not in before or before[name] is not value]
+    for name in changed:
+        if not any(True for _ in tensors(now[name])):
+            continue  # a counter, say, is the model's own business
+        if name in before:
+            now[name] = before[name]
+        else:
+            del now[name]
+
+
+def _keeps_nothing(kind: type[nn.Module]) -> bool:
+    """Whether modules of that class are PyTorch's own, which keep nothing of a pass."""
+    return kind.__module__.startswith("torch.nn.modules.")
 
 
 @contextmanager
