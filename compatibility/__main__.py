@@ -1,4 +1,4 @@
-"""Runs the zoo through whycam: `python -m compatibility --help`."""
+"""Run the zoo through whycam, one model after the other."""
 
 import argparse
 import json
@@ -8,37 +8,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "compatibility.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check what was asked for, a line for each row; returns 1 if any row has a fault."""
-    parser = argparse.ArgumentParser(prog="python -m compatibility", description=__doc__)
-    parser.add_argument("--library", choices=["timm", "torchvision", "video", "transformers"], help="one of them alone")
-    parser.add_argument("--match", default="", help="only models whose family or name contains this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there; rows found there are kept")
-    parser.add_argument("--write", action="store_true", help="write docs/compatibility.md (needs the whole zoo)")
-    parser.add_argument("--no-places", action="store_true", help="leave out the slow check of places")
-    asked = parser.parse_args(arguments)
-    _prepare()
+    asked = _arguments(arguments)
+    prepare()
 
     from compatibility.check import Row, check
+    from compatibility.page import page
     from compatibility.zoo import zoo
 
     rows: list[Row] = []
+    if asked.json and asked.json.exists():
+        rows = [Row.from_dict(values) for values in json.loads(asked.json.read_text())]
+    known = {(row.library, row.name) for row in rows}
+    complete = False
     try:
         for entry in zoo(asked.library, asked.match):
+            if (entry.library, entry.name) in known:
+                continue
+            new = []
             for row in check(entry, places=not asked.no_places):
-                rows.append(row)
+                new.append(row)
                 print(row, flush=True)
-                if asked.json:
-                    asked.json.write_text(json.dumps([each.to_dict() for each in rows], indent=1))
+            rows += new  # a model counts when all of its sizes are done
+            if asked.json:
+                asked.json.write_text(json.dumps([each.to_dict() for each in rows], indent=1) + "\n")
+        complete = True
     except KeyboardInterrupt:
-        print("stopped; what was done is kept", file=sys.stderr)
+        kept = f"; {asked.json} holds what was done, and the same command goes on from there" if asked.json else ""
+        print(f"\nstopped{kept}", file=sys.stderr)
     print(f"{sum(row.ok for row in rows)} of {len(rows)} without a fault")
-    return int(not all(row.ok for row in rows))
+    if asked.write and complete:
+        PAGE.write_text(page(rows))
+        print(f"wrote {PAGE.relative_to(ROOT)}")
+    return int(not complete or not all(row.ok for row in rows))
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """What the suite needs around it: the tests' helpers, torchvision beside a CPU-only torch, and quiet libraries."""
     sys.path.insert(0, str(ROOT / "tests"))
     import torchvision_shim
@@ -48,6 +57,21 @@ def _prepare() -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m compatibility", description=__doc__)
+    parser.add_argument("--library", choices=["timm", "torchvision", "video", "transformers"], help="one of them alone")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only models whose family or name contains this")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep the rows there; models that it holds are not run again"
+    )
+    parser.add_argument("--write", action="store_true", help="write docs/compatibility.md, of the whole zoo")
+    parser.add_argument("--no-places", action="store_true", help="leave out the slow, independent check of places")
+    asked = parser.parse_args(arguments)
+    if asked.write and (asked.library or asked.match or asked.no_places):
+        parser.error("--write is for a full run; leave out --library, --match and --no-places")
+    return asked
 
 
 if __name__ == "__main__":

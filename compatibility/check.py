@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import whycam
 from compatibility.entry import Entry, Size
-from compatibility.location import Finding, Reading, locate, reader
+from compatibility.location import BANDS, Finding, Reading, locate, reader
 
 METHODS = ("grad_cam", "layer_cam", "eigen_cam")
 #: Statuses with which a map shows nothing of the model, whatever its weights.
 EMPTY = ("non-finite", "zero gradient", "flat map")
 #: Seconds that the slow check of places may take for one model and size, about.
-PATIENCE = 6.0
+PATIENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,16 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Row":
+        """The row that `to_dict` made the values of, with lists where JSON has no tuples."""
+        tupled = {key: _tupled(value) for key, value in values.items()}
+        return cls(**tupled)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def check(entry: Entry, *, places: bool = True) -> Iterator[Row]:
@@ -161,13 +171,13 @@ def _place(model: nn.Module, layer: Any, inputs: Tensor, faults: list[str]) -> F
 
 
 def _draws(model: nn.Module, inputs: Tensor, layer: Any) -> int:
-    """As many draws, at most eight, as the time allows."""
+    """As many draws, at most six, as the time allows."""
     started = time.perf_counter()
     with torch.no_grad():
         model(inputs[:1])
     spent = 2.5 * (time.perf_counter() - started)  # double precision
-    bands = sum(min(4, side) for side in layer.grid)
-    return next((draws for draws in (8, 6, 4) if spent * draws * bands <= PATIENCE), 2)
+    bands = BANDS * sum(side > 1 for side in layer.grid)
+    return next((draws for draws in (6, 4) if spent * draws * bands <= PATIENCE), 2)
 
 
 def _through_whycam(model: nn.Module, layer: str, *, mean: bool = False) -> Reading:

@@ -197,7 +197,10 @@ def told_by_timm(model: nn.Module, inputs: Tensor) -> set[Size]:
     """The grid of the last feature by timm's own account: its intermediate features, else the reduction it lists."""
     family = type(model).__module__.rpartition(".")[2]
     if family == "crossvit":  # two branches, each with an input size and a patch of its own
-        return {tuple(patches.grid_size) for patches in model.patch_embed}  # type: ignore[union-attr]
+        return {
+            tuple(side // patch for side, patch in zip(each.img_size, each.patch_size, strict=True))
+            for each in cast(Any, model.patch_embed)
+        }
     if family == "vgg":  # the last convolutions, or the pooling behind them that timm lists
         return by_stride(16)(model, inputs) | by_stride(32)(model, inputs)
     intermediates = getattr(model, "forward_intermediates", None)

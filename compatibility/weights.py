@@ -21,13 +21,18 @@ def awaken(model: nn.Module, seed: int = 0) -> nn.Module:
     """The model ready to predict, every head, gate and residual branch that starts at zero given random values.
 
     A parameter that holds one value below a half throughout does not take part yet: gates (LayerScale, the last
-    normalisation of a residual block) are drawn between 0.5 and 1, anything else as its shape suggests.
+    normalisation of a residual block) are drawn between 0.5 and 1, anything else as its shape suggests. Convolutions
+    drawn so small that a norm's epsilon would swallow what they return are scaled up to keep the size of their input.
     """
     generator = torch.Generator().manual_seed(seed)
     for owner_name, owner in model.named_modules():
         for key, parameter in owner.named_parameters(recurse=False):
             if not parameter.is_floating_point() or not parameter.numel():
                 continue
+            if isinstance(owner, nn.modules.conv._ConvNd) and key == "weight":
+                natural_size = parameter[0].numel() ** -0.5
+                if 0 < float(parameter.std()) < 0.5 * natural_size:
+                    parameter *= natural_size / parameter.std()
             low, high = parameter.aminmax()
             if low != high or abs(float(low)) >= 0.5:
                 continue
