@@ -7,7 +7,8 @@ from whycam.batches import make_batch
 from whycam.engine import ModelLike, as_vision_model, compare
 from whycam.errors import WhycamError
 from whycam.models.vision_model import PreprocessLike, VisionModel
-from whycam.network.choice import choose, features
+from whycam.network.choice import choose
+from whycam.network.observing import features
 from whycam.network.recording import Inputs
 from whycam.registry import Method, Side, methods
 

@@ -180,7 +180,7 @@ def _compare(
     if preprocess is not None and batch.scene.photos is None:
         raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
     binds: list[Bind] = [partial(bind, spec, labels=vision.labels) for spec in targets]
-    plans, choosing = plan(module, batch, methods, places)
+    plans, choosing = plan(module, batch, methods, places, binds)
     automatic = any(each.choice is not None for several in plans.values() for each in several)
     measured = measure(module, batch, methods, plans, binds, layout, must_depend=not automatic)
     if automatic:
@@ -189,6 +189,7 @@ def _compare(
         if corrected != plans or measured.disconnected:
             choosing = choosing.plus(*measured.passes)
             plans, measured = corrected, measure(module, batch, methods, corrected, binds, layout)
+    choosing = choosing.plus(measured.looking)
     passes = measured.passes.plus(*choosing)
     maker = Maker(vision, module, batch, measured, fuse, options)
     for method in methods:

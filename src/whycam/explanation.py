@@ -58,6 +58,9 @@ class Layer:
             joined by ` + ` where maps were fused; `input` for methods that work at the input.
         shape: the shape it returned. `grid`: its spatial sizes. `stride`: input pixels per location.
         layout: how its axes are read. `why`: how it was chosen, and what is ambiguous about it.
+        location: how it is known where in the input each position lies: `"by construction"` (convolutions keep the
+            raster), `"verified"` (a local change of the input changed the feature there), `"undetermined"` (the change
+            spread too far to tell), `"as given"` (by `layout=`).
     """
 
     name: str
@@ -66,6 +69,7 @@ class Layer:
     stride: tuple[float, ...]
     layout: str
     why: str
+    location: str = "by construction"
 
     def __str__(self) -> str:
         return f"{self.name} ({'x'.join(map(str, self.grid))}, {self.layout})"

@@ -65,6 +65,9 @@ class Maker:
         self.explanations[method.name, name, target] = explanation
 
     def _explanation(self, method: Method, plan: Plan, number: int) -> tuple[str, Explanation]:
+        for tap in (each for spread in plan.taps for each in self._calls(spread)):
+            if tap in self.measured.refusals:
+                raise WhycamError(self.measured.refusals[tap])
         recording = self.measured.any
         options = {**{o.name: o.default for o in method.options.values()}, **self.options.get(method.name, {})}
         records = [each for tap in plan.taps for each in self._records(tap)]
@@ -217,7 +220,16 @@ class Maker:
                 why += (
                     f"; {each.tap.module!r} ran {each.calls} times and this is call #{each.tap.call} (choose with '#')"
                 )
-        return Layer(" + ".join(str(each.tap) for each in records), finest.shape, grid, stride, str(finest.layout), why)
+        known = [self.measured.locations.get(tap, "by construction") for tap in plan.taps for tap in self._calls(tap)]
+        return Layer(
+            " + ".join(str(each.tap) for each in records),
+            finest.shape,
+            grid,
+            stride,
+            str(finest.layout),
+            why,
+            "undetermined" if "undetermined" in known else known[0],
+        )
 
     def _notes(self) -> tuple[str, ...]:
         notes = []

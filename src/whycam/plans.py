@@ -11,8 +11,11 @@ from whycam.batches import Batch
 from whycam.errors import WhycamError
 from whycam.network.choice import Choice, choose, zero_everywhere
 from whycam.network.choice import correct as correct_choice
-from whycam.network.layouts import Layout
+from whycam.network.layouts import ChannelsFirst, Layout, keeps_proportions, readings
+from whycam.network.location import Located, Location, locate
+from whycam.network.metadata import token_claim
 from whycam.network.recording import Bind, Recording, record
+from whycam.network.structures import first_tensor
 from whycam.network.taps import Tap, find_all, find_taps
 from whycam.registry import Method
 from whycam.targets import Bound
@@ -47,11 +50,11 @@ class Plan:
 
 
 def plan(
-    module: nn.Module, batch: Batch, methods: Sequence[Method], places: Sequence[Place]
+    module: nn.Module, batch: Batch, methods: Sequence[Method], places: Sequence[Place], binds: Sequence[Bind]
 ) -> tuple[dict[str, list[Plan]], Passes]:
     """For each method, where its maps are made; and the passes spent on choosing."""
     plans: dict[str, list[Plan]] = {}
-    forwards = 0
+    passes = Passes()
     for method in methods:
         plans[method.name] = []
         if not method.has_layer:
@@ -59,8 +62,8 @@ def plan(
             continue
         for place in places:
             if place.specs == (None,):
-                chosen, spent = choose(module, batch.inputs, side=method.side)
-                forwards += spent
+                chosen, *spent = choose(module, batch.inputs, side=method.side, bind=_first(binds[0]))
+                passes = passes.plus(*spent)
                 plans[method.name].append(Plan((chosen.tap,), fused=False, choice=chosen))
             elif not place.specs:
                 raise WhycamError(
@@ -70,16 +73,23 @@ def plan(
                 plans[method.name].append(Plan(tuple(find_all(module, place.specs)), fused=True))
             else:
                 plans[method.name] += [Plan((tap,), fused=False) for tap in find_taps(module, place.specs[0])]
-    return plans, Passes(forwards)
+    return plans, passes
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The recordings that the methods read: the plain one, and the one with guided ReLUs where asked."""
+    """The recordings that the methods read: the plain one, and the one with guided ReLUs where asked.
+
+    `locations` says how it is known where the positions of a layer lie, by the tap that was asked for; `refusals` why a
+    layer has no map, and `looking` how many forwards it took to find these out.
+    """
 
     plain: Recording | None
     guided: Recording | None
     guided_refusal: str | None
+    locations: Mapping[Tap, Location]
+    refusals: Mapping[Tap, str]
+    looking: int = 0
 
     @property
     def passes(self) -> Passes:
@@ -113,18 +123,41 @@ def measure(
 ) -> Measured:
     needs = frozenset().union(*(method.needs for method in methods))
     taps = list(dict.fromkeys(tap for each in plans.values() for plan in each for tap in plan.taps))
+    chosen = {plan.choice.tap: plan.choice for each in plans.values() for plan in each if plan.choice is not None}
+    layouts = {tap: choice.layout for tap, choice in chosen.items()} if layout is None else dict.fromkeys(taps, layout)
+    locations: dict[Tap, Location] = {tap: choice.location for tap, choice in chosen.items()}
+    refusals: dict[Tap, str] = {}
     plain = guided = refusal = None
+    looking = 0
     if needs - {"guided_gradients"}:
-        plain = record(
-            module,
-            batch.inputs,
-            taps,
-            binds,
-            gradients="gradients" in needs,
-            input_gradients="input_gradients" in needs,
-            layouts=dict.fromkeys(taps, layout) if layout is not None else None,
-            must_depend=must_depend,
-        )
+
+        def run(layouts: Mapping[Tap, Layout]) -> Recording:
+            return record(
+                module,
+                batch.inputs,
+                taps,
+                binds,
+                gradients="gradients" in needs,
+                input_gradients="input_gradients" in needs,
+                layouts=layouts,
+                must_depend=must_depend,
+            )
+
+        plain = run(layouts)
+        if layout is not None:
+            locations = dict.fromkeys(plain.layers, "as given")
+        else:
+            found, looking = _look(module, batch, plain, known=locations)
+            refusals = {tap: _misplaced(tap) for tap, each in found.items() if each.layout is None}
+            locations |= {tap: each.location for tap, each in found.items()}
+            moved = {
+                tap: each.layout
+                for tap, each in found.items()
+                if each.layout is not None and each.layout != plain.layers[tap].layout
+            }
+            if moved:
+                first, plain = plain, run({**layouts, **moved})
+                looking += first.forwards
     if "guided_gradients" in needs:
         try:
             guided = record(module, batch.inputs, [], binds, input_gradients=True, guided=True)
@@ -132,7 +165,31 @@ def measure(
             if plain is None:
                 raise
             refusal = str(error)
-    return Measured(plain, guided, refusal)
+    return Measured(plain, guided, refusal, locations, refusals, looking)
+
+
+def _look(
+    module: nn.Module, batch: Batch, recording: Recording, known: Mapping[Tap, Location]
+) -> tuple[dict[Tap, Located], int]:
+    """Where the positions lie of layers that were named and are not plainly channels first; the forwards spent."""
+    shape = first_tensor(batch.inputs).shape
+    doubtful = {}
+    for tap, layer in recording.layers.items():
+        plainly = isinstance(layer.layout, ChannelsFirst) and (
+            len(layer.shape) != len(shape) or keeps_proportions(layer.layout, layer.shape, shape)
+        )
+        if tap not in known and not plainly:
+            claim = token_claim(module, shape) if len(layer.shape) == 3 else None
+            doubtful[tap] = readings(layer.shape, shape, claim) or [layer.layout]
+    return locate(module, batch.inputs, doubtful) if doubtful else ({}, 0)
+
+
+def _misplaced(tap: Tap) -> str:
+    return (
+        f"the positions of layer {str(tap)!r} do not lie as in the input: a change of one half of the input shows "
+        "where the other half was expected, so its map would be drawn in the wrong places. Choose another layer "
+        "(`whycam layers`), or say how to read this one with layout=."
+    )
 
 
 def correct(
@@ -148,7 +205,13 @@ def correct(
     passes = Passes()
     for method in methods:
         for plan in plans[method.name]:
-            if plan.choice is None or plan.choice in found or "gradients" not in method.needs or measured.plain is None:
+            if (
+                plan.choice is None
+                or plan.choice.settled
+                or plan.choice in found
+                or "gradients" not in method.needs
+                or measured.plain is None
+            ):
                 continue
             layer = measured.plain.layers[plan.choice.tap]
             sound = bool(torch.isfinite(layer.activations).all())

@@ -7,7 +7,8 @@ import torchvision_shim
 from torch import nn
 
 import whycam
-from whycam.network.choice import choose, features
+from whycam.network.choice import choose
+from whycam.network.observing import features
 from whycam.registry import methods
 
 torchvision_shim.register()
@@ -37,10 +38,10 @@ def test_the_last_feature_of_well_known_networks(name, side, signed, rectified):
         model = getattr(zoo, name)(weights=None).eval()
     model = model.to_empty(device="cpu")
     inputs = torch.zeros(1, 3, side, side)
-    choice, forwards = choose(model, inputs, side="before")
+    choice, forwards, _ = choose(model, inputs, side="before")
     assert (str(choice.tap), forwards) == (signed, 1)
     assert ("before its activation" in choice.why) == (signed != rectified)
-    choice, forwards = choose(model, inputs, side="after")
+    choice, forwards, _ = choose(model, inputs, side="after")
     assert (str(choice.tap), forwards) == (rectified, 0)
     assert ("after its activation" in choice.why) == (signed != rectified)
 

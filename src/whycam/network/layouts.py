@@ -13,6 +13,8 @@ from whycam.errors import WhycamError
 
 #: Leading tokens in use: none, a class token, class and distillation tokens, class and four registers, eight registers.
 PREFIXES = (0, 1, 2, 4, 5, 8, 9)
+#: Input pixels per patch in use.
+_STRIDES = range(2, 65)
 #: How far rounding a grid to whole cells may distort it: by a factor just below two between the axes.
 _ROUNDING = log(1.9)
 
@@ -59,70 +61,104 @@ class ChannelsLast:
 
 @dataclass(frozen=True)
 class Tokens:
-    """`(batch, prefix + prod(grid), channel)`: class and register tokens first, then the patches in row order."""
+    """`(batch, prefix + prod(grid) + suffix, channel)`: class and register tokens, the patches row by row, others."""
 
     shape: tuple[int, ...]
     prefix: int = 1
+    suffix: int = 0
 
     def to_maps(self, output: Float[Tensor, "batch token channel"]) -> Float[Tensor, "batch channel *spatial"]:
-        """The patch tokens on their grid; the prefix is set aside."""
-        patches = output[:, self.prefix :].mT
+        """The patch tokens on their grid; prefix and suffix are set aside."""
+        patches = output[:, self.prefix : output.shape[1] - self.suffix].mT
         return patches.reshape(*patches.shape[:2], *self.shape)
 
     def from_maps(self, maps: Tensor, output: Tensor) -> Tensor:
-        """Maps as tokens again, behind the prefix of `output`."""
-        return torch.cat([output[:, : self.prefix].expand(len(maps), -1, -1), maps.flatten(2).mT], 1)
+        """Maps as tokens again, between the prefix and the suffix of `output`."""
+        before, after = output[:, : self.prefix], output[:, output.shape[1] - self.suffix :]
+        count = len(maps)
+        return torch.cat([before.expand(count, -1, -1), maps.flatten(2).mT, after.expand(count, -1, -1)], 1)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The spatial sizes of the grid."""
         return self.shape
 
     def __str__(self) -> str:
-        return f"tokens on a grid of {'x'.join(map(str, self.shape))} after {self.prefix}"
+        behind = f" and before {self.suffix}" if self.suffix else ""
+        return f"tokens on a grid of {'x'.join(map(str, self.shape))} after {self.prefix}{behind}"
 
 
 Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens
 
 
-def infer_layout(output: Sequence[int], inputs: Sequence[int], layer: str = "the layer") -> Layout:
-    """The layout of an output of shape `output` in a network given `inputs` of that shape.
+def readings(output: Sequence[int], inputs: Sequence[int], claim: Tokens | None = None) -> list[Layout]:
+    """The layouts that an output of shape `output` may have in a network given `inputs`, the likeliest first.
 
-    Channels first by PyTorch's convention; channels last where only that keeps the input's proportions; with one axis
-    less than an image, tokens behind the smallest prefix in use that leaves a grid of the input's proportions.
-
-    Raises:
-        WhycamError: no reading gives spatial axes, or the one location left is no map.
+    What the model itself claims comes first where the sizes agree. Then channels first, by PyTorch's convention, but
+    channels last where only that keeps the input's proportions; with one axis less than an image, tokens behind the
+    smallest prefix in use that leaves a grid of the input's proportions. Empty where nothing spatial can be read.
     """
     space = tuple(inputs[2:])
+    found: list[Layout] = []
     if len(output) == len(inputs) and len(space):
         first, last = tuple(output[2:]), tuple(output[1:-1])
         distorted = _distortion(last, space)
         swapped = distorted < _distortion(first, space) and distorted <= _ROUNDING
-        layout: Layout = ChannelsLast() if swapped else ChannelsFirst()
-        if prod(layout.grid(output)) > 1:
-            return layout
+        found = [ChannelsLast(), ChannelsFirst()] if swapped else [ChannelsFirst(), ChannelsLast()]
+        if prod(found[0].grid(output)) <= 1:
+            return []
+    if len(output) == 3 and len(space) > 1:
+        found = [Tokens(grid, prefix) for prefix in PREFIXES for grid in _grids(output[1] - prefix, space)]
+        if claim is not None and claim.prefix + prod(claim.shape) + claim.suffix == output[1]:
+            found.insert(0, claim)
+    return [layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1]
+
+
+def infer_layout(
+    output: Sequence[int], inputs: Sequence[int], layer: str = "the layer", claim: Tokens | None = None
+) -> Layout:
+    """The likeliest layout of an output of shape `output` in a network given `inputs` of that shape.
+
+    Raises:
+        WhycamError: no reading gives spatial axes, or the one location left is no map.
+    """
+    if found := readings(output, inputs, claim):
+        return found[0]
+    if len(output) == len(inputs) and len(inputs) > 2:
         raise WhycamError(
             f"{layer} has no spatial axes: its output of shape {tuple(output)} is a single location for inputs of "
             f"shape {tuple(inputs)}. Choose a layer before the pooling."
         )
-    if len(output) == 3 and len(space) > 1:
-        for prefix in PREFIXES:
-            grid = _grid(output[1] - prefix, space)
-            if grid and prod(grid) > 1:
-                return Tokens(grid, prefix)
     raise WhycamError(
         f"{layer} has no spatial axes that can be found: its output has shape {tuple(output)} for inputs of shape "
         f"{tuple(inputs)}. Choose a layer before the pooling, or pass layout=, for example Tokens((14, 14), prefix=1)."
     )
 
 
-def _grid(count: int, space: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The grid of `count` locations with the proportions of `space`, if there is one."""
+def keeps_proportions(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bool:
+    """Whether the grid has the input's proportions, up to rounding."""
+    return _distortion(layout.grid(output), tuple(inputs[2:])) <= _ROUNDING
+
+
+def _grids(count: int, space: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The grids of `count` locations with the proportions of `space`, the likeliest first.
+
+    In a video the frames may be thinned by another factor than the pixels.
+    """
     if count < 1:
-        return None
+        return []
+    made = [_rounded(count, space)]
+    made += [tuple(-(-side // stride) for side in space) for stride in _STRIDES]  # the border is padded
+    made += [tuple(side // stride for side in space) for stride in _STRIDES]  # the border is dropped
+    if len(space) == 3:
+        frames = [count_ for count_ in range(space[0], 0, -1) if count % count_ == 0]
+        made += [(each, *_rounded(count // each, space[1:])) for each in frames]
+    return [grid for grid in dict.fromkeys(made) if prod(grid) == count]
+
+
+def _rounded(count: int, space: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of `space`, all shrunk by the same factor to about `count` locations, to whole numbers."""
     shrink = (count / prod(space)) ** (1 / len(space))
-    grid = tuple(max(1, round(shrink * side)) for side in space)
-    return grid if prod(grid) == count else None
+    return tuple(max(1, round(shrink * side)) for side in space)
 
 
 def _distortion(grid: tuple[int, ...], space: tuple[int, ...]) -> float:

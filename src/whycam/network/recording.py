@@ -22,6 +22,7 @@ from whycam.network.eager import eager, refuse_scripted, unwrapped
 from whycam.network.guard import as_found
 from whycam.network.guided import guided_relu
 from whycam.network.layouts import Layout, infer_layout
+from whycam.network.metadata import token_claim
 from whycam.network.outputs import answer
 from whycam.network.running import Inputs as Inputs
 from whycam.network.running import call as call
@@ -252,7 +253,12 @@ class _Run:
             layout = (
                 layouts.get(asked)
                 or layouts.get(replace(asked, call="all"))
-                or infer_layout(tensor.shape, inputs, f"layer {str(asked)!r}")
+                or infer_layout(
+                    tensor.shape,
+                    inputs,
+                    f"layer {str(asked)!r}",
+                    token_claim(self.model, inputs) if tensor.ndim == 3 else None,
+                )
             )
             gradients, outside = [], []
             for row in found if self.want_gradients else ():

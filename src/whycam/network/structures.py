@@ -79,6 +79,12 @@ def first_tensor(value: Any) -> Tensor:
     raise TypeError(f"no tensor found in the inputs, a {type(value).__name__}")
 
 
+def first_sample(inputs: Any) -> Any:
+    """The inputs with every tensor that holds one entry for each sample cut to the first."""
+    samples = len(first_tensor(inputs))
+    return mapped(inputs, lambda tensor: tensor[:1] if tensor.ndim and len(tensor) == samples else tensor)
+
+
 def storage_of(tensor: Tensor) -> int:
     """A number that two tensors share when they share memory; 0 for tensors without memory of their own."""
     try:

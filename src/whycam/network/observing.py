@@ -1,0 +1,231 @@
+"""The spatial features of a network: what its modules return that has a place in the input, seen in one forward."""
+
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from whycam.errors import WhycamError
+from whycam.network.eager import eager, unwrapped
+from whycam.network.guard import as_found
+from whycam.network.layouts import ChannelsFirst, Layout, Tokens, readings
+from whycam.network.metadata import token_claim
+from whycam.network.recording import Inputs, call, watching
+from whycam.network.remembered import Remembered
+from whycam.network.structures import detached_copy, first_sample, first_tensor, only_tensor, tensors
+from whycam.network.taps import Tap
+
+#: What a module does to what it is given: a block is made of others, a step is none of the rest.
+Role: TypeAlias = Literal["activation", "resampling", "norm", "block", "step"]
+
+_RESAMPLING = (
+    nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d,
+    nn.ReplicationPad2d, nn.Fold, nn.Unfold,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One spatial feature of a network: a tensor that one or more modules returned.
+
+    Attributes:
+        tap: the place by its best name; `names` are all of them, innermost first.
+        shape: the shape returned, for one sample; `grid` its spatial sizes, `stride` the input pixels per location.
+        readings: the layouts that its axes may have, the likeliest first.
+        role: what the (innermost) module that made it does.
+        before: the place of the same feature before its activation, where a module returned that.
+    """
+
+    tap: Tap
+    names: tuple[str, ...]
+    kind: str
+    shape: tuple[int, ...]
+    readings: tuple[Layout, ...]
+    stride: tuple[float, ...]
+    role: Role
+    before: Tap | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """The likeliest."""
+        return self.readings[0]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The spatial sizes."""
+        return self.layout.grid(self.shape)
+
+    @property
+    def width(self) -> int:
+        """The number of channels."""
+        return self.shape[1 if isinstance(self.layout, ChannelsFirst) else -1]
+
+
+#: What observing a model found.
+_observed: Remembered[Any] = Remembered()
+
+
+def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int]:
+    """The spatial features of a network in the order they are made, and the forwards it took to find them (0 or 1).
+
+    Raises:
+        WhycamError: no module returns anything with spatial axes.
+    """
+    model = unwrapped(model)
+    known = _observed.of(model, inputs)
+    if "features" in known:
+        return known["features"], 0
+    watched, size = _watch(model, inputs)
+    found = tuple(watched.features(size, token_claim(model, size)))
+    if not found:
+        raise WhycamError(
+            "no module of this model returns anything with spatial axes, so no layer can be chosen; name one with "
+            "layer= and, if its output needs reading in a special way, pass layout=."
+        )
+    known["features"] = found
+    known["convolutional"] = watched.convolutional(size)
+    return found, 1
+
+
+def is_convolutional(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether all that has a place in the input is handed on as channels first, so that nothing can have moved it.
+
+    Tokens, channels last, and windows folded into the batch can: a module may put them back in another order.
+    """
+    features(model, inputs)
+    return bool(_observed.of(unwrapped(model), inputs)["convolutional"])
+
+
+def _watch(model: nn.Module, inputs: Inputs) -> tuple["_Watcher", tuple[int, ...]]:
+    given = detached_copy(first_sample(inputs))
+    size = tuple(first_tensor(given).shape)
+    watcher = _Watcher()
+    with as_found(model), eager(model), ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
+                stack.enter_context(watching(module, "output", partial(watcher.returned, name, module)))
+                stack.enter_context(watching(module, "input", partial(watcher.given, name)))
+        call(model, given)
+    return watcher, size
+
+
+class _Event(NamedTuple):
+    """One return of one module: what it returned and was given, as numbers of tensors."""
+
+    name: str
+    call: int
+    module: nn.Module
+    made: int
+    source: int | None
+    shape: tuple[int, ...]
+
+
+class _Watcher:
+    """Notes which modules returned which tensors; a tensor written to in place counts as another one."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, int], tuple[weakref.ref[Tensor], int]] = {}
+        self.tokens = 0
+        self.calls: dict[str, int] = {}
+        self.source: dict[str, int | None] = {}
+        self.events: list[_Event] = []
+
+    def token(self, tensor: Tensor) -> int:
+        key = (id(tensor), tensor._version)
+        known = self.seen.get(key)
+        if known is None or known[0]() is not tensor:
+            self.tokens += 1
+            known = self.seen[key] = (weakref.ref(tensor), self.tokens)
+        return known[1]
+
+    def given(self, name: str, value: Any, _: Any) -> None:
+        found = [tensor for _, tensor in tensors(value)]
+        self.source[name] = self.token(found[0]) if len(found) == 1 else None
+
+    def returned(self, name: str, module: nn.Module, value: Any, _: Any) -> None:
+        number = self.calls.get(name, 0)
+        self.calls[name] = number + 1
+        try:
+            tensor = only_tensor(value, name)[1]
+        except TypeError:
+            return
+        self.events.append(_Event(name, number, module, self.token(tensor), self.source.get(name), tuple(tensor.shape)))
+
+    def features(self, inputs: tuple[int, ...], claim: Tokens | None) -> list[Feature]:
+        groups: dict[int, list[_Event]] = {}
+        for event in self.events:
+            groups.setdefault(event.made, []).append(event)
+        best = {made: self._tap(group) for made, group in groups.items()}
+        found = []
+        for made, group in groups.items():
+            first = group[0]
+            layouts = readings(first.shape, inputs, claim)
+            if not layouts:
+                continue
+            grid = layouts[0].grid(first.shape)
+            if len(inputs) == 3 and prod(grid) > prod(inputs[2:]):
+                continue
+            role = _role(first.module)
+            active = role == "activation" and first.source is not None and first.source != made
+            found.append(
+                Feature(
+                    best[made],
+                    tuple(event.name for event in group),
+                    type(first.module).__name__,
+                    first.shape,
+                    tuple(layouts),
+                    tuple(side / cells for side, cells in zip(inputs[2:], grid, strict=True)),
+                    role,
+                    best.get(first.source) if active and first.source is not None else None,
+                )
+            )
+        # windows and heads folded into the batch are no samples
+        whole = [each for each in found if each.shape[0] == inputs[0]]
+        return _without_attention(whole or found)
+
+    def convolutional(self, inputs: tuple[int, ...]) -> bool:
+        for event in self.events:
+            if sum(side > 1 for side in event.shape[1:]) < 2:
+                continue  # one location, or one vector, has no other order
+            found = readings(event.shape, inputs)
+            if event.shape[0] != inputs[0] or not found or not isinstance(found[0], ChannelsFirst):
+                return False
+        return True
+
+    def _tap(self, group: Sequence[_Event]) -> Tap:
+        """The outermost name that needs no call number, else the outermost with one."""
+        making = [event for event in group if event.made != event.source] or list(group)  # not an Identity
+        once = [event for event in making if self.calls[event.name] == 1]
+        best = min(once or making, key=lambda event: event.name.count("."))
+        return Tap(best.name) if once else Tap(best.name, best.call)
+
+
+def _without_attention(found: Sequence[Feature]) -> list[Feature]:
+    """Leaves out what attention computes inside, (batch, head, token, width or token), no image for all its axes."""
+    tokens = {each.shape[1]: each.layout.prefix for each in found if isinstance(each.layout, Tokens)}
+    return [
+        each
+        for each in found
+        if isinstance(each.layout, Tokens)
+        or not any(tokens.get(side, 0) or (side in tokens and len(set(each.stride)) > 1) for side in each.grid)
+    ]
+
+
+def _role(module: nn.Module) -> Role:
+    if any(True for _ in module.children()):
+        return "block"
+    if "norm" in type(module).__name__.lower():
+        return "norm"
+    if not any(True for _ in module.parameters()):
+        home = type(module).__module__
+        if home == "torch.nn.modules.pooling" or isinstance(module, _RESAMPLING):
+            return "resampling"
+        if home == "torch.nn.modules.activation":
+            return "activation"
+    return "step"
