@@ -82,6 +82,11 @@ def merge_colours(maps: Float[Tensor, "batch colour *space"], how: Colours) -> F
     raise WhycamError(f"colours must be 'sum', 'max' or 'norm', not {how!r}.")
 
 
+def is_half(values: Tensor) -> bool:
+    """Whether all values are numbers that half precision has, as its results are and others hardly ever."""
+    return any(torch.equal(values, values.to(half).to(values)) for half in (torch.float16, torch.bfloat16))
+
+
 def wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Half precision as float32; everything else as it is."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -16,8 +16,9 @@ from whycam.maker import Maker
 from whycam.models.load import load
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.diagnosis import first_non_finite
-from whycam.network.eager import refuse_scripted, unwrapped
+from whycam.network.eager import refuse_scripted, unwrapped, what_instead
 from whycam.network.layouts import Layout
+from whycam.network.outputs import Part, Question
 from whycam.network.recording import Bind
 from whycam.network.taps import is_pattern
 from whycam.plans import Place, correct, measure, plan
@@ -40,6 +41,7 @@ def explain(
     layer: LayerLike = None,
     fusion: str | fusions.Fusion | None = None,
     layout: Layout | None = None,
+    output: Part | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
     **options: Any,
@@ -59,6 +61,8 @@ def explain(
         fusion: how several layers' maps become one: `"mean"` (the default), `"maximum"`, `"tanh"`, `"product"`, or a
             function.
         layout: how to read the layer's output where that should not be inferred (`whycam.layouts`).
+        output: which part of the model's output holds the answer, where the result's notes name the wrong one: a path
+            such as `"aux.logits"` or `"[1]"`, or a function output -> `(N, ...)`. What it gives is what `target` reads.
         preprocess: photo -> input, for a module that is asked about photos.
         labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
         options: the method's own.
@@ -95,6 +99,7 @@ def explain(
         fusion,
         {chosen.name: options},
         layout,
+        output,
         preprocess,
         labels,
     )
@@ -111,6 +116,7 @@ def compare(
     fusion: str | fusions.Fusion | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     layout: Layout | None = None,
+    output: Part | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
 ) -> Comparison:
@@ -120,7 +126,7 @@ def compare(
     layer. (Guided backprop needs one more forward and a backward of its own for each target.)
 
     Args:
-        model, inputs, layout, preprocess, labels: as for `explain`.
+        model, inputs, layout, output, preprocess, labels: as for `explain`.
         methods: names or functions; `"all"` for every method there is.
         layers: each a layer as for `explain`; a glob is taken apart into its layers, a list is fused with `fusion`.
             `None` chooses, for each method.
@@ -156,7 +162,7 @@ def compare(
         for each in (layers if layers is not None else [None])
     ]
     asked = list(targets) if targets is not None else [None]
-    return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, preprocess, labels)
+    return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, output, preprocess, labels)
 
 
 def _compare(
@@ -168,6 +174,7 @@ def _compare(
     fusion: str | fusions.Fusion | None,
     options: Mapping[str, Mapping[str, Any]],
     layout: Layout | None,
+    output: Part | None,
     preprocess: PreprocessLike | None,
     labels: Labels | None,
 ) -> Comparison:
@@ -179,7 +186,7 @@ def _compare(
     batch = make_batch(vision, inputs)
     if preprocess is not None and batch.scene.photos is None:
         raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
-    binds: list[Bind] = [partial(bind, spec, labels=vision.labels) for spec in targets]
+    binds: list[Bind] = [Question(partial(bind, spec, labels=vision.labels), output) for spec in targets]
     plans, choosing = plan(module, batch, methods, places, binds)
     automatic = any(each.choice is not None for several in plans.values() for each in several)
     measured = measure(module, batch, methods, plans, binds, layout, must_depend=not automatic)
@@ -217,6 +224,7 @@ def as_vision_model(
     if not isinstance(model, VisionModel):
         raise WhycamError(
             f"model must be a torch.nn.Module, a VisionModel or a spec such as 'builtin', not {type(model).__name__}."
+            + what_instead(model)
         )
     if preprocess is not None:
         model = replace(model, preprocess=preprocess)

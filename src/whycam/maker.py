@@ -14,7 +14,9 @@ from whycam.batches import Batch
 from whycam.errors import WhycamError
 from whycam.explanation import Cost, Explanation, Layer, Prediction
 from whycam.models.vision_model import VisionModel
+from whycam.network.eager import parallel
 from whycam.network.head import head_weights
+from whycam.network.outputs import embedding
 from whycam.network.recording import LayerRecord
 from whycam.network.taps import Tap
 from whycam.plans import Measured, Plan
@@ -47,8 +49,10 @@ class Maker:
         self.explanations: dict[tuple[str, str, Any], Explanation] = {}
         self.failures: dict[tuple[str, str, Any], str] = {}
         self.facts: dict[tuple[Any, ...], list[bool]] = {}
-        self.output_is_probability = looks_like_probability(measured.any.output)
-        self.predictions = predictions(measured.any.output, vision.labels, self.output_is_probability)
+        output = measured.any.output
+        self.output_is_probability = looks_like_probability(output)
+        self.embedding = embedding(measured.any.output_name, output, module)
+        self.predictions = () if self.embedding else predictions(output, vision.labels, self.output_is_probability)
         self.notes = self._notes()
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
@@ -241,8 +245,15 @@ class Maker:
                 "the model's output already is a probability, whose gradient vanishes where the model is sure; explain "
                 "its logits where you can"
             )
+        if self.embedding:
+            notes.append(f"the output is an embedding ({self.embedding}), so there are no predictions")
         if is_one_unit(recording.output):
-            notes.append("the model answers with one unit: class 1 is the unit, class 0 is its negative")
+            notes.append(
+                "the model answers with one unit: class 1 is the unit, class 0 is its negative (for a number that it "
+                "estimates, pass target=1)"
+            )
+        if wrapper := parallel(self.vision.module):
+            notes.append(f"the module inside {wrapper} was run, on one device")
         return tuple(notes)
 
     def bad_samples_unexplained(self) -> bool:
@@ -278,7 +289,5 @@ def predictions(output: Tensor, labels: Sequence[str] | None, is_probability: bo
     values = output.gather(1, top[:, None]).squeeze(1) if is_probability else log_probability(output, top).exp()
     return tuple(
         Prediction(i, labels[i] if labels is not None else None, p) if finite else Prediction(-1, None, float("nan"))
-        for i, p, finite in zip(
-            top.tolist(), values.tolist(), output.flatten(1).isfinite().all(1).tolist(), strict=True
-        )
+        for i, p, finite in zip(top.tolist(), values.tolist(), logits.isfinite().all(1).tolist(), strict=True)
     )

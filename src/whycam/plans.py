@@ -14,6 +14,7 @@ from whycam.network.choice import correct as correct_choice
 from whycam.network.layouts import ChannelsFirst, Layout, keeps_proportions, readings
 from whycam.network.location import Located, Location, locate
 from whycam.network.metadata import token_claim
+from whycam.network.outputs import Question
 from whycam.network.recording import Bind, Recording, record
 from whycam.network.structures import first_tensor
 from whycam.network.taps import Tap, find_all, find_taps
@@ -245,4 +246,4 @@ def _first(bind: Bind) -> Bind:
             return Bound(lambda output: output.flatten(1).amax(1), ("the largest output",))
         return bound
 
-    return one
+    return Question(one, bind.part) if isinstance(bind, Question) else one

@@ -40,12 +40,14 @@ class Bound:
         texts: what is explained, in words, one for each sample.
         class_index: the class each sample is explained for, where there is one, shape `(batch,)`.
         is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
+        by_output: whether the output itself chose the classes, which only class scores can do.
     """
 
     score: Score = field(repr=False)
     texts: tuple[str, ...]
     class_index: Int[Tensor, " batch"] | None = None
     is_probability: bool = False
+    by_output: bool = False
 
     def __call__(self, output: Tensor) -> Tensor:
         """The score of each sample, checked to be one number each."""
@@ -80,7 +82,7 @@ class Target(ABC):
             for i, finite, name in zip(index, known, asked, strict=True)
         )
         score = self.over(logits.detach(), index)
-        return Bound(score, texts, index, self.bounded)
+        return Bound(score, texts, index, self.bounded, by_output=None in asked)
 
     @property
     def bounded(self) -> bool:
@@ -267,7 +269,7 @@ class MultiLabel:
                 + (f" (top class; none above {self.threshold:g})" if alone else "")
                 for row, alone in zip(chosen, none.tolist(), strict=True)
             )
-        return Bound(lambda output: (class_logits(output) * chosen).sum(1), texts)
+        return Bound(lambda output: (class_logits(output) * chosen).sum(1), texts, by_output=self.classes is None)
 
 
 TargetSpec: TypeAlias = Any  #: None, class, target object, callable, or a sequence or tensor with one for each sample
@@ -307,6 +309,7 @@ def bind(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) 
         tuple(part.texts[0] for part in parts),
         torch.cat([i for i in indices if i is not None]) if all(i is not None for i in indices) else None,
         any(part.is_probability for part in parts),
+        any(part.by_output for part in parts),
     )
 
 

@@ -1,7 +1,10 @@
 """Names of places in a network."""
 
+from collections import OrderedDict
+
 import nets
 import pytest
+import torch
 from torch import nn
 
 from whycam.errors import WhycamError
@@ -101,3 +104,24 @@ def test_the_part_of_a_compiled_model_is_found():
     network.conv2 = torch.compile(network.conv2, backend="eager")
     assert find_taps(network, network.conv2) == [Tap("conv2")]
     assert find_taps(network, network.conv2._orig_mod) == [Tap("conv2")]
+
+
+def test_a_name_may_hold_or_lack_what_wrappers_put_into_it():
+    plain = nets.plain()
+    inside = nn.Sequential(OrderedDict(backbone=nn.DataParallel(plain), tail=torch.compile(nn.ReLU(), backend="eager")))
+    for name, tap in {
+        "module.conv2": Tap("conv2"),
+        "_orig_mod.conv2#0": Tap("conv2", 0),
+        "module._orig_mod.conv2:input": Tap("conv2", side="input"),
+        "module.conv*": Tap("conv1"),
+    }.items():
+        assert find_taps(plain, name)[0] == tap
+    assert find_taps(inside, "backbone.conv2") == [Tap("backbone.module.conv2")]
+    assert find_taps(inside, "backbone.conv*") == [Tap(f"backbone.module.conv{n}") for n in (1, 2)]
+    assert find_taps(inside, "backbone.module.conv2") == [Tap("backbone.module.conv2")]
+    assert find_taps(inside, "module.tail") == [Tap("tail")]
+    assert find_taps(inside, "module.backbone") == [Tap("backbone")]
+    with pytest.raises(WhycamError, match=r"no layer 'module\.conv3'"):
+        find_taps(plain, "module.conv3")
+    with pytest.raises(WhycamError, match="no layer 'module'"):
+        find_taps(plain, "module")

@@ -1,4 +1,4 @@
-"""The eager twin of a compiled model: same weights, and hooks that fire."""
+"""The plain module behind what wraps it, and the eager twin of compiled code: same weights, and hooks that fire."""
 
 import threading
 from collections.abc import Iterator
@@ -10,23 +10,62 @@ from torch import nn
 
 from whycam.errors import WhycamError
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _lock = threading.Lock()
 _users = 0
 _stance: Any = None
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module that `torch.compile` wrapped, else the module itself."""
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
+    """The module inside `torch.compile`, `DataParallel` and `DistributedDataParallel`, else the module itself.
+
+    Running it has none of their effects: no copies on other devices, no broadcast of buffers, no gradient exchange.
+    """
+    while (inner := _inside(model)) is not None:
+        model = inner
+    return model
+
+
+def parallel(model: nn.Module) -> str | None:
+    """The kind of the data-parallel wrapper around a model that `unwrapped` takes off, if there is one."""
+    while (inner := _inside(model)) is not None:
+        if isinstance(model, _PARALLEL):
+            return type(model).__name__
+        model = inner
+    return None
+
+
+def _inside(model: nn.Module) -> nn.Module | None:
+    inner = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
 
 
 def refuse_scripted(module: nn.Module) -> None:
-    """Raise a `WhycamError` for a scripted or traced module, on which no hook can be put."""
+    """Raise a `WhycamError` for a network whose modules are not called by Python, so that no hook on them fires."""
     if isinstance(module, torch.jit.ScriptModule):
         raise WhycamError(
             f"{type(module).__name__}: a scripted or traced network cannot be recorded; pass the module behind it."
         )
+    if isinstance(module, torch.fx.GraphModule) and not any(
+        node.op == "call_module" and node.target != "_guards_fn" for node in module.graph.nodes
+    ):
+        raise WhycamError(
+            "this graph of functions (torch.export, torch.fx) calls none of its modules, so there is no layer to "
+            "record; of an exported program pass torch.export.unflatten(program), or pass the module that was exported."
+        )
+
+
+def what_instead(model: object) -> str:
+    """What to pass instead of an object that is no module but holds a network; empty for anything else."""
+    home, kind = type(model).__module__, type(model).__name__
+    if kind == "ExportedProgram":
+        return " Pass torch.export.unflatten(program), or the module that was exported."
+    if home.partition(".")[0] in {"onnx", "onnxruntime", "tensorflow", "keras", "jax", "flax", "openvino", "tensorrt"}:
+        return (
+            f" A network of {home.partition('.')[0]} has no gradients that PyTorch could follow; pass the PyTorch "
+            "module that it was made from."
+        )
+    return ""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whycam.arrays import pool
+from whycam.arrays import is_half, pool
 from whycam.errors import WhycamError
 from whycam.network.recording import LayerRecord, Recording
 from whycam.network.taps import Tap
@@ -36,15 +36,10 @@ def head_weights(
         bias = module.bias.detach().to(pooled.dtype) if module.bias is not None else 0
         rebuilt = pooled @ rows.mT + bias
         # half-precision networks, and all under autocast, round after each step, so they are held to half precision
-        tolerance = 3e-2 if _is_half(recording.output) else 1e-4
+        tolerance = 3e-2 if is_half(recording.output) else 1e-4
         if (rebuilt - recording.output).abs().amax() <= tolerance * recording.output.abs().amax().clamp(min=1e-6):
             return _by_target(target, recording.output) @ rows
     raise WhycamError(_refusal(linear, record.tap, pooled.shape[1], recording.output))
-
-
-def _is_half(values: Tensor) -> bool:
-    """Whether all values are numbers that half precision has, as its results are and others hardly ever."""
-    return any(torch.equal(values, values.to(half).to(values)) for half in (torch.float16, torch.bfloat16))
 
 
 def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:

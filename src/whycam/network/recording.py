@@ -23,7 +23,7 @@ from whycam.network.guard import as_found
 from whycam.network.guided import guided_relu
 from whycam.network.layouts import Layout, infer_layout
 from whycam.network.metadata import token_claim
-from whycam.network.outputs import answer
+from whycam.network.outputs import Part, Question, embedding, number_of_classes, read
 from whycam.network.running import Inputs as Inputs
 from whycam.network.running import call as call
 from whycam.network.running import watching as watching
@@ -94,7 +94,7 @@ def record(
 
     Args:
         taps: places to record; `#*` is expanded to one record per call.
-        binds: one for each target: the model's answer -> a settled target.
+        binds: one for each target: the model's answer -> a settled target. A `Question` says which part of the output.
         gradients: whether to measure the gradient of each target's score at each layer.
         input_gradients: whether to measure it at the (first) input.
         guided: let every ReLU pass positive gradients only (guided backprop).
@@ -102,12 +102,14 @@ def record(
         must_depend: whether it is an error when no score depends on any recorded layer.
 
     Raises:
-        WhycamError: a layer that did not run or has no spatial axes, or a score that depends on no recorded layer.
+        WhycamError: a layer that did not run or has no spatial axes, a score that depends on no recorded layer, or the
+            top class of an output that is known to be an embedding.
     """
     model = unwrapped(model)
     for tap in taps:
         refuse_scripted(model.get_submodule(tap.module))
-    run = _Run(model, taps, want_gradients=gradients and bool(taps))
+    part = next((each.part for each in binds if isinstance(each, Question)), None)
+    run = _Run(model, taps, part, want_gradients=gradients and bool(taps))
     with as_found(model), eager(model):
         given = detached_copy(inputs)
         leaf = first_tensor(given)
@@ -130,7 +132,9 @@ def record(
                 if from_start or "A view was created in no_grad mode" not in str(error):
                     raise
                 continue
-            targets, scores, found = _differentiate(run, output, binds, leaf if input_gradients else None, wants)
+            targets = tuple(bind(output.detach()) for bind in binds)
+            _refuse_embedding(model, output, name, targets)
+            scores, found = _differentiate(run, output, targets, leaf if input_gradients else None, wants)
             backwards += len(binds) if wants else 0
             if not wants or not run.cut(found):
                 break
@@ -156,9 +160,10 @@ def record(
 class _Run:
     """The forward passes of one recording, and what its hooks kept. Lives inside `record` only."""
 
-    def __init__(self, model: nn.Module, taps: Sequence[Tap], *, want_gradients: bool) -> None:
+    def __init__(self, model: nn.Module, taps: Sequence[Tap], part: Part | None, *, want_gradients: bool) -> None:
         self.model = model
         self.taps = taps
+        self.part = part
         self.want_gradients = want_gradients
         self.kept: dict[tuple[str, str], dict[int, Tensor]] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
@@ -193,9 +198,13 @@ class _Run:
                 raise WhycamError(
                     f"layer {str(tap)!r} did not run in this forward pass; choose one that does (`whycam layers`)."
                 )
-        name, tensor = answer(output)
+        name, tensor = self.read(output, len(first_tensor(inputs)))
         torch.set_grad_enabled(True)
         return wide(tensor), name
+
+    def read(self, output: Any, samples: int) -> tuple[str, Tensor]:
+        """The part of the output that is explained, and where it was found."""
+        return read(output, self.part, samples, number_of_classes(self.model))
 
     def _keep(self, where: tuple[str, str], result: Any, given: Any) -> Any:
         number = self.calls[where]
@@ -285,17 +294,16 @@ class _Run:
 
 
 def _differentiate(
-    run: _Run, output: Tensor, binds: Sequence[Bind], leaf: Tensor | None, wants: bool
-) -> tuple[tuple[Bound, ...], list[Tensor], list[list[Tensor | None]]]:
-    """Settle the targets and, where wanted, find each score's gradient at each record and last at the input."""
-    targets = tuple(bind(output.detach()) for bind in binds)
+    run: _Run, output: Tensor, targets: Sequence[Bound], leaf: Tensor | None, wants: bool
+) -> tuple[list[Tensor], list[list[Tensor | None]]]:
+    """The scores and, where wanted, each one's gradient at each record and last at the input."""
     scores = [target(output) for target in targets]
     points = ([tensor for _, _, tensor in run.chosen()] if run.want_gradients else []) + (
         [leaf] if leaf is not None else []
     )
     if not wants:
         run.chosen()  # raises for a call that does not exist
-        return targets, scores, [[] for _ in scores]
+        return scores, [[] for _ in scores]
     found: list[list[Tensor | None]] = []
     for number, score in enumerate(scores, 1):
         if not score.requires_grad:
@@ -303,7 +311,16 @@ def _differentiate(
             continue
         gradients = torch.autograd.grad(score.sum(), points, retain_graph=number < len(scores), allow_unused=True)
         found.append(list(gradients))
-    return targets, scores, found
+    return scores, found
+
+
+def _refuse_embedding(model: nn.Module, output: Tensor, name: str, targets: Sequence[Bound]) -> None:
+    if any(target.by_output for target in targets) and (why := embedding(name, output.detach(), model)):
+        raise WhycamError(
+            f"the model's output{name} is an embedding ({why}), whose largest number is no class. Pass a target, such "
+            "as a function of it (its similarity to another embedding, say), or the part that holds class scores as "
+            "output=."
+        )
 
 
 def _disconnected(run: _Run, inputs: Inputs) -> str:
@@ -311,7 +328,8 @@ def _disconnected(run: _Run, inputs: Inputs) -> str:
     names = ", ".join(repr(str(tap)) for tap in run.taps) or "the input"
     start = f"the score does not depend on {names}"
     try:
-        trail = follow(run.model, inputs, run.taps[0] if run.taps else None)
+        samples = len(first_tensor(inputs))
+        trail = follow(run.model, inputs, run.taps[0] if run.taps else None, lambda out: run.read(out, samples)[1])
     except Exception:  # the reason is worth a pass, but no other error
         trail = Trail(arrives=False, cuts=())
     if trail.arrives:

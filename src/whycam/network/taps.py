@@ -15,6 +15,8 @@ from torch import nn
 
 from whycam.errors import WhycamError
 
+#: What DataParallel, torch.compile and wrappers for checkpointing call the module inside them.
+_WRAPPED = {"module", "_orig_mod", "_checkpoint_wrapped_module"}
 _GRAMMAR = re.compile(r"(?P<name>.*?)(#(?P<call>-?\d+|\*))?(?P<side>:input|:output)?$", re.DOTALL)
 
 
@@ -55,6 +57,7 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
         return [Tap(name, which, side)]  # without a walk over the whole network
     names = [each for each, _ in model.named_modules(remove_duplicate=False)]
     found = [each for each in names if each and _matches(each, name)] if is_pattern(name) else []
+    found = found or _behind_wrappers(name, names)
     if not found:
         raise WhycamError(_unknown(name, names))
     return [Tap(each, which, side) for each in found]
@@ -76,6 +79,19 @@ def _is_module(model: nn.Module, name: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def _behind_wrappers(name: str, names: Sequence[str]) -> list[str]:
+    """The modules meant by a name with or without what wrappers put into it, such as `module.layer4`."""
+
+    def bare(name: str) -> str:
+        return ".".join(part for part in name.split(".") if part not in _WRAPPED)
+
+    found: dict[str, str] = {}
+    for each in names:
+        if bare(each) and _matches(bare(each), bare(name)):
+            found.setdefault(bare(each), each)
+    return list(found.values())
 
 
 def _matches(name: str, pattern: str) -> bool:
