@@ -14,6 +14,7 @@ from whycam.errors import WhycamError
 from whycam.explanation import Comparison, Cost, Explanation
 from whycam.maker import Maker
 from whycam.models.load import load
+from whycam.models.objects import from_module
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.diagnosis import first_non_finite
 from whycam.network.eager import refuse_scripted, unwrapped, what_instead
@@ -220,14 +221,15 @@ def as_vision_model(
     if isinstance(model, str):
         model = load(model)
     if isinstance(model, nn.Module):
-        model = VisionModel(model, name=type(unwrapped(model)).__name__)
+        inner = unwrapped(model)
+        model = replace(from_module(inner, type(inner).__name__), module=model)
     if not isinstance(model, VisionModel):
         raise WhycamError(
             f"model must be a torch.nn.Module, a VisionModel or a spec such as 'builtin', not {type(model).__name__}."
             + what_instead(model)
         )
     if preprocess is not None:
-        model = replace(model, preprocess=preprocess)
+        model = replace(model, preprocess=preprocess, preprocess_note="")
     if labels is not None:
         model = replace(model, labels=as_labels(labels))
     return model

@@ -254,6 +254,8 @@ class Maker:
             )
         if wrapper := parallel(self.vision.module):
             notes.append(f"the module inside {wrapper} was run, on one device")
+        if self.batch.scene.photos is not None and self.vision.preprocess_note:
+            notes.append(self.vision.preprocess_note)
         return tuple(notes)
 
     def bad_samples_unexplained(self) -> bool:

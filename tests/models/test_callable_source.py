@@ -126,24 +126,57 @@ def test_a_module_that_is_not_there(module, absent, tmp_path, monkeypatch):
     assert str(caught.value) == f"'{module}:make': no module named {absent!r} can be imported from here."
 
 
-def test_the_user_s_own_missing_import_is_not_hidden(written):
-    name = written("import a_package_they_forgot\n")
-    with pytest.raises(ModuleNotFoundError, match="No module named 'a_package_they_forgot'") as caught:
+def test_the_user_s_own_missing_import_is_told_with_its_line(written, tmp_path):
+    name = written("import os\nimport a_package_they_forgot\n")
+    with pytest.raises(whycam.WhycamError) as caught:
         whycam.load(f"{name}:make")
-    assert not isinstance(caught.value, whycam.WhycamError)
-    assert caught.traceback[-1].path.name == f"{name}.py"  # the line that they must mend
+    assert str(caught.value) == (
+        f"'{name}:make': importing {name} raised ModuleNotFoundError: No module named 'a_package_they_forgot' "
+        f"({tmp_path / name}.py, line 2)."
+    )
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 @pytest.mark.parametrize(
-    ("source", "error"),
-    [("1 / 0", ZeroDivisionError), ("def make(:", SyntaxError),
-     ("def make():\n    raise RuntimeError('no GPU')", RuntimeError), ("def make(size):\n    return size", TypeError)],
-    ids=["while importing", "syntax", "while building", "wants an argument"],
+    ("source", "error", "said"),
+    [("1 / 0", ZeroDivisionError, "importing {} raised ZeroDivisionError: division by zero ({}, line 1)."),
+     ("x = 1\ndef make(:", SyntaxError, "importing {} raised SyntaxError: invalid syntax ({}, line 2)."),
+     ("def make():\n    raise RuntimeError('no GPU')", RuntimeError,
+      "calling make() raised RuntimeError: no GPU ({1}, line 2)."),
+     ("import torch\ndef make():\n    return torch.nn.Linear(-1, 2)", RuntimeError,
+      "calling make() raised RuntimeError: Trying to create tensor with negative dimension -1: [2, -1] ({1}, line 3)."),
+     ("def make():\n    assert False", AssertionError, "calling make() raised AssertionError ({1}, line 2).")],
+    ids=["while importing", "syntax", "while building", "deep in a library", "without a word"],
 )  # fmt: skip
-def test_errors_in_the_user_s_own_code_come_out_as_they_are(written, source, error):
+def test_an_error_in_the_user_s_own_code_is_a_sentence_with_their_line(written, tmp_path, source, error, said):
     name = written(source)
-    with pytest.raises(error):
+    with pytest.raises(whycam.WhycamError) as caught:
         whycam.load(f"{name}:make")
+    assert str(caught.value) == f"'{name}:make': " + said.format(name, tmp_path / f"{name}.py")
+    assert type(caught.value.__cause__) is error
+
+
+def test_a_factory_that_wants_an_argument_is_told_so(written):
+    name = written("def make(size):\n    return size")
+    with pytest.raises(whycam.WhycamError, match=r"calling make\(\) raised TypeError: make\(\) missing 1 required"):
+        whycam.load(f"{name}:make")
+
+
+def test_what_whycam_says_inside_the_user_s_code_comes_out_as_it_is(written):
+    name = written("import whycam\ndef make():\n    return whycam.load('onnx:x')\n")
+    with pytest.raises(whycam.WhycamError, match="^'onnx:x': models from ONNX"):
+        whycam.load(f"{name}:make")
+
+
+def test_a_misspelt_library_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(whycam.WhycamError, match=r"no module named 'tim' .*\. Did you mean 'timm:resnet18'\?$"):
+        whycam.load("tim:resnet18")
+
+
+def test_random_weights_are_not_the_user_s_code_to_have(written):
+    with pytest.raises(whycam.WhycamError, match="'random' weights are for models by name"):
+        whycam.load(f"{written(NETWORK)}:network", weights="random")
 
 
 def test_the_import_path_is_left_as_it_was(written, tmp_path):
@@ -153,7 +186,7 @@ def test_the_import_path_is_left_as_it_was(written, tmp_path):
     assert sys.path == before
     with pytest.raises(whycam.WhycamError):
         whycam.load("no_such_module_here:make")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(whycam.WhycamError, match="ZeroDivisionError"):
         whycam.load(f"{written('1 / 0')}:make")
     assert sys.path == before
 

@@ -7,16 +7,33 @@ from torch import nn
 import whycam
 
 
-@pytest.mark.parametrize("spec", ["bultin", "", "builtin ", "resnet50", "a b:c", "module:", ":callable", "mod:9x"])
-def test_a_spec_of_no_known_form_lists_the_forms(spec):
+FORMS = (
+    "a model is given as 'builtin', 'package.module:callable', the path of a folder with config.json, 'hf:NAME', "
+    "'timm:NAME' or 'torchvision:NAME'."
+)
+NEEDS_LIBRARY = " A model by name needs its library: 'timm:resnet50', 'torchvision:resnet50'."
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [("bultin", " Did you mean 'builtin'?"), ("", ""), ("builtin ", " Did you mean 'builtin'?"),
+     ("resnet50", NEEDS_LIBRARY), ("a b:c", ""), ("module:", ""), (":callable", ""), ("mod:9x", "")],
+)  # fmt: skip
+def test_a_spec_of_no_known_form_lists_the_forms(spec, hint):
     with pytest.raises(whycam.WhycamError) as caught:
         whycam.load(spec)
-    assert str(caught.value) == f"no model {spec!r}; a model is given as 'builtin' or 'package.module:callable'."
+    assert str(caught.value) == f"no model {spec!r}; {FORMS}{hint}"
 
 
 def test_explain_says_the_same():
-    with pytest.raises(whycam.WhycamError, match="no model 'resnet50'; a model is given as 'builtin' or"):
+    with pytest.raises(whycam.WhycamError, match="no model 'resnet50'; a model is given as 'builtin', 'package"):
         whycam.explain("resnet50", torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("spec", "words"), [("keras:resnet50", "from Keras"), ("onnx:model.onnx", "from ONNX")])
+def test_sources_to_come_are_no_modules_of_the_caller_s(spec, words):
+    with pytest.raises(whycam.WhycamError, match=f"{words} cannot be named yet. Build the model yourself"):
+        whycam.load(spec)
 
 
 def test_weights_go_into_the_model_that_the_spec_names(tmp_path, monkeypatch):
@@ -29,3 +46,11 @@ def test_weights_go_into_the_model_that_the_spec_names(tmp_path, monkeypatch):
         assert model.name == "two_by_two:make"
         assert torch.equal(model.module.weight, wanted.weight)
         assert torch.equal(model.module.bias, wanted.bias)
+
+
+def test_random_weights_of_the_built_in_network_are_said_to_be_random():
+    module = whycam.load("builtin", weights="random")
+    assert module.name == "EfficientNet-Lite0 (random weights)"
+    trained = whycam.load("builtin").module.state_dict()
+    name = next(name for name in trained if name.endswith("weight"))
+    assert not torch.equal(module.module.state_dict()[name], trained[name])

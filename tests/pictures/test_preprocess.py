@@ -153,7 +153,8 @@ def test_it_is_a_value():
         ({"size": (0, 4)}, "at least 1"),
         ({"resize_to": (8, 8)}, "takes one int"),
         ({"resize_to": 0, "resize": "stretch"}, "at least 1"),
-        ({"resize": "letterbox", "resize_to": 8}, "has no use"),
+        ({"resize": "none", "resize_to": 8}, "has no use"),
+        ({"resizer": "torch", "interpolation": "hamming"}, "torch has no 'hamming' interpolation, only nearest"),
         ({"std": (1.0, 0.0, 1.0)}, "positive"),
     ],
 )

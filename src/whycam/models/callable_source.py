@@ -1,32 +1,49 @@
 """`package.module:callable`: a model that the caller's own code builds."""
 
 import importlib
+import re
 import sys
+import traceback
+from difflib import get_close_matches
 from pathlib import Path
 
 from torch import nn
 
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
+from whycam.models.weights import ChosenWeights
 
 FORM = "'package.module:callable'"
 
 
-def source(spec: str) -> VisionModel | None:
-    """What the named object is or returns, if `spec` has that form."""
+def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
+    """What the named object is or returns, if `spec` has that form.
+
+    Raises:
+        WhycamError: there is no such object, it is no model, or the caller's own code failed; its error is the cause.
+    """
     module_name, colon, path = spec.partition(":")
     if not colon or not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
         return None
+    if weights.random:
+        raise WhycamError(f"{spec!r}: 'random' weights are for models by name; here your own code decides on them.")
     found = _import(module_name, spec)
     for part in path.split("."):
         if not hasattr(found, part):
             raise WhycamError(f"{spec!r}: {module_name} has no {path!r}.")
         found = getattr(found, part)
     if not isinstance(found, (nn.Module, VisionModel)) and callable(found):
-        found = found()
+        try:
+            found = found()
+        except WhycamError:
+            raise
+        except Exception as error:
+            raise _failed(f"{spec!r}: calling {path}()", error) from error
     if isinstance(found, VisionModel):
+        weights.into(found.module)
         return found
     if isinstance(found, nn.Module):
+        weights.into(found)
         # a model that is asked what it predicts; one passed as an object is left in the mode it has
         return VisionModel(found.eval(), name=spec)
     raise WhycamError(
@@ -44,8 +61,27 @@ def _import(name: str, spec: str) -> object:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             hint = f" Write it without the suffix: {spec.replace('.py:', ':', 1)!r}." if name.endswith(".py") else ""
+            if near := get_close_matches(name, ["timm", "torchvision", "hf"], n=1):
+                hint = f" Did you mean {spec.replace(name, near[0], 1)!r}?"
             raise WhycamError(f"{spec!r}: no module named {error.name!r} can be imported from here.{hint}") from error
+        raise _failed(f"{spec!r}: importing {name}", error) from error
+    except WhycamError:
         raise
+    except Exception as error:
+        raise _failed(f"{spec!r}: importing {name}", error) from error
     finally:
         if added:
             sys.path.remove(here)
+
+
+def _failed(what: str, error: Exception) -> WhycamError:
+    """The error for code of the caller's that raised, with the line where it did."""
+    if isinstance(error, SyntaxError):
+        where, reason = f"{error.filename}, line {error.lineno}", error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [each for each in frames if not re.search(r"site-packages|dist-packages|^<", each.filename)]
+        last = own[-1] if own else frames[-1]
+        where, reason = f"{last.filename}, line {last.lineno}", str(error)
+    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return WhycamError(f"{what} raised {said} ({where}).")

@@ -1,52 +1,78 @@
-"""A spec such as `builtin` or `package.module:callable` -> a `VisionModel`. One file per source, found by its name."""
+"""A spec such as `timm:resnet18` or `package.module:callable` -> a `VisionModel`. One file per source, by its name."""
 
 import importlib
 import pkgutil
+import re
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
+from whycam.models.weights import ChosenWeights
 
-#: Sources whose prefix is reserved, so that it is never taken for a module of the caller's.
-_TO_COME = {"timm": "timm", "torchvision": "torchvision", "hf": "Hugging Face", "keras": "Keras", "onnx": "ONNX"}
+#: Prefixes that are reserved, so that they are never taken for a module of the caller's.
+_TO_COME = {"keras": "Keras", "onnx": "ONNX"}
 
 
 def load(spec: str, *, weights: str | Path | None = None, unsafe_pickle: bool = False) -> VisionModel:
     """The model that a spec names.
 
     Args:
-        spec: `builtin`, or `package.module:callable` for a module or `VisionModel`, or a function that returns one.
-        weights: a `.safetensors`, `.pt` or `.pth` file of weights to load into it.
+        spec: `timm:NAME`, `torchvision:NAME[/WEIGHTS]`, `hf:NAME` (a repository or a folder), the path of a folder that
+            transformers or timm saved, `builtin`, or `package.module:callable` for a module or `VisionModel`, or a
+            function that returns one.
+        weights: a `.safetensors`, `.pt` or `.pth` file of weights to load into it, for which no hub is asked;
+            `"random"` for none, to look at the structure. Without it, those that the model comes with: from this
+            machine if they are here, else from their hub, which is announced by a warning.
         unsafe_pickle: allow a checkpoint that can only be read by running code stored in it. Whoever made the file can
             then do anything that you can do on this machine.
 
     Raises:
-        WhycamError: a spec of no known form, or weights that do not fit.
-        MissingExtraError: the source needs a package that is not installed.
+        WhycamError: a spec of no known form, an unknown name (near ones are suggested), weights that do not fit, or
+            that are not here and cannot be fetched.
+        MissingExtraError: the source needs a package that is not installed, or not in working order.
     """
-    kind = spec.partition(":")[0]
-    if kind in _TO_COME:
+    spec = _forgiven(spec)
+    kind, colon, _ = spec.partition(":")
+    if colon and kind in _TO_COME:
         raise WhycamError(
             f"{spec!r}: models from {_TO_COME[kind]} cannot be named yet. Build the model yourself and pass it to "
             "whycam.explain, or name a function that does, as 'package.module:callable'."
         )
-    # imported here: a source is a module of this package with the function `source`
-    for name in _sources():
-        module = importlib.import_module(f"whycam.models.{name}")
-        if (found := module.source(spec)) is not None:
-            model: VisionModel = found
-            break
-    else:
-        known = [importlib.import_module(f"whycam.models.{name}").FORM for name in _sources()]
-        raise WhycamError(f"no model {spec!r}; a model is given as {' or '.join(known)}.")
-    if weights is not None:
-        from whycam.models.weights import load_weights
+    chosen = ChosenWeights.of(weights, unsafe_pickle=unsafe_pickle)
+    sources = _sources()
+    owners = [each for each in sources if colon and getattr(each, "PREFIX", None) == kind]
+    for module in owners or sources:
+        found: VisionModel | None = module.source(spec, chosen)
+        if found is not None:
+            return found
+    forms = [each.FORM for each in sources]
+    hint = ""
+    if get_close_matches(spec, ["builtin"]):
+        hint = " Did you mean 'builtin'?"
+    elif re.fullmatch(r"[\w.-]+", spec):
+        hint = f" A model by name needs its library: 'timm:{spec}', 'torchvision:{spec}'."
+    raise WhycamError(f"no model {spec!r}; a model is given as {', '.join(forms[:-1])} or {forms[-1]}.{hint}")
 
-        load_weights(model.module, Path(weights), unsafe_pickle=unsafe_pickle)
-    return model
+
+def _forgiven(spec: str) -> str:
+    """`timm/resnet18` and `timm:timm/resnet18` are read as `timm:resnet18`, and that is said."""
+    spelled = re.fullmatch(r"(timm|torchvision|hf)(?:/|:(?=\1/)\1/)(.+)", spec)
+    if spelled is None or Path(spec).is_dir():
+        return spec
+    meant = f"{spelled[1]}:{spelled[2]}"
+    warnings.warn(f"{spec!r} is read as {meant!r}", stacklevel=3)
+    return meant
 
 
-def _sources() -> list[str]:
-    """The modules of this package that are sources, by their suffix `_source`."""
+def _sources() -> list[ModuleType]:
+    """The modules of this package that are sources, by their suffix `_source`.
+
+    Each has `FORM`, what a spec of it looks like; `source(spec, weights)`, which returns `None` for specs of other
+    forms; and perhaps `PREFIX`, what stands before the colon in every spec of its own.
+    """
     package = importlib.import_module("whycam.models")
-    return [module.name for module in pkgutil.iter_modules(package.__path__) if module.name.endswith("_source")]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name.endswith("_source")]
+    return [importlib.import_module(f"whycam.models.{name}") for name in names]

@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from whycam.errors import WhycamError
+from whycam.models.conversion import Foreign, understood
 from whycam.pictures.preprocess import Preprocess
 
-#: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`.
+#: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`. An
+#: image processor of transformers' and a transform of torchvision's or timm's are read as a `Preprocess`.
 PreprocessLike: TypeAlias = Preprocess | Callable[[Any], Any]
 
 
@@ -22,14 +24,19 @@ class VisionModel:
         preprocess: photo -> input; with a `Preprocess` the maps can be drawn on the original photo.
         labels: the classes' texts by index, if known.
         name: where it came from, for titles and records.
+        preprocess_note: what to say of `preprocess` where nobody passed it, or where it is another library's.
     """
 
     module: nn.Module
     preprocess: PreprocessLike | None = None
     labels: Sequence[str] | None = None
     name: str = ""
+    preprocess_note: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "preprocess", understood(self.preprocess))
+        if isinstance(self.preprocess, Foreign):
+            object.__setattr__(self, "preprocess_note", str(self.preprocess))
         object.__setattr__(self, "name", self.name or type(self.module).__name__)
         object.__setattr__(self, "labels", as_labels(self.labels))
         if self.preprocess is not None and not callable(self.preprocess):

@@ -3,6 +3,10 @@
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,43 @@ _NESTED = ("state_dict", "model_state_dict", "model", "weights")
 _PREFIXES = ("module.", "_orig_mod.")
 
 
+@dataclass(frozen=True)
+class ChosenWeights:
+    """Which weights a caller wants in a named model: a file's, random ones, or those that the model comes with."""
+
+    file: Path | None = None
+    random: bool = False
+    unsafe_pickle: bool = False
+
+    @classmethod
+    def of(cls, given: str | Path | None, *, unsafe_pickle: bool = False) -> "ChosenWeights":
+        """What `weights=` says: a path, the word `random`, or nothing."""
+        if given is None or str(given) == "random":
+            return cls(random=given is not None)
+        return cls(Path(given).expanduser(), unsafe_pickle=unsafe_pickle)
+
+    @property
+    def given(self) -> bool:
+        """Whether they are others than those that the model comes with."""
+        return self.random or self.file is not None
+
+    def state(self) -> dict[str, Tensor]:
+        """The named tensors of the file."""
+        assert self.file is not None  # asked of a file only
+        return read_state(self.file, unsafe_pickle=self.unsafe_pickle)
+
+    def into(self, module: nn.Module) -> None:
+        """Load the file's tensors into a module, if a file was given."""
+        if self.file is not None:
+            load_weights(module, self.file, unsafe_pickle=self.unsafe_pickle)
+
+    def titled(self, name: str) -> str:
+        """A model's name that says whose weights it has."""
+        return (
+            f"{name} (random weights)" if self.random else name if self.file is None else f"{name} ({self.file.name})"
+        )
+
+
 def load_weights(module: nn.Module, path: Path, *, unsafe_pickle: bool = False) -> None:
     """Load a `.safetensors`, `.pt` or `.pth` file into a module, every name matched.
 
@@ -23,21 +64,72 @@ def load_weights(module: nn.Module, path: Path, *, unsafe_pickle: bool = False) 
         WhycamError: no such file, a checkpoint that needs full unpickling (unless `unsafe_pickle`), or names and
             shapes that do not fit.
     """
-    state = read_state(path, unsafe_pickle=unsafe_pickle)
+    fit(module, read_state(path, unsafe_pickle=unsafe_pickle), path.name)
+
+
+def fit(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Load named tensors into a module, every name matched.
+
+    Raises:
+        WhycamError: names and shapes that do not fit what `name` holds.
+    """
+    if (reason := misfit(module, state)) is not None:
+        raise WhycamError(f"{name} does not fit this {type(module).__name__}: {reason}.")
+    adopt(module, state)
+
+
+def adopt(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load named tensors that fit into a module."""
+    module.load_state_dict(versioned(state, state, module))
+
+
+def versioned(tensors: dict[str, Tensor], state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Tensors with the versions of layers that a state carried from its file, or else those that a module has.
+
+    Some layers (MNASNet's) refuse tensors of unknown version, and safetensors files hold none.
+    """
+    found: Any = OrderedDict(tensors)
+    found._metadata = getattr(state, "_metadata", None) or module.state_dict()._metadata  # type: ignore[attr-defined]
+    made: dict[str, Tensor] = found
+    return made
+
+
+def misfit(module: nn.Module, state: dict[str, Tensor]) -> str | None:
+    """In which names and shapes a module and named tensors differ, if they do."""
     own = module.state_dict()
     absent, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if absent or extra or shapes:
-        parts = []
-        if absent:
-            parts.append(f"{len(absent)} weights of the model are not in it ({_some(absent)})")
-        if extra:
-            parts.append(f"it has {len(extra)} that the model lacks ({_some(extra)})")
-        if shapes:
-            first = min(shapes)
-            parts.append(f"{first} has shape {tuple(state[first].shape)}, the model wants {tuple(own[first].shape)}")
-        raise WhycamError(f"{path.name} does not fit this {type(module).__name__}: {'; '.join(parts)}.")
-    module.load_state_dict(state)
+    if not (absent or extra or shapes):
+        return None
+    parts = []
+    if absent:
+        parts.append(f"{len(absent)} weights of the model are not in it ({_some(absent)})")
+    if extra:
+        parts.append(f"it has {len(extra)} that the model lacks ({_some(extra)})")
+    if shapes:
+        first = min(shapes)
+        parts.append(f"{first} has shape {tuple(state[first].shape)}, the model wants {tuple(own[first].shape)}")
+    return "; ".join(parts)
+
+
+def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network without memory for its weights, where its constructor allows: names and shapes are all there."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):  # it computes with tensors, which takes real ones
+        return build()
+
+
+def classes_in(state: dict[str, Tensor], build: Callable[[int], nn.Module], default: int) -> int:
+    """For how many classes a file's classifier is, where that is not the default.
+
+    The classifier is what changes when a network is built for another number of classes: `build` is asked for two.
+    """
+    one, other = (skeleton(partial(build, default + more)).state_dict() for more in (0, 1))
+    head = [name for name, value in one.items() if name in other and value.shape != other[name].shape]
+    counts = {state[name].shape[0] for name in head if name in state and state[name].ndim}
+    return counts.pop() if len(counts) == 1 else default
 
 
 def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
@@ -88,7 +180,7 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), None):
         state = {name[len(prefix) :]: value for name, value in state.items()}
-    return dict(state)
+    return state
 
 
 def _unreadable(path: Path, error: Exception) -> WhycamError:

@@ -18,9 +18,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 #: How a photo is brought to size.
-Resize = Literal["shorter", "stretch", "letterbox", "none"]
+Resize = Literal["shorter", "stretch", "letterbox", "cover", "none"]
 #: Pillow's ways to compute a pixel between others.
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+#: Torch's names for those that it knows too; its "nearest" is another.
+_TORCH_MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
 
 # A long thin photo, its short side brought to 256, grows without bound; beyond this, only what is kept is computed.
 _MAX_RESIZED = 2**26
@@ -32,11 +34,18 @@ class Preprocess:
 
     - `size`: the input's (height, width). With `crop` the input has exactly this size.
     - `resize`: `"shorter"` brings the photo's shorter side to `resize_to`; `"stretch"` the whole photo to `resize_to`,
-      heedless of its shape; `"letterbox"` fits it inside `size` and pads both sides; `"none"` leaves its pixels alone.
-    - `resize_to`: an int; for `"stretch"` also (height, width); `None` is `size`, its smaller side for `"shorter"`.
-    - `crop`: cut `size` out of the middle, or pad where the photo is smaller; both placed as torchvision places them.
-      Without it the input is what resizing made, and its size may differ from photo to photo.
-    - `mean`, `std`: per channel, for values in [0, 1].
+      heedless of its shape; `"letterbox"` fits it inside `resize_to`, and pads to `size`; `"cover"` fits it around
+      `resize_to`; `"none"` leaves its pixels alone.
+    - `resize_to`: an int, or (height, width) except for `"shorter"`; `None` is `size`, its smaller side for
+      `"shorter"`.
+    - `crop`: cut `size` out of the middle, or pad where the photo is smaller. Without it the input is what resizing
+      made, and its size may differ from photo to photo.
+    - `rounding`: where the middle is if half a pixel is left over: `"even"` as torchvision's and timm's centre crops,
+      `"zero"` and `"floor"` as those of transformers' two backends, torchvision and PIL.
+    - `mean`, `std`: per channel of the input, for values in [0, 1].
+    - `resizer`: whose arithmetic resizes. Pillow's, or torch's, which transformers uses where torchvision is installed
+      and whose pixels differ from Pillow's by a level here and there, and at sharp edges by a few.
+    - `channels`: the order of the input's.
     - `fill`: the RGB colour of padding. Black is torchvision's; YOLO models want (114, 114, 114).
 
     Raises `WhycamError` where these do not fit together.
@@ -50,6 +59,9 @@ class Preprocess:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
     fill: tuple[int, int, int] = (0, 0, 0)
+    rounding: Literal["even", "zero", "floor"] = "even"
+    resizer: Literal["pillow", "torch"] = "pillow"
+    channels: Literal["rgb", "bgr"] = "rgb"
 
     @classmethod
     def imagenet(cls, size: int = 224, resize_to: int = 256, interpolation: Interpolation = "bilinear") -> "Preprocess":
@@ -57,8 +69,13 @@ class Preprocess:
         return cls((size, size), "shorter", resize_to, interpolation=interpolation)
 
     def __post_init__(self) -> None:
-        _one_of("resize", self.resize, ("shorter", "stretch", "letterbox", "none"))
+        _one_of("resize", self.resize, ("shorter", "stretch", "letterbox", "cover", "none"))
         _one_of("interpolation", self.interpolation, tuple(way.name.lower() for way in Image.Resampling))
+        _one_of("rounding", self.rounding, ("even", "zero", "floor"))
+        _one_of("resizer", self.resizer, ("pillow", "torch"))
+        _one_of("channels", self.channels, ("rgb", "bgr"))
+        if self.resizer == "torch" and self.interpolation not in _TORCH_MODES:
+            raise WhycamError(f"torch has no {self.interpolation!r} interpolation, only {', '.join(_TORCH_MODES)}")
         to = (
             () if self.resize_to is None else self.resize_to if isinstance(self.resize_to, tuple) else (self.resize_to,)
         )
@@ -66,9 +83,9 @@ class Preprocess:
             raise WhycamError(
                 f"sizes are (height, width), at least 1; got size={self.size}, resize_to={self.resize_to}"
             )
-        if isinstance(self.resize_to, tuple) and self.resize != "stretch":
-            raise WhycamError(f"resize={self.resize!r} takes one int for resize_to, not {self.resize_to}")
-        if self.resize_to is not None and self.resize in ("letterbox", "none"):
+        if isinstance(self.resize_to, tuple) and self.resize == "shorter":
+            raise WhycamError(f"resize='shorter' takes one int for resize_to, not {self.resize_to}")
+        if self.resize_to is not None and self.resize == "none":
             raise WhycamError(f"resize={self.resize!r} has no use for resize_to={self.resize_to}")
         if min(self.std) <= 0:
             raise WhycamError(f"std must be positive, not {self.std}")
@@ -77,7 +94,7 @@ class Preprocess:
         """The normalised input in float32, and where it lies on the photo."""
         geometry = self.geometry(photo.size)
         pixels = torch.from_numpy(np.array(self._view(photo)))
-        scaled = pixels.permute(2, 0, 1).contiguous().float().div(255)
+        scaled = self._ordered(pixels.permute(2, 0, 1)).contiguous().float().div(255)
         return (scaled - _channels(self.mean)) / _channels(self.std), geometry
 
     def geometry(self, photo_size: tuple[int, int]) -> Geometry:
@@ -96,8 +113,12 @@ class Preprocess:
 
     def undo(self, tensor: Float[Tensor, "3 height width"]) -> Image.Image:
         """The picture that the network saw, from its input; values that no pixel can have are clipped."""
-        values = tensor.detach().cpu().float() * _channels(self.std) + _channels(self.mean)
+        values = self._ordered(tensor.detach().cpu().float() * _channels(self.std) + _channels(self.mean))
         return Image.fromarray((values * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy())
+
+    def _ordered(self, channels: Tensor) -> Tensor:
+        """RGB in the input's order, and the other way round."""
+        return channels.flip(0) if self.channels == "bgr" else channels
 
     def _plan(self, photo_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """The resized photo's size, the input's corner on it (negative where there is padding), the input's size."""
@@ -108,20 +129,30 @@ class Preprocess:
             assert isinstance(to, int)
             # int() as torchvision does: 341, not 341.33, for 640x480
             resized = (to, int(to * width / height)) if height <= width else (int(to * height / width), to)
-        elif self.resize == "stretch":
+        elif self.resize != "none":
             to = self.size if self.resize_to is None else self.resize_to
             resized = (to, to) if isinstance(to, int) else to
-        elif self.resize == "letterbox":
-            ratio = min(self.size[0] / height, self.size[1] / width)
-            resized = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+            if self.resize != "stretch":
+                # photo over target and in this order, as timm computes it: halves are rounded alike
+                vertical, horizontal = height / resized[0], width / resized[1]
+                ratio = max(vertical, horizontal) if self.resize == "letterbox" else min(vertical, horizontal)
+                resized = (max(1, round(height / ratio)), max(1, round(width / ratio)))
         if not self.crop and self.resize != "letterbox":
             if resized[0] * resized[1] > _MAX_RESIZED and resized != photo_size:
                 raise PhotoError(
                     f"a photo of {height} x {width} would be resized to {resized[0]} x {resized[1]}; crop it"
                 )
             return resized, (0, 0), resized
-        vertical, horizontal = (_corner(length, full) for length, full in zip(resized, self.size, strict=True))
-        return resized, (vertical, horizontal), self.size
+        top, left = (self._corner(length, full) for length, full in zip(resized, self.size, strict=True))
+        return resized, (top, left), self.size
+
+    def _corner(self, length: int, size: int) -> int:
+        """Where a centred window of `size` begins on `length` pixels; negative where it is padded."""
+        if self.rounding == "floor":
+            return (length - size) // 2
+        if self.rounding == "zero" or size > length:
+            return int((length - size) / 2)
+        return round((length - size) / 2)
 
     def _view(self, photo: Photo) -> Image.Image:
         """What of the photo goes into the input, as a picture."""
@@ -136,6 +167,8 @@ class Preprocess:
             part = (columns[1] - columns[0], rows[1] - rows[0])
             image = image.resize(part, way, box=(columns[0] * x, rows[0] * y, columns[1] * x, rows[1] * y))
             top, left = min(top, 0), min(left, 0)
+        elif self.resizer == "torch":
+            image = _by_torch(image, (height, width), _TORCH_MODES[self.interpolation])
         else:
             image = image.resize((width, height), way)
         canvas = Image.new("RGB", (size[1], size[0]), self.fill)
@@ -143,9 +176,14 @@ class Preprocess:
         return canvas
 
 
-def _corner(length: int, size: int) -> int:
-    """Where a centred window of `size` begins on `length` pixels, to the pixel as torchvision's CenterCrop."""
-    return -((size - length) // 2) if size > length else round((length - size) / 2)
+def _by_torch(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+    """Resize by torch's interpolation of bytes, with antialiasing."""
+    if (image.height, image.width) == size:
+        return image
+    smooth = {} if mode == "nearest-exact" else {"antialias": True, "align_corners": False}
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    made = torch.nn.functional.interpolate(pixels[None], size=size, mode=mode, **smooth)[0]
+    return Image.fromarray(made.permute(1, 2, 0).contiguous().numpy())
 
 
 def _channels(values: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:

@@ -1,0 +1,64 @@
+"""Networks that callers pass as objects, with what they carry about themselves."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from whycam.errors import WhycamError
+from whycam.models import labels
+from whycam.models.conversion import NoPhotos
+from whycam.models.vision_model import PreprocessLike, VisionModel
+
+
+def from_module(module: nn.Module, name: str) -> VisionModel:
+    """A module, left as it is, with the label texts and the preprocessing that it has in its own configuration.
+
+    transformers' classifiers have texts (`config.id2label`), timm's models have both (`pretrained_cfg`). Texts count
+    only while the classifier has as many classes: people replace it, and leave the configuration.
+    """
+    inner = module.module if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else module
+    config = getattr(inner, "pretrained_cfg", None)
+    if _is_of("timm", inner) and isinstance(config, Mapping):
+        texts = labels.from_timm(config, getattr(inner, "num_classes", None))
+        named = config.get("classifier") or ()
+        texts = texts if _answers(inner, (named,) if isinstance(named, str) else named, texts) else None
+        return VisionModel(
+            module, _timm_preprocess(inner), texts, name, "photos are prepared as the model's own pretrained_cfg says"
+        )
+    if _is_of("transformers", inner) and "ForImageClassification" in type(inner).__name__:
+        texts = labels.from_id2label(getattr(getattr(inner, "config", None), "id2label", None))
+        return VisionModel(module, labels=texts if _answers(inner, ("classifier",), texts) else None, name=name)
+    return VisionModel(module, name=name)
+
+
+def _timm_preprocess(module: nn.Module) -> PreprocessLike:
+    from whycam.models.timm_source import preprocess_of
+
+    try:
+        return preprocess_of(module)
+    except (WhycamError, KeyError, TypeError, ValueError) as error:  # a ready batch needs none of it
+        return NoPhotos(
+            f"this model's pretrained_cfg does not say how a photo becomes its input ({error}); pass preprocess=."
+        )
+
+
+def _is_of(library: str, module: nn.Module) -> bool:
+    """Whether a module's class, or one it was derived from, is a library's."""
+    return any(each.__module__.partition(".")[0] == library for each in type(module).__mro__)
+
+
+def _answers(module: nn.Module, classifiers: Iterable[str], texts: tuple[str, ...] | None) -> bool:
+    """Whether there is a text for each class of the named classifier or, where that cannot be told, of some layer."""
+    if texts is None:
+        return False
+    modules = dict(module.named_modules())
+    widths = [_width(modules[each]) for each in classifiers if each in modules]
+    if not widths or None in widths:
+        widths = [_width(each) for each in modules.values()]
+    return len(texts) in widths
+
+
+def _width(module: Any) -> int | None:
+    found = getattr(module, "out_features", getattr(module, "out_channels", None))
+    return found if isinstance(found, int) else None
