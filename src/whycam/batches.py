@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.recording import Inputs
-from whycam.network.structures import first_tensor, mapped
+from whycam.network.structures import first_tensor, mapped, spell, tensors
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
 from whycam.scene import Scene
@@ -43,7 +43,8 @@ def make_batch(model: VisionModel, inputs: Any) -> Batch:
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
         return Batch(ready, Scene(ready))
-    if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(isinstance(each, Tensor) for each in inputs)):
+    if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
+        _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
         return Batch(moved, Scene(first_tensor(moved)))
     return _photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device)
@@ -52,7 +53,10 @@ def make_batch(model: VisionModel, inputs: Any) -> Batch:
 def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) -> Batch:
     for source in sources:
         if isinstance(source, Tensor):
-            raise WhycamError("a list of tensors came; stack them into one batch with torch.stack, shape (N, C, H, W).")
+            raise WhycamError(
+                "a list of tensors came; stack them into one batch with torch.stack, shape (N, C, H, W), or pass a "
+                "tuple of batches to a network that takes several inputs."
+            )
         if not isinstance(source, (str, Path, Image.Image, np.ndarray, Photo)):
             raise WhycamError(
                 "inputs are a tensor (N, C, *spatial), a tuple or dict of tensors, or photos (paths, PIL images, uint8 "
@@ -110,8 +114,40 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
         raise WhycamError(f"the batch is empty: shape {tuple(inputs.shape)}.")
 
 
+def _check_several(inputs: Mapping[Any, Any] | tuple[Any, ...], module: nn.Module) -> None:
+    if isinstance(inputs, Mapping) and (odd := [key for key in inputs if not isinstance(key, str)]):
+        raise WhycamError(
+            f"a dict names the network's arguments, so its keys are texts, not {odd[0]!r}. For a network that takes a "
+            "dict as its one argument pass (dict,)."
+        )
+    found = list(tensors(inputs))
+    if not found:
+        listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in dict(inputs).items())
+        raise WhycamError(
+            f"a dict holds the network's arguments, and no tensor is among these: {listed or 'it is empty'}. Pass "
+            "photos as a path, a PIL image or a list of them, without a dict."
+        )
+    picture = first_tensor(inputs)
+    if picture.ndim == 3 and picture.is_floating_point() and _takes_images(module):
+        path = next(path for path, tensor in found if tensor is picture)
+        raise WhycamError(
+            f"images come in batches, shape (N, C, H, W); {spell(path)} has shape {tuple(picture.shape)}. For a single "
+            "one pass image[None], and so for the other inputs."
+        )
+    if not len(picture) if picture.ndim else False:
+        raise WhycamError(f"the batch is empty: shape {tuple(picture.shape)}.")
+
+
 def _device(module: nn.Module) -> torch.device:
-    return next((each.device for each in chain(module.parameters(), module.buffers())), torch.device("cpu"))
+    """The device of the first parameter that has memory; of a network in parts, where its inputs go."""
+    found = [each.device for each in chain(module.parameters(), module.buffers())]
+    real = [device for device in found if device.type != "meta"]
+    if found and not real:
+        raise WhycamError(
+            "the model is on the meta device: it has shapes and no weights. Build it without the meta device, or give "
+            "it weights, with model.to_empty(device='cpu') and then model.load_state_dict(...)."
+        )
+    return real[0] if real else torch.device("cpu")
 
 
 def _takes_images(module: nn.Module) -> bool:

@@ -72,7 +72,9 @@ _observed: Remembered[Any] = Remembered()
 
 
 def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int]:
-    """The spatial features of a network in the order they are made, and the forwards it took to find them (0 or 1).
+    """The spatial features of a network in the order they are made, and the forwards it took to find them.
+
+    None where they are known; one of the first sample, or a second of all where the network does not take one alone.
 
     Raises:
         WhycamError: no module returns anything with spatial axes.
@@ -81,7 +83,15 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
     known = _observed.of(model, inputs)
     if "features" in known:
         return known["features"], 0
-    watched, size = _watch(model, inputs)
+    forwards = 1
+    try:
+        watched, size = _watch(model, first_sample(inputs))
+    except WhycamError:
+        if len(first_tensor(inputs)) == 1:
+            raise
+        # some networks take whole batches only: by batch statistics, or by a number of samples that was exported
+        watched, size = _watch(model, inputs)
+        forwards = 2
     found = tuple(watched.features(size, token_claim(model, size)))
     if not found:
         raise WhycamError(
@@ -90,7 +100,7 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
         )
     known["features"] = found
     known["convolutional"] = watched.convolutional(size)
-    return found, 1
+    return found, forwards
 
 
 def is_convolutional(model: nn.Module, inputs: Inputs) -> bool:
@@ -103,7 +113,7 @@ def is_convolutional(model: nn.Module, inputs: Inputs) -> bool:
 
 
 def _watch(model: nn.Module, inputs: Inputs) -> tuple["_Watcher", tuple[int, ...]]:
-    given = detached_copy(first_sample(inputs))
+    given = detached_copy(inputs)
     size = tuple(first_tensor(given).shape)
     watcher = _Watcher()
     with as_found(model), eager(model), ExitStack() as stack:

@@ -7,17 +7,30 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from whycam.errors import WhycamError
+from whycam.network.misfits import misfit
+
 #: What a model is called with: one tensor, a tuple of positional or a mapping of keyword arguments.
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
-    """Run the eager module on one tensor, a tuple of arguments, or a mapping of keyword arguments."""
+    """Run the eager module on one tensor, a tuple of arguments, or a mapping of keyword arguments.
+
+    Raises:
+        WhycamError: torch or a model library refuses the inputs; what it said is the cause. What the network's own code
+            raises passes as it is.
+    """
     # _call_impl: what model(...) runs when model.compile() has not put compiled code in its place
     run = getattr(model, "_call_impl", model) if getattr(model, "_compiled_call_impl", None) is not None else model
-    if isinstance(inputs, Tensor):
-        return run(inputs)
-    return run(**inputs) if isinstance(inputs, Mapping) else run(*inputs)
+    try:
+        if isinstance(inputs, Tensor):
+            return run(inputs)
+        return run(**inputs) if isinstance(inputs, Mapping) else run(*inputs)
+    except Exception as error:
+        if sentence := misfit(model, inputs, error):
+            raise WhycamError(sentence) from error
+        raise
 
 
 @contextmanager

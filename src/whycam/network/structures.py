@@ -69,14 +69,19 @@ def spell(path: Path) -> str:
 
 
 def first_tensor(value: Any) -> Tensor:
-    """The first tensor inside that has spatial axes, else the first; its leading axis is the batch."""
-    found = [tensor for _, tensor in tensors(value)]
-    for tensor in found:
-        if tensor.is_floating_point() and tensor.ndim >= 3:
-            return tensor
-    if found:
-        return found[0]
+    """The first of the `pictures` inside, else the first tensor; its leading axis is the batch."""
+    if found := pictures(value):
+        return found[0][1]
+    for _, tensor in tensors(value):
+        return tensor
     raise TypeError(f"no tensor found in the inputs, a {type(value).__name__}")
+
+
+def pictures(value: Any) -> list[tuple[Path, Tensor]]:
+    """The floating-point tensors with most axes, three or more: the images beside masks, numbers or texts."""
+    found = [(path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point() and tensor.ndim >= 3]
+    most = max((tensor.ndim for _, tensor in found), default=0)
+    return [(path, tensor) for path, tensor in found if tensor.ndim == most]
 
 
 def first_sample(inputs: Any) -> Any:
