@@ -11,7 +11,7 @@ from whycam.batches import Batch
 from whycam.errors import WhycamError
 from whycam.network.choice import Choice, choose, zero_everywhere
 from whycam.network.choice import correct as correct_choice
-from whycam.network.layouts import ChannelsFirst, Layout, keeps_proportions, readings
+from whycam.network.layouts import Layout, is_plain, readings
 from whycam.network.location import Located, Location, locate
 from whycam.network.metadata import token_claim
 from whycam.network.outputs import Question
@@ -176,10 +176,7 @@ def _look(
     shape = first_tensor(batch.inputs).shape
     doubtful = {}
     for tap, layer in recording.layers.items():
-        plainly = isinstance(layer.layout, ChannelsFirst) and (
-            len(layer.shape) != len(shape) or keeps_proportions(layer.layout, layer.shape, shape)
-        )
-        if tap not in known and not plainly:
+        if tap not in known and not is_plain(layer.layout, layer.shape, shape):
             claim = token_claim(module, shape) if len(layer.shape) == 3 else None
             doubtful[tap] = readings(layer.shape, shape, claim) or [layer.layout]
     return locate(module, batch.inputs, doubtful) if doubtful else ({}, 0)
@@ -206,13 +203,7 @@ def correct(
     passes = Passes()
     for method in methods:
         for plan in plans[method.name]:
-            if (
-                plan.choice is None
-                or plan.choice.settled
-                or plan.choice in found
-                or "gradients" not in method.needs
-                or measured.plain is None
-            ):
+            if plan.choice is None or plan.choice in found or "gradients" not in method.needs or measured.plain is None:
                 continue
             layer = measured.plain.layers[plan.choice.tap]
             sound = bool(torch.isfinite(layer.activations).all())

@@ -22,6 +22,7 @@ where the layout says (`location`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,23 +40,39 @@ from whycam.registry import Side
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen layer and the reason, in words; how it is read, and how that is known.
-
-    `settled`: whether the score is known to depend on its positions; it is not for a convolutional network, where the
-    gradient of the pass itself tells.
-    """
+    """A chosen layer and the reason, in words; how it is read, and how that is known."""
 
     tap: Tap
     why: str
     layout: Layout
     location: Location = "by construction"
-    settled: bool = False
 
 
-#: The layers that were settled on: by side for a network of tokens; as `"corrected"` where a pass showed no gradient.
-_settled: Remembered[Choice] = Remembered()
-#: How many of the latest features are tried before all are.
-_LATEST = 24
+class _Latest(NamedTuple):
+    """The feature that was settled on, which may have two sides, and why."""
+
+    feature: Feature
+    layout: Layout
+    location: Location
+    why: str
+
+    def on(self, side: Side) -> Choice:
+        """The place to record on that side of the feature's activation."""
+        before = self.feature.before
+        if before is None:
+            return Choice(self.feature.tap, self.why, self.layout, self.location)
+        if side == "after":
+            return Choice(self.feature.tap, f"{self.why}, after its activation", self.layout, self.location)
+        why = f"{self.why}, before its activation: a silent channel counts against"
+        return Choice(before, why, self.layout, self.location)
+
+
+#: The layers that were settled on: first, as a rule, and where a pass showed no gradient at the first.
+_settled: Remembered[_Latest] = Remembered()
+_corrected: Remembered[Choice] = Remembered()
+#: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
+#: where their positions lie.
+_LATEST, _TRIED = 24, 3
 
 
 def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = None) -> tuple[Choice, int, int]:
@@ -68,23 +85,20 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = 
         WhycamError: no layer has spatial axes, or none has its positions where the input has them.
     """
     model = unwrapped(model)
+    if corrected := _corrected.of(model, inputs).get("layer"):
+        return corrected, 0, 0
     known = _settled.of(model, inputs)
-    for name in ("corrected", side):
-        if name in known:
-            return known[name], 0, 0
+    if "latest" in known:
+        return known["latest"].on(side), 0, 0
     found, forwards = features(model, inputs)
-    if not is_convolutional(model, inputs):
-        choice, lasting, *spent = _among_tokens(model, inputs, found, side, bind)
-        if lasting:
-            known[side] = choice
-        return choice, forwards + spent[0], spent[1]
-    usable = [feature for feature in found if feature.role != "resampling"] or list(found)
-    last = usable[-1]
-    if side == "after" or last.before is None:
-        where = ", after its activation" if last.before is not None else ""
-        return Choice(last.tap, f"the last feature with spatial axes ({_spell(last)}){where}", last.layout), forwards, 0
-    why = f"the last feature with spatial axes ({_spell(last)}), before its activation: a silent channel counts against"
-    return Choice(last.before, why, last.layout), forwards, 0
+    if is_convolutional(model, inputs):
+        last = _stream(found)[-1]
+        known["latest"] = _Latest(last, last.layout, "by construction", _last(last.grid))
+        return known["latest"].on(side), forwards, 0
+    latest, lasting, *spent = _among_tokens(model, inputs, _stream(found), bind)
+    if lasting:
+        known["latest"] = latest
+    return latest.on(side), forwards + spent[0], spent[1]
 
 
 def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> tuple[Choice | None, int, int]:
@@ -96,26 +110,31 @@ def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> t
     """
     model = unwrapped(model)
     found, forwards = features(model, inputs)
-    usable = [feature for feature in found if feature.role != "resampling"]
-    reached, _, *passes = _reached(model, inputs, usable[:-1], bind)
+    stream = _stream(found)
+    reached, _, *passes = _reached(model, inputs, stream[:-1], bind)
     forwards += passes[0]
     if not reached:
         return None, forwards, passes[1]
-    feature, later = reached[-1], usable[-1].tap
-    why = f"the last feature whose locations the score depends on; at {str(later)!r} the gradient is zero"
-    choice = Choice(feature.tap, why, feature.layout, settled=True)
+    feature = reached[-1]
+    layout: Layout | None = feature.layout
+    location: Location = "by construction"
+    if not is_convolutional(model, inputs):
+        located, spent = locate(model, inputs, {feature.tap: feature.readings})
+        (layout, location), forwards = located[feature.tap], forwards + spent
+    if layout is None:
+        return None, forwards, passes[1]
+    choice = Choice(feature.tap, _depended(layout.grid(feature.shape), stream[-1]), layout, location)
     if lasting:
-        _settled.of(model, inputs)["corrected"] = choice
+        _corrected.of(model, inputs)["layer"] = choice
     return choice, forwards, passes[1]
 
 
 def _among_tokens(
-    model: nn.Module, inputs: Inputs, found: Sequence[Feature], side: Side, bind: Bind | None
-) -> tuple[Choice, bool, int, int]:
+    model: nn.Module, inputs: Inputs, stream: Sequence[Feature], bind: Bind | None
+) -> tuple[_Latest, bool, int, int]:
     """The choice for a network that is not plainly convolutional, whether it will last, and the passes spent."""
-    stream = _stream(found)
     last = stream[-1]
-    usable, lasting, forwards, backwards = list(stream), True, 0, 0
+    usable, lasting, forwards, backwards = list(stream), bind is not None, 0, 0
     if bind is not None:
         for several in (stream[-_LATEST:], stream[:-_LATEST]):
             reached, structural, *passes = _reached(model, inputs, several, bind)
@@ -126,36 +145,33 @@ def _among_tokens(
                 break
         else:
             lasting = False  # nothing depends on anything: the pass itself will say so
-    latest = usable[-1:-4:-1]
-    located, spent = locate(model, inputs, {feature.tap: feature.readings for feature in latest})
-    for feature in latest:
+    candidates = usable[: -_TRIED - 1 : -1]
+    located, spent = locate(model, inputs, {feature.tap: feature.readings for feature in candidates})
+    for feature in candidates:
         layout, location = located[feature.tap]
         if layout is None:
             continue
-        grid = "x".join(map(str, layout.grid(feature.shape)))
-        why = f"the last feature with spatial axes ({grid})"
-        if last not in usable:
-            why = (
-                f"the last feature whose locations the score depends on ({grid}); at {str(last.tap)!r} the gradient is "
-                "zero"
-            )
-        elif feature is not last:
-            why += f" whose positions lie as in the input; those of {str(last.tap)!r} do not"
-        tap = feature.tap
-        if feature.before is not None:
-            tap = feature.before if side == "before" else tap
-            why += (
-                ", before its activation: a silent channel counts against"
-                if side == "before"
-                else ", after its activation"
-            )
-        settled = bind is not None and feature in usable
-        return Choice(tap, why, layout, location, settled), lasting, forwards + spent, backwards
-    names = ", ".join(repr(str(feature.tap)) for feature in latest)
+        grid = layout.grid(feature.shape)
+        why = _last(grid) if last in usable else _depended(grid, last)
+        if feature is not candidates[0]:
+            why += f" and whose positions lie as in the input; those of {str(candidates[0].tap)!r} do not"
+        return _Latest(feature, layout, location, why), lasting, forwards + spent, backwards
+    names = ", ".join(repr(str(feature.tap)) for feature in candidates)
     raise WhycamError(
         f"the positions of this model's last features ({names}) do not lie as in the input: a change of one half of "
         "the input shows where the other half was expected. Name an earlier layer with layer=, or say how to read it "
         "with layout=."
+    )
+
+
+def _last(grid: Sequence[int]) -> str:
+    return f"the last feature with spatial axes ({'x'.join(map(str, grid))})"
+
+
+def _depended(grid: Sequence[int], last: Feature) -> str:
+    return (
+        f"the last feature whose locations the score depends on ({'x'.join(map(str, grid))}); at {str(last.tap)!r} the "
+        "gradient is zero"
     )
 
 
@@ -188,14 +204,14 @@ def _stream(found: Sequence[Feature]) -> list[Feature]:
         feature
         for feature in found
         if feature.role != "resampling"
+        and not feature.inner
         and (isinstance(feature.layout, ChannelsFirst) or feature.role in ("block", "norm"))
-    ] or list(found)
+    ]
+    main = main or [feature for feature in found if feature.role != "resampling"] or list(found)
     last = main[-1]
+    if isinstance(last.layout, ChannelsFirst):
+        return main
     return [feature for feature in main if feature.grid != last.grid or feature.width == last.width]
-
-
-def _spell(feature: Feature) -> str:
-    return "x".join(map(str, feature.grid))
 
 
 def zero_everywhere(gradient: Tensor | None) -> bool:

@@ -134,9 +134,30 @@ def infer_layout(
     )
 
 
+def check_fits(layout: Layout, output: Sequence[int], layer: str) -> None:
+    """Raise a `WhycamError` where an output of that shape cannot be read so."""
+    if isinstance(layout, Tokens):
+        wanted = layout.prefix + prod(layout.shape) + layout.suffix
+        if len(output) != 3 or output[1] != wanted:
+            raise WhycamError(
+                f"layout={layout!r} reads an output of shape (batch, {wanted}, channel), and that of {layer} has shape "
+                f"{tuple(output)}."
+            )
+    elif len(output) < 3:
+        raise WhycamError(f"{layer} has no spatial axes: its output has shape {tuple(output)}.")
+
+
 def keeps_proportions(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bool:
     """Whether the grid has the input's proportions, up to rounding."""
     return _distortion(layout.grid(output), tuple(inputs[2:])) <= _ROUNDING
+
+
+def is_plain(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bool:
+    """Whether an output can only be channels first: its grid has the input's proportions, and better than swapped."""
+    if not isinstance(layout, ChannelsFirst) or len(output) != len(inputs):
+        return isinstance(layout, ChannelsFirst)
+    first, last = (_distortion(each.grid(output), tuple(inputs[2:])) for each in (layout, ChannelsLast()))
+    return first <= _ROUNDING and (first < last or len(inputs) < 4)
 
 
 def _grids(count: int, space: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -155,7 +155,7 @@ def _along(moved: Float[Tensor, "2 *spatial"], axis: int) -> Verdict:
     """The verdict along one axis, from each position's change by noise in the first and in the second half."""
     total = moved.sum(0)
     share = torch.where(total > 0, moved[0] / total.clamp(min=torch.finfo(total.dtype).tiny), 0.5)
-    rows = share.movedim(axis, 0).flatten(1)
+    rows = share.movedim(axis, 0).reshape(share.shape[axis], -1)
     length = len(rows)
     first, second = (
         rows[: length // 2].flatten().contiguous(),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.network.eager import eager, unwrapped
 from whycam.network.guard import as_found
-from whycam.network.layouts import ChannelsFirst, Layout, Tokens, readings
+from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
 from whycam.network.metadata import token_claim
 from whycam.network.recording import Inputs, call, watching
 from whycam.network.remembered import Remembered
@@ -38,6 +38,7 @@ class Feature:
         tap: the place by its best name; `names` are all of them, innermost first.
         shape: the shape returned, for one sample; `grid` its spatial sizes, `stride` the input pixels per location.
         readings: the layouts that its axes may have, the likeliest first.
+        inner: whether it is made inside a module that is called attention, a step on the way to what that returns.
         role: what the (innermost) module that made it does.
         before: the place of the same feature before its activation, where a module returned that.
     """
@@ -49,6 +50,7 @@ class Feature:
     readings: tuple[Layout, ...]
     stride: tuple[float, ...]
     role: Role
+    inner: bool = False
     before: Tap | None = None
 
     @property
@@ -134,6 +136,7 @@ class _Event(NamedTuple):
     made: int
     source: int | None
     shape: tuple[int, ...]
+    bare: bool
 
 
 class _Watcher:
@@ -162,16 +165,20 @@ class _Watcher:
         number = self.calls.get(name, 0)
         self.calls[name] = number + 1
         try:
-            tensor = only_tensor(value, name)[1]
+            path, tensor = only_tensor(value, name)
         except TypeError:
             return
-        self.events.append(_Event(name, number, module, self.token(tensor), self.source.get(name), tuple(tensor.shape)))
+        self.events.append(
+            _Event(name, number, module, self.token(tensor), self.source.get(name), tuple(tensor.shape), path == ())
+        )
 
     def features(self, inputs: tuple[int, ...], claim: Tokens | None) -> list[Feature]:
         groups: dict[int, list[_Event]] = {}
         for event in self.events:
             groups.setdefault(event.made, []).append(event)
         best = {made: self._tap(group) for made, group in groups.items()}
+        kinds = {event.name: type(event.module).__name__.lower() for event in self.events}
+        attention = [name for name, kind in kinds.items() if "attention" in kind or "attn" in kind]
         found = []
         for made, group in groups.items():
             first = group[0]
@@ -192,6 +199,7 @@ class _Watcher:
                     tuple(layouts),
                     tuple(side / cells for side, cells in zip(inputs[2:], grid, strict=True)),
                     role,
+                    all(any(event.name.startswith(each + ".") for each in attention) for event in group),
                     best.get(first.source) if active and first.source is not None else None,
                 )
             )
@@ -206,11 +214,14 @@ class _Watcher:
             found = readings(event.shape, inputs)
             if event.shape[0] != inputs[0] or not found or not isinstance(found[0], ChannelsFirst):
                 return False
+            if not keeps_proportions(found[0], event.shape, inputs):
+                return False  # pixels of a patch along one axis and patches along the other, say
         return True
 
     def _tap(self, group: Sequence[_Event]) -> Tap:
-        """The outermost name that needs no call number, else the outermost with one."""
+        """The outermost name that needs no call number, else the outermost with one; wrapped in nothing if can be."""
         making = [event for event in group if event.made != event.source] or list(group)  # not an Identity
+        making = [event for event in making if event.bare] or making
         once = [event for event in making if self.calls[event.name] == 1]
         best = min(once or making, key=lambda event: event.name.count("."))
         return Tap(best.name) if once else Tap(best.name, best.call)

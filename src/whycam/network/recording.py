@@ -21,7 +21,7 @@ from whycam.network.cuts import Trail, follow
 from whycam.network.eager import eager, refuse_scripted, unwrapped
 from whycam.network.guard import as_found
 from whycam.network.guided import guided_relu
-from whycam.network.layouts import Layout, infer_layout
+from whycam.network.layouts import Layout, check_fits, infer_layout
 from whycam.network.metadata import token_claim
 from whycam.network.outputs import Part, Question, embedding, number_of_classes, read
 from whycam.network.running import Inputs as Inputs
@@ -259,16 +259,13 @@ class _Run:
     ) -> dict[Tap, LayerRecord]:
         made = {}
         for number, (asked, tap, tensor) in enumerate(self.chosen()):
-            layout = (
-                layouts.get(asked)
-                or layouts.get(replace(asked, call="all"))
-                or infer_layout(
-                    tensor.shape,
-                    inputs,
-                    f"layer {str(asked)!r}",
-                    token_claim(self.model, inputs) if tensor.ndim == 3 else None,
-                )
-            )
+            owner = f"layer {str(asked)!r}"
+            layout = layouts.get(asked) or layouts.get(replace(asked, call="all"))
+            if layout is None:
+                claim = token_claim(self.model, inputs) if tensor.ndim == 3 else None
+                layout = infer_layout(tensor.shape, inputs, owner, claim)
+            else:
+                check_fits(layout, tensor.shape, owner)
             gradients, outside = [], []
             for row in found if self.want_gradients else ():
                 gradient = row[number]
