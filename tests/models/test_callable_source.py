@@ -164,7 +164,7 @@ def test_a_factory_that_wants_an_argument_is_told_so(written):
 
 def test_what_whycam_says_inside_the_user_s_code_comes_out_as_it_is(written):
     name = written("import whycam\ndef make():\n    return whycam.load('onnx:x')\n")
-    with pytest.raises(whycam.WhycamError, match="^'onnx:x': models from ONNX"):
+    with pytest.raises(whycam.WhycamError, match=r"^'onnx:x': models from ONNX"):
         whycam.load(f"{name}:make")
 
 

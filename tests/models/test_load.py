@@ -6,7 +6,6 @@ from torch import nn
 
 import whycam
 
-
 FORMS = (
     "a model is given as 'builtin', 'package.module:callable', the path of a folder with config.json, 'hf:NAME', "
     "'timm:NAME' or 'torchvision:NAME'."

@@ -57,8 +57,12 @@ def test_the_usual_crop_of_640_by_480():
         Preprocess((70, 50), "none", **UNIT),
         Preprocess((64, 64), "shorter", crop=False, **UNIT),
         Preprocess((90, 70), "shorter", 64, **UNIT),  # padded above and below
+        Preprocess((60, 50), "cover", (70, 64), **UNIT),
+        Preprocess((57, 57), "letterbox", 64, **UNIT),
+        Preprocess((57, 90), "shorter", 64, rounding="floor", **UNIT),
+        Preprocess((57, 90), "shorter", 64, rounding="zero", resizer="torch", **UNIT),
     ],
-    ids=lambda p: f"{p.resize}-{p.size[0]}x{p.size[1]}",
+    ids=lambda p: f"{p.resize}-{p.size[0]}x{p.size[1]}-{p.rounding}",
 )
 @pytest.mark.parametrize("size", [(96, 160), (160, 96)], ids=["wide", "high"])
 def test_geometry_says_where_the_pixels_went(preprocess, size):
@@ -96,6 +100,76 @@ def test_a_photo_smaller_than_the_crop_is_padded_as_torchvision_pads():
     torch.testing.assert_close(tensor[0], expected)
     assert geometry.content == (0, 1, 3, 3)
     assert geometry.seen == (0, 0, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "cut", "padded"),
+    # 9 rows cut to 4: the middle begins at 2.5; 3 columns padded to 8: at -2.5
+    [("even", 2, -2), ("zero", 2, -2), ("floor", 2, -3)],
+)
+def test_half_a_pixel_goes_where_each_library_puts_it(rounding, cut, padded):
+    array = noise(9, 3)
+    tensor, geometry = Preprocess((4, 8), "none", rounding=rounding, **UNIT)(read_photo(array))
+    expected = np.zeros((4, 8, 3))
+    expected[:, -padded : 3 - padded] = array[cut : cut + 4]
+    np.testing.assert_allclose(tensor.numpy().transpose(1, 2, 0) * 255, expected, atol=1e-4)
+    assert geometry.seen == (cut, 0, cut + 4, 3)
+    assert geometry.content == (0, -padded, 4, 3 - padded)
+
+
+@pytest.mark.parametrize(("rounding", "begins"), [("even", 4), ("zero", 3), ("floor", 3)])
+def test_the_even_one_of_two_middles_is_torchvision_s(rounding, begins):
+    assert Preprocess((2, 4), "none", rounding=rounding).geometry((2, 11)).offset == (0, begins)
+
+
+def test_cover_leaves_no_side_short():
+    # 30 / 20 is the smaller ratio: 50 / 1.5 = 33.3 to 33
+    assert Preprocess((8, 8), "cover", (10, 20), crop=False).geometry((50, 30)).input_size == (33, 20)
+    # 20 / 10 is: 33 / 2 = 16.5 to 16 (even); torchvision's shorter side would cut to 16 as well, and 35 / 2 differs
+    assert Preprocess((10, 10), "cover", crop=False).geometry((20, 33)).input_size == (10, 16)
+    assert Preprocess((10, 10), "cover", crop=False).geometry((20, 35)).input_size == (10, 18)
+    assert Preprocess((10, 10), "shorter", crop=False).geometry((20, 35)).input_size == (10, 17)
+
+
+def test_letterbox_may_enlarge_before_it_cuts():
+    # fits 20 x 10 inside 12 x 12 as 12 x 6, of which 8 rows are kept and beside which 1 column is padded
+    geometry = Preprocess((8, 8), "letterbox", 12).geometry((20, 10))
+    assert geometry.scale == (20 / 12, 10 / 6)
+    assert geometry.content == (0, 1, 8, 7)
+    assert geometry.seen == pytest.approx((2 * 20 / 12, 0, 10 * 20 / 12, 10))
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(9, 11), (33, 47)], ids=["smaller", "larger"])
+def test_the_torch_resizer_is_torch_s_own_on_bytes(name, size):
+    array = noise(20, 31)
+    tensor, _ = Preprocess(size, "stretch", interpolation=name, resizer="torch", **UNIT)(read_photo(array))
+    given = torch.from_numpy(array).permute(2, 0, 1)[None]
+    smooth = {"mode": "nearest-exact"} if name == "nearest" else {"mode": name, "antialias": True}
+    expected = torch.nn.functional.interpolate(given, size, **smooth)[0].float() / 255
+    torch.testing.assert_close(tensor, expected, rtol=0, atol=1e-7)
+
+
+def test_the_two_resizers_differ_by_little():
+    array = noise(97, 213)
+    photo = read_photo(array)
+    pillow, torchs = (
+        Preprocess((64, 80), "stretch", interpolation="bicubic", resizer=each, **UNIT)(photo)[0] * 255
+        for each in ("pillow", "torch")
+    )
+    off = (pillow - torchs).abs()
+    assert 0 < off.max() < 2.5
+    assert (off > 0.5).float().mean() < 0.05
+
+
+def test_blue_first_and_back():
+    array = noise(6, 5)
+    means, stds = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)  # of the input's channels: blue's first
+    preprocess = Preprocess((6, 5), "none", channels="bgr", mean=means, std=stds)
+    tensor, _ = preprocess(read_photo(array))
+    expected = (array[..., ::-1] / 255 - np.array(means)) / np.array(stds)
+    np.testing.assert_allclose(tensor.numpy(), expected.transpose(2, 0, 1), atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(preprocess.undo(tensor)), array)
 
 
 def test_no_resizing_cuts_from_the_middle():

@@ -20,8 +20,9 @@ from whycam.models import composed, processors
 from whycam.pictures.photos import read_photo
 from whycam.pictures.preprocess import Preprocess
 
-#: Wide, high, and larger than most inputs; odd sizes, so that halves must be rounded.
-_NOISE = ((47, 80), (81, 50), (450, 301))
+#: Wide and high, several of each, so that what is left over when the middle is cut out is odd in some and even in
+#: others; and one that is larger than most inputs.
+_NOISE = ((47, 80), (81, 50), (60, 101), (60, 102), (104, 61), (450, 301))
 #: Far less than one level of a photo (at least 0.004), and more than the order of operations makes in float32.
 _SAME = 2e-5
 
@@ -58,22 +59,19 @@ def understood(given: Any) -> Any:
 
     Those that no `Preprocess` describes become `Foreign`, and those that make no picture `NoPhotos`.
     """
-    if processors.is_processor(given):
-        return _remembered(given)
-    if composed.is_transform(given):
-        return _read(composed.proposals(given), given, type(given).__name__)
-    return given
-
-
-def _remembered(processor: Any) -> Any:
-    """As `_processor`, once for each processor and its settings: explaining photos one by one is usual."""
-    settings = repr(sorted(vars(processor).items(), key=lambda item: item[0]))
-    known = _SEEN.get(processor)
+    if not processors.is_processor(given) and not composed.is_transform(given):
+        return given
+    # once for each object and its settings: to explain photos one by one is usual
+    settings = repr(sorted(vars(given).items()))
+    known = _SEEN.get(given)
     if known is None or known[0] != settings:
-        _SEEN[processor] = known = (settings, _processor(processor))
+        is_chain = composed.is_transform(given)
+        made = _read(composed.proposals(given), given, type(given).__name__) if is_chain else _processor(given)
+        _SEEN[given] = known = (settings, made)
     return known[1]
 
 
+#: What was read, by the object that it was read off and its settings then.
 _SEEN: weakref.WeakKeyDictionary[Any, tuple[str, Any]] = weakref.WeakKeyDictionary()
 
 
