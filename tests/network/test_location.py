@@ -124,6 +124,27 @@ def test_the_wrong_number_of_leading_tokens_is_refuted_where_it_moves_the_grid()
     assert verdict(model, inputs, "block", Tokens((4, 4), 9)) == "verified"
 
 
+def test_of_grids_of_one_count_the_measured_one_is_taken():
+    class Clips(Patches):
+        def __init__(self):
+            super().__init__(mix=2.0)
+            self.embed = nn.Conv3d(3, 8, (2, 4, 4), stride=(2, 4, 4))
+
+    model, inputs = nets.fixed(Clips()), torch.randn(1, 3, 8, 16, 16, dtype=torch.float64)
+    wrong, right = Tokens((1, 8, 8), 0), Tokens((4, 4, 4), 0)
+    found, _ = locate(model, inputs, {Tap("block"): [wrong, right]})
+    assert found[Tap("block")] == (right, "verified")
+
+
+def test_another_prefix_that_fits_by_chance_does_not_win_over_the_likeliest():
+    washed, inputs = nets.fixed(Patches(SHUFFLED, mix=100.0)), nets.images()
+    likely = Tokens((4, 4), 0)
+    for seed in range(20):  # some draws rank the positions as the second reading would
+        washed.embed.weight.data.add_(torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(seed)) * 0.1)
+        found, _ = locate(nets.twin(washed), inputs, {Tap("block"): [likely, Tokens((1, 2), 7, 7)]})
+        assert found[Tap("block")] == (likely, "undetermined")
+
+
 def test_a_place_that_is_washed_out_is_undetermined():
     mean = nets.fixed(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(4, 4))))
     assert verdict(mean, nets.images(), "2", ChannelsFirst()) == "undetermined"

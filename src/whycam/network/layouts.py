@@ -163,16 +163,19 @@ def is_plain(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bo
 def _grids(count: int, space: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The grids of `count` locations with the proportions of `space`, the likeliest first.
 
-    In a video the frames may be thinned by another factor than the pixels.
+    In a video the frames may be thinned by another factor than the pixels, by a smaller one as a rule. A model that
+    resizes its input to a square has a square grid.
     """
     if count < 1:
         return []
+    strides = [stride for stride in _STRIDES if stride <= min(space)]
     made = [_rounded(count, space)]
-    made += [tuple(-(-side // stride) for side in space) for stride in _STRIDES]  # the border is padded
-    made += [tuple(side // stride for side in space) for stride in _STRIDES]  # the border is dropped
+    made += [tuple(-(-side // stride) for side in space) for stride in strides]  # the border is padded
+    made += [tuple(side // stride for side in space) for stride in strides]  # the border is dropped
     if len(space) == 3:
-        frames = [count_ for count_ in range(space[0], 0, -1) if count % count_ == 0]
+        frames = [each for each in range(space[0], 0, -1) if count % each == 0]
         made += [(each, *_rounded(count // each, space[1:])) for each in frames]
+    made.append(_rounded(count, (1,) * len(space)))
     return [grid for grid in dict.fromkeys(made) if prod(grid) == count]
 
 

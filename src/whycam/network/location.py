@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from whycam.network.eager import eager, unwrapped
 from whycam.network.guard import as_found
-from whycam.network.layouts import Layout
+from whycam.network.layouts import Layout, Tokens
 from whycam.network.recording import Inputs, call, watching
 from whycam.network.remembered import Remembered
 from whycam.network.structures import detached_copy, first_sample, first_tensor, mapped, only_tensor
@@ -77,13 +77,23 @@ def locate(
 def _read(change: "Change | None", readings: Sequence[Layout]) -> Located:
     if change is None:
         return Located(readings[0], "undetermined")
-    for number, layout in enumerate(readings):
-        verdict = change.verdict(layout)
-        if verdict == "verified":
-            return Located(layout, "verified")
-        if verdict == "undetermined" and number == 0:
-            return Located(layout, "undetermined")  # the likeliest stands; of others, one may fit by chance
-    return Located(None, "undetermined")
+    first = readings[0]
+    verdict = change.verdict(first)
+    if verdict == "verified":
+        return Located(first, "verified")
+    # where the first is not refuted, another that fits may do so by chance; but not if only the grid's shape is open
+    open_ = [each for each in readings[1:] if verdict == "refuted" or _differ_in_grid(first, each)]
+    better = next((each for each in open_ if change.verdict(each) == "verified"), None)
+    if better is not None:
+        return Located(better, "verified")
+    return Located(None if verdict == "refuted" else first, "undetermined")
+
+
+def _differ_in_grid(first: Layout, other: Layout) -> bool:
+    """Whether both read the same tokens as patches."""
+    if not isinstance(first, Tokens) or not isinstance(other, Tokens):
+        return False
+    return (first.prefix, first.suffix) == (other.prefix, other.suffix)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""What asking nothing of the user costs: at most one forward's work on the first call, and nothing after it."""
+
+import pytest
+import torch
+import torchvision_shim
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import whycam
+
+torchvision_shim.register()
+import timm  # noqa: E402
+import torchvision  # noqa: E402
+
+BATCH = 8
+
+
+def resnet50():
+    return torchvision.models.resnet50(num_classes=10).eval()
+
+
+def vit_tiny():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10).eval()
+    nn.init.normal_(model.head.weight)
+    return model
+
+
+def flops(function):
+    with FlopCounterMode(display=False) as counter:
+        made = function()
+    return counter.get_total_flops(), made
+
+
+@pytest.mark.parametrize(("make", "layer"), [(resnet50, "layer4"), (vit_tiny, "blocks.11.norm1")])
+def test_the_first_call_costs_at_most_a_forward_more_and_the_next_nothing(make, layer):
+    torch.manual_seed(0)
+    model, inputs = make(), torch.randn(BATCH, 3, 64, 64)
+    with torch.no_grad():
+        prediction, _ = flops(lambda: model(inputs))
+    first, found = flops(lambda: whycam.explain(model, inputs))
+    again, _ = flops(lambda: whycam.explain(model, inputs))
+    named, _ = flops(lambda: whycam.explain(model, inputs, layer=layer))
+    assert found.layer.name == layer
+    assert again == named
+    assert 0 < (first - again) / prediction <= 1.0
+    print(f"first {first / prediction:.2f}, next {again / prediction:.2f} predictions")
+
+
+def test_naming_a_layer_of_tokens_is_checked_once():
+    torch.manual_seed(0)
+    model, inputs = vit_tiny(), torch.randn(BATCH, 3, 64, 64)
+    costs = [whycam.explain(model, inputs, layer="blocks.9").cost for _ in range(3)]
+    assert [(cost.forwards, cost.choosing) for cost in costs] == [(2, 1), (1, 0), (1, 0)]
