@@ -1,6 +1,7 @@
 """Run the zoo through whycam, one model after the other."""
 
 import argparse
+import gc
 import json
 import sys
 import warnings
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in check(entry, places=not asked.no_places):
                 new.append(row)
                 print(row, flush=True)
+            gc.collect()
             rows += new  # a model counts when all of its sizes are done
             if asked.json:
                 asked.json.write_text(json.dumps([each.to_dict() for each in rows], indent=1) + "\n")

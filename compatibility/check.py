@@ -1,6 +1,5 @@
 """What whycam makes of one model of the zoo, with nothing but the model and a batch, and whether that is right."""
 
-import gc
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ METHODS = ("grad_cam", "layer_cam", "eigen_cam")
 #: Statuses with which a map shows nothing of the model, whatever its weights.
 EMPTY = ("non-finite", "zero gradient", "flat map")
 #: Seconds that the slow check of places may take for one model and size, about.
-PATIENCE = 3.0
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -86,16 +85,13 @@ def check(entry: Entry, *, places: bool = True) -> Iterator[Row]:
         faults: list[str] = []
         try:
             if model is None or not entry.any_size:
-                model = None
-                gc.collect()
+                model = None  # before the next one is built
                 model = entry.build(size)
             _check(model, entry, size, places, found, faults)
         except Exception as error:  # a row says so; the run goes on
             faults.append(f"{type(error).__name__}: {error}")
         found.setdefault("seconds", time.perf_counter() - started)
         yield Row(entry.library, entry.family, entry.name, size, **found, faults=tuple(faults), remark=entry.remark)
-    del model
-    gc.collect()
 
 
 def _check(model: nn.Module, entry: Entry, size: Size, places: bool, found: dict[str, Any], faults: list[str]) -> None:
@@ -153,31 +149,31 @@ def _place(model: nn.Module, layer: Any, inputs: Tensor, faults: list[str]) -> F
     """The slow check of places, after seeing that whycam's map is made from what an ordinary hook reads there."""
     read = reader(model, layer.name, layer.shape, layer.layout)
     if read is None:
-        return locate(_through_whycam(model, layer.name), inputs[:1], draws=_draws(model, inputs, layer), size=0.05)
+        return locate(_through_whycam(model, layer.name), inputs[:1], draws=4, size=0.05)
     told = _through_whycam(model, layer.name, mean=True)(inputs)[:, 0]
     with torch.no_grad():
         seen = read(inputs).mean(1).float()
     if seen.shape != told.shape or not torch.allclose(seen, told, rtol=1e-3, atol=1e-4 * float(seen.abs().amax())):
         faults.append(f"the activations at {layer.name} are not what a hook reads there as {layer.layout}")
-    draws = _draws(model, inputs, layer)
+    bands = BANDS * sum(side > 1 for side in layer.grid)
     try:
-        model.double()
-        return locate(read, inputs[:1].double(), draws=draws)
-    except RuntimeError:  # a network with single precision written into its code
-        model.float()
-        return locate(read, inputs[:1], draws=draws, size=0.05)
+        draws = int(PATIENCE / bands / _seconds(model.double(), inputs[:1].double()))
+        if draws >= 2:
+            return locate(read, inputs[:1].double(), draws=min(6, draws))
+    except RuntimeError:  # single precision is written into its code
+        pass
     finally:
         model.float()
+    draws = int(PATIENCE / bands / _seconds(model, inputs[:1]))
+    return locate(read, inputs[:1], draws=max(2, min(6, draws)), size=0.02)
 
 
-def _draws(model: nn.Module, inputs: Tensor, layer: Any) -> int:
-    """As many draws, at most six, as the time allows."""
+def _seconds(model: nn.Module, inputs: Tensor) -> float:
+    """How long one forward takes."""
     started = time.perf_counter()
     with torch.no_grad():
-        model(inputs[:1])
-    spent = 2.5 * (time.perf_counter() - started)  # double precision
-    bands = BANDS * sum(side > 1 for side in layer.grid)
-    return next((draws for draws in (6, 4) if spent * draws * bands <= PATIENCE), 2)
+        model(inputs)
+    return time.perf_counter() - started
 
 
 def _through_whycam(model: nn.Module, layer: str, *, mean: bool = False) -> Reading:

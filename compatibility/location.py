@@ -19,7 +19,7 @@ Answer: TypeAlias = Literal["holds", "does not hold", "cannot tell"]
 Reading: TypeAlias = Callable[[Tensor], Tensor]
 
 #: Bands along each axis of the input.
-BANDS = 6
+BANDS = 4
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Finding:
     """The answer, and for each axis with more than one position what it rests on.
 
     Attributes:
+        answer: whether the positions lie where they are said to.
         follows: the correlation between where positions are said to lie and where they were found.
         spread: the standard deviation of where they were found, as a part of the axis; 0.29 at most for sharp features.
         repeats: the correlation between where two halves of the draws find them.
@@ -66,7 +67,7 @@ def locate(read: Reading, sample: Tensor, *, draws: int = 8, size: float = 1e-3,
         found = _centre(answers.mean(1))
         said = ((torch.arange(cells) + 0.5) / cells).reshape([-1 if each == axis else 1 for each in range(len(grid))])
         follows.append(_correlation(found, said.expand(grid)))
-        spread.append(float(found.std()))
+        spread.append(float(found[found.isfinite()].std()) if found.isfinite().sum() > 1 else 0.0)
         repeats.append(_correlation(_centre(answers[:, ::2].mean(1)), _centre(answers[:, 1::2].mean(1))))
     return Finding(_answer(follows, spread, repeats), tuple(follows), tuple(spread), tuple(repeats))
 
@@ -84,12 +85,14 @@ def _answer(follows: list[float], spread: list[float], repeats: list[float]) -> 
 def _centre(answers: Tensor) -> Tensor:
     """Where each position lies, from 0 to 1: the mean of the bands, weighted by its answers to them.
 
-    Each band's answers are taken relative to their mean: a band that moves everything alike says nothing about place.
+    Answers are taken as parts of all that the position answers, since some positions are more sensitive than others;
+    and then relative to the band's mean part, since a band that moves everything alike says nothing about place. NaN
+    for positions that nothing moves.
     """
-    mean = answers.flatten(1).mean(1).reshape(-1, *[1] * (answers.ndim - 1))
-    strength = torch.where(mean > 0, answers / mean, torch.ones_like(answers))
+    parts = answers / answers.sum(0)
+    strength = parts / parts.flatten(1).nanmean(1).reshape(-1, *[1] * (answers.ndim - 1))
     middles = (torch.arange(len(answers), dtype=torch.float64) + 0.5) / len(answers)
-    return torch.einsum("b...,b->...", strength, middles) / strength.sum(0).clamp(min=1e-300)
+    return torch.einsum("b...,b->...", strength, middles) / strength.sum(0)
 
 
 def _band(number: int, bands: int, axis: int, space: tuple[int, ...], like: Tensor) -> Tensor:
@@ -101,11 +104,14 @@ def _band(number: int, bands: int, axis: int, space: tuple[int, ...], like: Tens
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
-    """Pearson's; 0 where either is constant."""
+    """Pearson's, of what neither lacks; 0 where either is constant."""
     pair = torch.stack([one.flatten().double(), other.flatten().double()])
+    pair = pair[:, pair.isfinite().all(0)]
+    if pair.shape[1] < 2:
+        return 0.0
     pair = pair - pair.mean(1, keepdim=True)
     norms = pair.norm(dim=1)
-    return float((pair[0] @ pair[1]) / norms.prod()) if bool((norms > 1e-12).all()) else 0.0
+    return float((pair[0] @ pair[1]) / norms.prod()) if bool((norms > 1e-9).all()) else 0.0
 
 
 def reader(model: nn.Module, layer: str, shape: tuple[int, ...], layout: str) -> Reading | None:

@@ -128,7 +128,9 @@ _LARGE: tuple[Size, ...] = ((256, 256), (192, 320))
 #: Members that take other sizes than most, and what a reader should know of it.
 _OWN_SIZES: dict[str, tuple[tuple[Size, ...], str]] = {
     "convit_tiny": (((128, 128),), "its position bias is square"),
+    "convmixer_768_32": (_LARGE, ""),
     "csatv2": (_LARGE, ""),
+    "cspnext_tiny": (_LARGE, ""),
     "deepseek_vit_412m": (_PATCH14, ""),
     "efficientformer_l1": (((224, 224),), "its position bias fits 7 x 7 positions"),
     "efficientvim_m1": (_LARGE, ""),
@@ -183,12 +185,14 @@ def _entry(family: str, name: str, sizes: tuple[Size, ...], options: dict[str, A
     def construct(size: Size) -> nn.Module:
         import timm
 
-        if family in _ANY_SIZE:
-            return cast(nn.Module, timm.create_model(name, **options))
         try:
-            return cast(nn.Module, timm.create_model(name, img_size=size, **options))
+            sized = {} if family in _ANY_SIZE else {"img_size": size}
+            model = timm.create_model(name, **sized, **options)
         except TypeError:  # it is built for no size in particular
-            return cast(nn.Module, timm.create_model(name, **options))
+            model = timm.create_model(name, **options)
+        if not getattr(model, "num_classes", 1):  # a backbone that comes without a head
+            model.reset_classifier(10)
+        return cast(nn.Module, model)
 
     return Entry("timm", family, name, construct, sizes, told_by_timm, remark)
 
@@ -201,6 +205,8 @@ def told_by_timm(model: nn.Module, inputs: Tensor) -> set[Size]:
             tuple(side // patch for side, patch in zip(each.img_size, each.patch_size, strict=True))
             for each in cast(Any, model.patch_embed)
         }
+    if family == "mobilenetv5":  # stages fused at a size of their own, whatever the input's
+        return {tuple(cast(Any, model.msfa).output_resolution)}
     if family == "vgg":  # the last convolutions, or the pooling behind them that timm lists
         return by_stride(16)(model, inputs) | by_stride(32)(model, inputs)
     intermediates = getattr(model, "forward_intermediates", None)
