@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from whycam.batches import Batch
 from whycam.errors import WhycamError
-from whycam.network.choice import Choice, choose, zero_everywhere
+from whycam.network.choice import Choice, choose, stages, zero_everywhere
 from whycam.network.choice import correct as correct_choice
 from whycam.network.layouts import Layout, is_plain, readings
 from whycam.network.location import Located, Location, locate
@@ -17,7 +17,7 @@ from whycam.network.metadata import token_claim
 from whycam.network.outputs import Question
 from whycam.network.recording import Bind, Recording, record
 from whycam.network.structures import first_tensor
-from whycam.network.taps import Tap, find_all, find_taps
+from whycam.network.taps import Tap, find_taps, stage_count
 from whycam.registry import Method
 from whycam.targets import Bound
 
@@ -62,19 +62,28 @@ def plan(
             plans[method.name].append(Plan((), fused=False))
             continue
         for place in places:
+            if not place.specs:
+                raise WhycamError(
+                    "layer is an empty list; name at least one layer, or leave it out to have one chosen."
+                )
             if place.specs == (None,):
                 chosen, *spent = choose(module, batch.inputs, side=method.side, bind=_first(binds[0]))
                 passes = passes.plus(*spent)
                 plans[method.name].append(Plan((chosen.tap,), fused=False, choice=chosen))
-            elif not place.specs:
-                raise WhycamError(
-                    "layer is an empty list; name at least one layer, or leave it out to have one chosen."
-                )
-            elif place.fused:
-                plans[method.name].append(Plan(tuple(find_all(module, place.specs)), fused=True))
-            else:
-                plans[method.name] += [Plan((tap,), fused=False) for tap in find_taps(module, place.specs[0])]
+                continue
+            taps: list[Tap] = []
+            for spec in place.specs:
+                found, forwards = _find(module, batch, spec)
+                taps += [tap for tap in found if tap not in taps]
+                passes = passes.plus(forwards)
+            plans[method.name] += [Plan(tuple(taps), fused=True)] if place.fused else [Plan((t,), False) for t in taps]
     return plans, passes
+
+
+def _find(module: nn.Module, batch: Batch, spec: Any) -> tuple[list[Tap], int]:
+    """The places that one spec stands for, and the forwards it took to find them."""
+    count = stage_count(spec)
+    return (find_taps(module, spec), 0) if count is None else stages(module, batch.inputs, count)
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,7 @@ def measure(
                 input_gradients="input_gradients" in needs,
                 layouts=layouts,
                 must_depend=must_depend,
+                views=batch.views,
             )
 
         plain = run(layouts)
@@ -173,13 +183,19 @@ def _look(
     module: nn.Module, batch: Batch, recording: Recording, known: Mapping[Tap, Location]
 ) -> tuple[dict[Tap, Located], int]:
     """Where the positions lie of layers that were named and are not plainly channels first; the forwards spent."""
-    shape = first_tensor(batch.inputs).shape
-    doubtful = {}
+    first = first_tensor(batch.inputs)
+    doubtful, others = {}, {}
     for tap, layer in recording.layers.items():
-        if tap not in known and not is_plain(layer.layout, layer.shape, shape):
-            claim = token_claim(module, shape) if len(layer.shape) == 3 else None
-            doubtful[tap] = readings(layer.shape, shape, claim) or [layer.layout]
-    return locate(module, batch.inputs, doubtful) if doubtful else ({}, 0)
+        picture = layer.picture if layer.picture is not None else first
+        if tap in known or layer.refusal or is_plain(layer.layout, layer.shape, picture.shape):
+            continue
+        if picture is not first:  # which alone is changed to see where its positions lie
+            others[tap] = Located(layer.layout, "undetermined")
+            continue
+        claim = token_claim(module, first.shape) if len(layer.shape) == 3 else None
+        doubtful[tap] = readings(layer.shape, first.shape, claim) or [layer.layout]
+    found, forwards = locate(module, batch.inputs, doubtful) if doubtful else ({}, 0)
+    return {**found, **others}, forwards
 
 
 def _misplaced(tap: Tap) -> str:

@@ -7,7 +7,7 @@ import torchvision_shim
 from torch import nn
 
 import whycam
-from whycam.network.choice import choose
+from whycam.network.choice import choose, stages
 from whycam.network.observing import features
 from whycam.registry import methods
 
@@ -235,3 +235,30 @@ def test_the_list_of_layers_marks_what_is_really_chosen():
     assert marked.name == whycam.explain(model, inputs).layer.name
     assert marked.chosen_for == ("every method",)
     assert "the gradient is zero" in marked.why
+
+
+def test_the_last_stages_end_where_the_grid_shrinks():
+    model, inputs = nets.plain(), nets.images()
+    made = whycam.compare(model, inputs, ["layer_cam"], layers=["last 2 stages"])
+    assert [layer for _, layer, _ in made] == ["relu1", "relu2"]
+    fused = whycam.explain(model, inputs, "layer_cam", layer="last 2 stages", fusion="maximum")
+    assert torch.equal(
+        fused.maps, whycam.explain(model, inputs, "layer_cam", layer=["relu1", "relu2"], fusion="maximum").maps
+    )
+    assert whycam.explain(model, inputs, "layer_cam", layer="last 1 stage").layer.name == "relu2"
+    with pytest.raises(whycam.WhycamError, match="2 stages, of 8x8, 4x4 locations, and not 3"):
+        whycam.explain(model, inputs, layer="last 3 stages")
+
+
+def test_well_known_stages():
+    with torch.device("meta"):
+        model = zoo.resnet18(weights=None).eval()
+    model = model.to_empty(device="cpu")
+    found, forwards = stages(model, PICTURE, 4)
+    assert ([str(tap) for tap in found], forwards) == (["layer1", "layer2", "layer3", "layer4"], 1)
+
+
+def test_a_layer_named_twice_counts_once():
+    model, inputs = nets.plain(), nets.images()
+    found = whycam.explain(model, inputs, layer=["relu2", "relu?", "relu1"])
+    assert found.layer.name == "relu2 + relu1"

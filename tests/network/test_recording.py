@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import whycam
 from whycam.network.layouts import ChannelsFirst
 from whycam.network.recording import record
-from whycam.network.taps import Tap, find_all
+from whycam.network.taps import Tap, find_taps
 from whycam.registry import methods
 from whycam.targets import bind
 
@@ -25,7 +25,7 @@ AT_A_LAYER = [name for name, each in methods().items() if each.has_layer and "gu
 
 def recorded(model, inputs, *layers, targets=(None,), **options):
     binds = [lambda output, spec=spec: bind(spec, output) for spec in targets]
-    return record(model, inputs, find_all(model, layers), binds, **options)
+    return record(model, inputs, [tap for layer in layers for tap in find_taps(model, layer)], binds, **options)
 
 
 def by_autograd(model, inputs, layer, index=None, call=-1):
@@ -150,7 +150,7 @@ def test_each_call_of_a_shared_module_has_a_number():
     together = recorded(model, inputs, *labels, targets=[1])
     for label, (activations, gradients) in labels.items():
         for found in (together, recorded(model, inputs, label, targets=[1])):
-            (tap,) = find_all(model, [label])
+            (tap,) = find_taps(model, label)
             layer = found.layers[tap]
             torch.testing.assert_close(layer.activations, activations, rtol=0, atol=0)
             torch.testing.assert_close(layer.gradients[0], gradients)
@@ -474,7 +474,7 @@ def test_a_copy_of_the_model_made_meanwhile_and_afterwards_is_clean():
 
 def test_a_layout_can_be_given():
     model, inputs = nets.plain(), nets.images()
-    taps = find_all(model, ["conv2"])
+    taps = find_taps(model, "conv2")
     found = record(model, inputs, taps, [lambda output: bind(None, output)], layouts={taps[0]: ChannelsFirst()})
     assert found.layers[taps[0]].layout == ChannelsFirst()
 

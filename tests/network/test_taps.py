@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from whycam.errors import WhycamError
-from whycam.network.taps import Tap, find_all, find_taps
+from whycam.network.taps import Tap, find_taps
 
 
 def model():
@@ -90,11 +90,6 @@ def test_an_unknown_name_or_a_glob_that_fits_nothing_is_refused(spec):
 def test_what_is_no_name_is_refused(spec):
     with pytest.raises(WhycamError, match=f"a layer is a dotted name.*not {type(spec).__name__}"):
         find_taps(model(), spec)
-
-
-def test_several_are_found_in_the_order_asked_and_once_each():
-    found = find_all(model(), ["layer3", "layer*", "layer3#0"])
-    assert [str(tap) for tap in found] == ["layer3", "layer1", "layer2", "layer3#0"]
 
 
 def test_the_part_of_a_compiled_model_is_found():

@@ -101,6 +101,22 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = 
     return latest.on(side), forwards + spent[0], spent[1]
 
 
+def stages(model: nn.Module, inputs: Inputs, count: int) -> tuple[list[Tap], int]:
+    """The last feature at each of the last `count` grids, in running order, and the forwards spent (0 or 1).
+
+    Raises:
+        WhycamError: the network has fewer stages.
+    """
+    found, forwards = features(unwrapped(model), inputs)
+    last = {feature.grid: feature for feature in _stream(found)}
+    ends = [feature for feature in found if last.get(feature.grid) is feature]
+    if len(ends) < count:
+        grids = ", ".join("x".join(map(str, feature.grid)) for feature in ends)
+        several = "s" if len(ends) > 1 else ""
+        raise WhycamError(f"the model has {len(ends)} stage{several}, of {grids} locations, and not {count}.")
+    return [feature.tap for feature in ends[-count:]], forwards
+
+
 def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> tuple[Choice | None, int, int]:
     """A layer whose locations the score does depend on, after the chosen one turned out to have no gradient.
 

@@ -6,7 +6,7 @@ numbers count from the last), `#*` all of them; with no `#` it is the last. `:in
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from whycam.errors import WhycamError
 #: What DataParallel, torch.compile and wrappers for checkpointing call the module inside them.
 _WRAPPED = {"module", "_orig_mod", "_checkpoint_wrapped_module"}
 _GRAMMAR = re.compile(r"(?P<name>.*?)(#(?P<call>-?\d+|\*))?(?P<side>:input|:output)?$", re.DOTALL)
+_STAGES = re.compile(r"last ([1-9][0-9]*) stages?")
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,15 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
     return [Tap(each, which, side) for each in found]
 
 
-def find_all(model: nn.Module, layers: Iterable[Any]) -> list[Tap]:
-    """`find_taps` of each, in the order given, each place once."""
-    return list(dict.fromkeys(tap for layer in layers for tap in find_taps(model, layer)))
-
-
 def is_pattern(name: str) -> bool:
-    """Whether a name may stand for several places: a glob, or every call of one."""
-    return any(mark in name for mark in "*?[")
+    """Whether a name may stand for several places: a glob, every call of one, or the last stages."""
+    return any(mark in name for mark in "*?[") or stage_count(name) is not None
+
+
+def stage_count(name: Any) -> int | None:
+    """The number in `last 3 stages`; `None` for anything else."""
+    match = _STAGES.fullmatch(name) if isinstance(name, str) else None
+    return int(match[1]) if match is not None else None
 
 
 def _is_module(model: nn.Module, name: str) -> bool:
