@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from whycam.catalogue import LayerInfo as LayerInfo
     from whycam.catalogue import layers as layers
     from whycam.catalogue import list_methods as list_methods
+    from whycam.checkup import Checkup as Checkup
+    from whycam.checkup import doctor as doctor
     from whycam.engine import compare as compare
     from whycam.engine import explain as explain
     from whycam.errors import PhotoError as PhotoError
     from whycam.errors import WhycamError as WhycamError
     from whycam.explanation import Comparison as Comparison
     from whycam.explanation import Explanation as Explanation
+    from whycam.findings import Finding as Finding
     from whycam.models.load import load as load
     from whycam.models.vision_model import VisionModel as VisionModel
     from whycam.network import layouts as layouts
@@ -25,14 +28,17 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that holds it.
 _HOMES = {
+    "Checkup": "whycam.checkup",
     "Comparison": "whycam.explanation",
     "Explanation": "whycam.explanation",
+    "Finding": "whycam.findings",
     "LayerInfo": "whycam.catalogue",
     "PhotoError": "whycam.errors",
     "Preprocess": "whycam.pictures.preprocess",
     "VisionModel": "whycam.models.vision_model",
     "WhycamError": "whycam.errors",
     "compare": "whycam.engine",
+    "doctor": "whycam.checkup",
     "explain": "whycam.engine",
     "layers": "whycam.catalogue",
     "list_methods": "whycam.catalogue",

@@ -1,5 +1,6 @@
 """What there is to choose from: the methods, and a model's layers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,12 @@ from whycam.engine import ModelLike, as_vision_model, compare
 from whycam.errors import WhycamError
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.choice import choose
-from whycam.network.observing import features
-from whycam.network.recording import Inputs
+from whycam.network.layouts import ChannelsFirst, keeps_proportions
+from whycam.network.location import Located, locate
+from whycam.network.observing import Feature, features
+from whycam.network.running import Inputs
+from whycam.network.structures import first_tensor
+from whycam.network.taps import Tap
 from whycam.registry import Method, Side, methods
 
 
@@ -26,7 +31,10 @@ class LayerInfo:
         name: what to pass as `layer=`; `also` are other names of the very same feature.
         kind: the class of the module that made it. `shape`: what it returns for one sample.
         grid: its spatial sizes. `stride`: input pixels per location. `layout`: how its axes are read.
-        chosen_for: what it is chosen for when no layer is named, empty for most; `why` gives the reason.
+        location: how it is known where in the input each position lies, as in `whycam.explanation.Layer`; `"refuted"`
+            where it is known that they lie elsewhere, so that no map can be made.
+        chosen_for: what it is chosen for when no layer is named, empty for most; `why` gives the reason. Nothing is
+            chosen where the positions of all the last features are known to lie elsewhere.
     """
 
     name: str
@@ -36,6 +44,7 @@ class LayerInfo:
     grid: tuple[int, ...]
     stride: tuple[float, ...]
     layout: str
+    location: str
     chosen_for: tuple[str, ...]
     why: str
 
@@ -54,8 +63,13 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     before, after = _chosen(vision, batch.inputs)
     titles = " and ".join(method.title for method in list_methods() if method.side == "before" and method.has_layer)
     choices = {"every method": after} if before == after else {titles: before, "every other method": after}
+    located = _located(vision, batch.inputs, found)
+    size = first_tensor(batch.inputs).shape[2:]
     rows = []
     for feature in found:
+        layout, location = located.get(feature.tap, (feature.layout, "by construction"))
+        read = feature.layout if layout is None else layout
+        grid = read.grid(feature.shape)
         name = str(feature.tap)
         matching = {purpose: choice for purpose, choice in choices.items() if choice[0] == name}
         rows.append(
@@ -64,9 +78,10 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
                 tuple(each for each in dict.fromkeys(feature.names) if each != feature.tap.module),
                 feature.kind,
                 feature.shape,
-                feature.grid,
-                feature.stride,
-                str(feature.layout),
+                grid,
+                tuple(side / cells for side, cells in zip(size, grid, strict=True)),
+                str(read),
+                "refuted" if layout is None else location,
                 tuple(matching),
                 "; ".join(dict.fromkeys(why for _, why in matching.values())),
             )
@@ -74,8 +89,20 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     return rows
 
 
+def _located(vision: VisionModel, inputs: Inputs, found: Sequence[Feature]) -> dict[Tap, Located]:
+    """Where the positions lie of those features that are not plainly an image of channels; one pass for all of them."""
+    shape = first_tensor(inputs).shape
+    doubtful = {
+        each.tap: each.readings
+        for each in found
+        if not isinstance(each.layout, ChannelsFirst)
+        or (len(each.shape) == len(shape) and not keeps_proportions(each.layout, each.shape, shape))
+    }
+    return locate(vision.module, inputs, doubtful)[0] if doubtful else {}
+
+
 def _chosen(vision: VisionModel, inputs: Inputs) -> list[tuple[str, str]]:
-    """Name and reason of the layer chosen before the last activation and of that after it.
+    """Name and reason of the layer chosen before the last activation and of that after it; empty if none can be.
 
     Checked by their gradients, in one pass with a method of either side, where a score can be had without a target.
     """
@@ -86,5 +113,9 @@ def _chosen(vision: VisionModel, inputs: Inputs) -> list[tuple[str, str]]:
         made = compare(vision.module, inputs, asked)
         return [(made[name].layer.name, made[name].layer.why) for name in asked]
     except WhycamError:  # an output without classes, say
+        pass
+    try:
         choices = [choose(vision.module, inputs, side=side)[0] for side in sides]
-        return [(str(choice.tap), choice.why) for choice in choices]
+    except WhycamError:  # no position of the last features lies where the input has it: each row says so
+        return [("", ""), ("", "")]
+    return [(str(choice.tap), choice.why) for choice in choices]

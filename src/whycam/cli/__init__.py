@@ -8,6 +8,7 @@ import typer
 import whycam
 from whycam.cli.catalogue import layers, methods
 from whycam.cli.compare import compare
+from whycam.cli.doctor import doctor
 from whycam.cli.explain import explain
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def _whycam(
       whycam explain photos/ -o maps           a whole folder
       whycam compare dog.jpg -m all            every method side by side, in one pass
       whycam layers                            where in the network a map can be made
+      whycam doctor my_file:build              what you would stumble over with a network
       whycam methods                           what there is to choose from
 
     'whycam COMMAND --help' explains a command. Exit status: 0 if every photo was explained, 1 if some were not, 2 for a
@@ -48,7 +50,7 @@ def _whycam(
     """
 
 
-for command in (explain, compare, layers, methods):
+for command in (explain, compare, layers, doctor, methods):
     app.command()(command)
 
 

@@ -1,6 +1,5 @@
 """`whycam layers` and `whycam methods`: what there is to choose from."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,27 +9,42 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from whycam.cli import arguments as given
+from whycam.cli import trial
+from whycam.cli.figure import figure_path
 from whycam.cli.output import Output, counted, fields, table, text
 from whycam.errors import WhycamError
 
 if TYPE_CHECKING:
+    from whycam.catalogue import LayerInfo
     from whycam.models.vision_model import VisionModel
     from whycam.registry import Method
+    from whycam.thumbnails import Sheet
 else:
-    VisionModel = Method = Any  # bring torch
+    LayerInfo = Method = Sheet = VisionModel = Any  # bring torch
 
 
 def layers(
-    model: given.Model = "builtin",
+    model: trial.Named = None,
+    by_option: trial.ByOption = None,
     weights: given.Weights = None,
     unsafe_pickle: given.UnsafePickle = False,
-    photo: Annotated[
-        Path | None, typer.Option("--photo", "-p", metavar="PHOTO", help="A photo to run the network on.")
+    photo: trial.OnPhoto = None,
+    size: trial.OfSize = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails", "-T", help="Draw the photo's map at each layer, on one sheet (needs --photo)."),
+    ] = False,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", metavar="NAME", help="The thumbnails' method. Without: grad_cam.")
     ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option("--size", "-s", metavar="HxW", help="Or the size of its input, as 224x224 (or 1x28x28 for grey)."),
+    every: Annotated[
+        bool, typer.Option("--all", help="Draw every layer, not a selection that shows each stage.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE|DIR", help="The sheet (.png, .pdf, .svg, ...), or its folder."),
     ] = None,
+    colormap: given.Colormap = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
 ) -> None:
@@ -42,39 +56,103 @@ def layers(
     \b
     Examples:
       whycam layers
-      whycam layers --model my_package.networks:build --size 320x320
+      whycam layers my_package.networks:build --size 320x320
+      whycam layers --photo cat.png --thumbnails -o sheet.png
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
         from whycam.catalogue import layers as list_layers
-        from whycam.pictures.photos import read_photo
 
-        if photo is not None and size is not None:
-            raise WhycamError("--photo and --size both say what the network is run on; give one of them.")
-        shape = _shape(size) if size is not None else None
-        picture = read_photo(photo) if photo is not None else None
-        vision = given.load_model(model, weights, unsafe_pickle, for_photos=photo is not None)
-        found = list_layers(vision, picture if picture is not None else _blank(vision, shape))
-        out.document({"model": vision.name, "layers": [asdict(each) for each in found]})
-        layouts = list(dict.fromkeys(each.layout for each in found))
-        rows = table("", "Name", "Shape", "Stride", *(["Layout"] if len(layouts) > 1 else []), "Kind", whole=("Name",))
-        reasons: dict[str, list[str]] = {}
-        for each in found:
-            if each.chosen_for:
-                reasons.setdefault(each.why, []).append(f"{each.name}, for {' and '.join(each.chosen_for)}")
-            rows.add_row(
-                Text("*" if each.chosen_for else "", "bold green"),
-                text(each.name, "bold green" if each.chosen_for else ""),
-                "x".join(map(str, each.shape[1:])),
-                _stride(each.stride),
-                *([each.layout] if len(layouts) > 1 else []),
-                Text(each.kind, no_wrap=True, overflow="ellipsis"),
-            )
-        same = f", all {layouts[0]}" if len(layouts) == 1 else ""
-        out.show(text(f"{vision.name}: {counted(len(found), 'layer')}{same}", "bold"), "", rows, "")
-        out.show("* chosen when no layer is named:")
-        for why, places in reasons.items():
-            out.show(fields({"": text(f"{', '.join(places)}: {why}")}))
+        if not thumbnails and any(each is not None for each in (method, output, colormap, every or None)):
+            raise WhycamError("-m, -o, --colormap and --all are about thumbnails; add --thumbnails to have them drawn.")
+        if thumbnails and photo is None:
+            raise WhycamError("--thumbnails draws maps on a photo; name one with --photo.")
+        if thumbnails:
+            given.need_matplotlib("the sheet that --thumbnails draws")
+            given.check_colormap(colormap, signed=False)
+        vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
+        path = figure_path(output or given.DEFAULT_FOLDER, f"{inputs.name}.layers.png") if thumbnails else None
+        found = list_layers(vision, inputs)
+        sheet = None
+        if path is not None:
+            sheet = _draw(path, vision, inputs, found, method or "grad_cam", every, colormap)
+        out.document({"model": vision.name, "layers": [asdict(each) for each in found], **_drawn(sheet, path)})
+        _show_layers(out, vision.name, found)
+        if sheet is not None:
+            out.show("", fields(_about(sheet, path, every=every)))
+
+
+def _draw(
+    path: Path, vision: VisionModel, photo: Any, found: list[LayerInfo], method: str, every: bool, colormap: str | None
+) -> Sheet:
+    from whycam.pictures.figures import save_figure
+    from whycam.thumbnails import thumbnails
+
+    sheet = thumbnails(vision, photo, found, method, every=every, colormap=colormap)
+    try:
+        save_figure(sheet.figure, path)
+    except OSError as error:
+        raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None
+    return sheet
+
+
+def _about(sheet: Sheet, path: Path | None, *, every: bool) -> dict[str, RenderableType]:
+    """What is said of a sheet to people."""
+    said = {"thumbnails": text(path), "drawn": text(f"{counted(len(sheet.shown), 'layer')}, {sheet.comparison.cost}")}
+    if sheet.left_out:
+        said["left out"] = text(sheet.why + ("" if every else " (--all draws every layer that can be)"))
+    return dict(said)
+
+
+def _drawn(sheet: Sheet | None, path: Path | None) -> dict[str, Any]:
+    """What the document says of a sheet."""
+    if sheet is None:
+        return {}
+    statuses = {each.layer.name: asdict(each.status[0]) for each in sheet.comparison.values()}
+    refused = {
+        layer: {"kind": "not possible", "message": reason}
+        for (_, layer, _), reason in sheet.comparison.failures.items()
+    }
+    one = next(iter(sheet.comparison.values()))
+    return {
+        "thumbnails": {
+            "file": path,
+            "method": one.method,
+            "target": one.target[0] if one.target else None,
+            "drawn": [{"layer": each.name, **{**statuses, **refused}[each.name]} for each in sheet.shown],
+            "left_out": [each.name for each in sheet.left_out],
+            "why_left_out": sheet.why,
+            "cost": asdict(sheet.comparison.cost),
+        }
+    }
+
+
+def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
+    layouts = list(dict.fromkeys(each.layout for each in found))
+    located = any(each.location != "by construction" for each in found)
+    extra = [*(["Layout"] if len(layouts) > 1 else []), *(["Location"] if located else [])]
+    rows = table("", "Name", "Shape", "Stride", *extra, "Kind", whole=("Name",))
+    reasons: dict[str, list[str]] = {}
+    for each in found:
+        if each.chosen_for:
+            reasons.setdefault(each.why, []).append(f"{each.name}, for {' and '.join(each.chosen_for)}")
+        rows.add_row(
+            Text("*" if each.chosen_for else "", "bold green"),
+            text(each.name, "bold green" if each.chosen_for else ""),
+            "x".join(map(str, each.shape[1:])),
+            _stride(each.stride),
+            *([each.layout] if len(layouts) > 1 else []),
+            *([each.location] if located else []),
+            Text(each.kind, no_wrap=True, overflow="ellipsis"),
+        )
+    same = f", all {layouts[0]}" if len(layouts) == 1 else ""
+    out.show(text(f"{model}: {counted(len(found), 'layer')}{same}", "bold"), "", rows, "")
+    if not reasons:
+        out.show("None is chosen when no layer is named: the positions of the last ones do not lie as in the input.")
+        return
+    out.show("* chosen when no layer is named:")
+    for why, places in reasons.items():
+        out.show(fields({"": text(f"{', '.join(places)}: {why}")}))
 
 
 def methods(json: given.Json = False, quiet: given.Quiet = False) -> None:
@@ -120,29 +198,6 @@ def _described(method: Method) -> dict[str, Any]:
         "needs": sorted(method.needs),
         "options": {option.name: option.default for option in method.options.values()},
     }
-
-
-def _shape(size: str) -> tuple[int, ...]:
-    found = tuple(map(int, size.lower().split("x"))) if re.fullmatch(r"[0-9]+(x[0-9]+){1,2}", size.lower()) else ()
-    if not found or 0 in found:
-        raise WhycamError(
-            f"--size is height x width, as 224x224, or channels x height x width, as 1x28x28; not {size!r}."
-        )
-    return found if len(found) == 3 else (3, *found)
-
-
-def _blank(vision: VisionModel, shape: tuple[int, ...] | None) -> Any:
-    """An input of zeros: of the size asked for, or of that which the model's preprocessing makes."""
-    import torch
-
-    from whycam.pictures.preprocess import Preprocess
-
-    if shape is None:
-        if not isinstance(vision.preprocess, Preprocess):
-            raise WhycamError("this model does not say what size its input has; pass --size, as 224x224.")
-        shape = (3, *vision.preprocess.size)
-    dtype = next((each.dtype for each in vision.module.parameters() if each.is_floating_point()), torch.float32)
-    return torch.zeros(1, *shape, dtype=dtype)
 
 
 def _stride(stride: tuple[float, ...]) -> str:

@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from whycam.cli import arguments as given
+from whycam.cli.figure import figure_path
 from whycam.cli.inputs import Failure, find
 from whycam.cli.options import parse_options
 from whycam.cli.output import SOME_FAILED, Output, counted, fields, status_text, table, text
@@ -101,7 +102,7 @@ def compare(
             out.problem(str(error))
             out.document({"failed": [asdict(Failure.of(found.photos[0], error))]})
             raise typer.Exit(SOME_FAILED) from None
-        path = _figure_path(output, picture.name)
+        path = figure_path(output, f"{picture.name}.compare.png")
         vision = given.load_model(model, weights, unsafe_pickle)
         made = compare_all(
             vision, picture, [each.name for each in chosen], places or None, list(asked), fusion=fusion, options=options
@@ -121,22 +122,6 @@ def _methods(names: list[str]) -> list[Method]:
     if names == ["all"]:
         return list(methods().values())
     return list({each.name: each for each in map(find_method, names)}.values())
-
-
-def _figure_path(output: Path, name: str) -> Path:
-    """`output` if it names a file, else a file of the photo's name in that folder."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    if output.is_dir() or not output.suffix:
-        given.make_folder(output)
-        return output / f"{name}.compare.png"
-    kinds = FigureCanvasBase.get_supported_filetypes()
-    if output.suffix.lower().lstrip(".") not in kinds:
-        raise WhycamError(
-            f"{output}: a figure is written as one of {', '.join(sorted(kinds))}; give the file such a suffix."
-        )
-    given.make_folder(output.parent)
-    return output
 
 
 def _failures(made: Comparison, asked: dict[Hashable, str]) -> list[dict[str, str]]:
