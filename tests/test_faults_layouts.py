@@ -53,7 +53,7 @@ def pictures(height=64, width=64, samples=2):
     return torch.randn(samples, 3, height, width, generator=generator, dtype=torch.float64)
 
 
-def plain_grad_cam(model, module, inputs, to_maps, classes):
+def plain_grad_cam(model, module, inputs, to_maps, classes, *, signed=False):
     """Grad-CAM by autograd at what `module` returns, its axes put in order by `to_maps`."""
     kept = []
     handle = module.register_forward_hook(lambda _, __, output: kept.append(output))
@@ -62,7 +62,12 @@ def plain_grad_cam(model, module, inputs, to_maps, classes):
     score = output.gather(1, torch.as_tensor(classes)[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, kept)
     activations, gradient = to_maps(kept[0].detach()), to_maps(gradient)
-    return F.relu((gradient.mean((2, 3), keepdim=True) * activations).sum(1))
+    weighted = (gradient.mean((2, 3), keepdim=True) * activations).sum(1)
+    return weighted if signed else F.relu(weighted)
+
+
+def signed_grad_cam(activations, gradients):
+    return (gradients.mean((2, 3), keepdim=True) * activations).sum(1)
 
 
 def tokens(prefix, height, width):
@@ -127,7 +132,7 @@ def test_row_21_a_layout_that_is_given_is_used_and_one_that_does_not_fit_is_refu
     found = whycam.explain(model, inputs, target=2, layer="norm", layout=ChannelsLast())
     assert found.layer.location == "as given"
     assert torch.equal(found.maps, whycam.explain(model, inputs, target=2, layer="norm").maps)
-    with pytest.raises(whycam.WhycamError, match="shape .batch, 50, channel."):
+    with pytest.raises(whycam.WhycamError, match=r"shape \(batch, 50, channel\)"):
         whycam.explain(vit(), inputs, layer="blocks.1", layout=Tokens((7, 7), 1))
 
 
@@ -242,16 +247,33 @@ def test_channels_last_gives_the_map_of_its_channels_first_twin():
         assert found.maps.any()
 
 
-@pytest.mark.parametrize("name", ["blocks.3", "blocks.10"])
-def test_hieras_tokens_are_drawn_where_they_lie_or_not_at_all(name):
+@pytest.mark.parametrize(("block", "grid", "unrolled"), [(0, 56, 3), (2, 28, 2), (6, 14, 1), (10, 7, 0)])
+def test_hieras_tokens_are_drawn_where_they_lie(block, grid, unrolled):
     torch.manual_seed(0)
     model = lively(timm.create_model("hiera_tiny_224", embed_dim=16, num_classes=5))
     inputs = pictures(224, 224, 1)
-    automatic = whycam.explain(model, inputs)
-    assert automatic.layer.location == "verified"
-    assert automatic.layer.grid == (7, 7)
-    if name == "blocks.10":
-        assert whycam.explain(model, inputs, layer=name).layer.location == "verified"
-    else:
-        with pytest.raises(whycam.WhycamError, match="do not lie as in the input"):
-            whycam.explain(model, inputs, layer=name)
+    found = whycam.explain(model, inputs, signed_grad_cam, layer=f"blocks.{block}", target=2)
+    assert found.layer.location == "verified"
+    assert found.layer.grid == (grid, grid)
+    assert (f"unrolled {unrolled}x" in found.layer.layout) == bool(unrolled)
+
+    def rolled(tokens):
+        return model.reroll(tokens, block).permute(0, 3, 1, 2)  # the model's own way back
+
+    expected = plain_grad_cam(model, model.blocks[block], inputs, rolled, [2], signed=True)
+    torch.testing.assert_close(found.maps.double(), expected, rtol=1e-4, atol=1e-9)
+    assert found.maps.any()
+
+
+def test_hiera_of_transformers_too():
+    torch.manual_seed(0)
+    config = transformers.HieraConfig(
+        image_size=[64, 64], embed_dim=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8], num_labels=5
+    )
+    model = lively(transformers.HieraForImageClassification(config))
+    listed = {row.name: row for row in whycam.layers(model, pictures())}
+    assert listed["hiera.encoder.stages.0"].layout == "tokens on a grid of 16x16 after 0, unrolled 3x"
+    assert {row.location for row in listed.values() if "stages" in row.name and "layers" not in row.name} == {
+        "verified"
+    }
+    assert whycam.explain(model, pictures()).layer.grid == (2, 2)

@@ -79,6 +79,9 @@ def test_what_has_no_spatial_axes_is_refused_with_both_shapes(output, inputs):
         (Tokens((3, 4), 0), (2, 12, 5), (3, 4)),
         (Tokens((3, 4), 2), (2, 14, 5), (3, 4)),
         (Tokens((2, 3, 4), 1), (2, 25, 5), (2, 3, 4)),
+        (Tokens((3, 4), 1, 2), (2, 15, 5), (3, 4)),
+        (Tokens((4, 12), 0, 0, 2), (2, 48, 5), (4, 12)),
+        (Tokens((3, 2, 4), 0, 0, 1), (2, 24, 5), (3, 2, 4)),
     ],
     ids=str,
 )
@@ -88,6 +91,15 @@ def test_maps_go_there_and_back(layout, shape, grid, generator):
     assert maps.shape == (2, 5, *grid)
     assert layout.grid(shape) == grid
     assert torch.equal(layout.from_maps(maps, output), output)
+
+
+def test_unrolled_tokens_lie_where_they_were_taken_from():
+    # by hand: all first corners of the cells of 2 x 2, row by row, then all second ones
+    order = [0, 2, 8, 10, 1, 3, 9, 11, 4, 6, 12, 14, 5, 7, 13, 15]
+    output = torch.tensor(order, dtype=torch.float32).reshape(1, 16, 1)
+    assert Tokens((4, 4), 0, 0, 1).to_maps(output).flatten().tolist() == list(range(16))
+    # of a 4 x 4 grid the cells of cells are one, so taking it apart again changes nothing
+    assert Tokens((4, 4), 0, 0, 2).to_maps(output).flatten().tolist() == list(range(16))
 
 
 def test_each_location_keeps_its_channels():
@@ -108,8 +120,11 @@ def test_more_maps_than_outputs_share_the_prefix(generator):
 
 
 def test_layouts_say_what_they_are():
-    assert [str(each) for each in (FIRST, LAST, Tokens((14, 14), 1))] == [
+    found = (FIRST, LAST, Tokens((14, 14), 1), Tokens((8, 8), 1, 10), Tokens((56, 56), 0, 0, 3))
+    assert list(map(str, found)) == [
         "channels first",
         "channels last",
         "tokens on a grid of 14x14 after 1",
+        "tokens on a grid of 8x8 after 1 and before 10",
+        "tokens on a grid of 56x56 after 0, unrolled 3x",
     ]

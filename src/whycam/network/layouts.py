@@ -6,6 +6,7 @@ from math import log, prod
 from typing import TypeAlias
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from whycam.errors import WhycamError
 
 #: Leading tokens in use: none, a class token, class and distillation tokens, class and four registers, eight registers.
 PREFIXES = (0, 1, 2, 4, 5, 8, 9)
+#: How often Hiera's tokens are unrolled, of its first stage and the next.
+_UNROLLED = (1, 2, 3)
 #: Input pixels per patch in use.
 _STRIDES = range(2, 65)
 #: How far rounding a grid to whole cells may distort it: by a factor just below two between the axes.
@@ -61,22 +64,44 @@ class ChannelsLast:
 
 @dataclass(frozen=True)
 class Tokens:
-    """`(batch, prefix + prod(grid) + suffix, channel)`: class and register tokens, the patches row by row, others."""
+    """`(batch, prefix + prod(grid) + suffix, channel)`: class and register tokens, the patches row by row, others.
+
+    With `unrolled` the patches are not row by row but as in Hiera: that often, cells of 2 x 2 are taken apart and the
+    place within the cell is put before the place of the cell.
+    """
 
     shape: tuple[int, ...]
     prefix: int = 1
     suffix: int = 0
+    unrolled: int = 0
 
     def to_maps(self, output: Float[Tensor, "batch token channel"]) -> Float[Tensor, "batch channel *spatial"]:
         """The patch tokens on their grid; prefix and suffix are set aside."""
         patches = output[:, self.prefix : output.shape[1] - self.suffix].mT
+        if self.unrolled:
+            patches = rearrange(patches, self._pattern(), **self._sizes())
         return patches.reshape(*patches.shape[:2], *self.shape)
 
     def from_maps(self, maps: Tensor, output: Tensor) -> Tensor:
         """Maps as tokens again, between the prefix and the suffix of `output`."""
         before, after = output[:, : self.prefix], output[:, output.shape[1] - self.suffix :]
-        count = len(maps)
-        return torch.cat([before.expand(count, -1, -1), maps.flatten(2).mT, after.expand(count, -1, -1)], 1)
+        count, patches = len(maps), maps.flatten(2)
+        if self.unrolled:
+            there, back = self._pattern().split(" -> ")
+            patches = rearrange(patches, f"{back} -> {there}", **self._sizes())
+        return torch.cat([before.expand(count, -1, -1), patches.mT, after.expand(count, -1, -1)], 1)
+
+    def _pattern(self) -> str:
+        levels = range(1, self.unrolled + 1)
+        cells = " ".join(f"y{level} x{level}" for level in levels)
+        rows, columns = (" ".join(f"{axis}{level}" for level in reversed(levels)) for axis in "yx")
+        return f"b c ({cells} t h w) -> b c (t h {rows} w {columns})"
+
+    def _sizes(self) -> dict[str, int]:
+        *frames, height, width = self.shape
+        cell = 2**self.unrolled
+        sides = {f"{axis}{level}": 2 for level in range(1, self.unrolled + 1) for axis in "yx"}
+        return {**sides, "t": prod(frames), "h": height // cell, "w": width // cell}
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The spatial sizes of the grid."""
@@ -84,7 +109,8 @@ class Tokens:
 
     def __str__(self) -> str:
         behind = f" and before {self.suffix}" if self.suffix else ""
-        return f"tokens on a grid of {'x'.join(map(str, self.shape))} after {self.prefix}{behind}"
+        order = f", unrolled {self.unrolled}x" if self.unrolled else ""
+        return f"tokens on a grid of {'x'.join(map(str, self.shape))} after {self.prefix}{behind}{order}"
 
 
 Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens
@@ -95,7 +121,8 @@ def readings(output: Sequence[int], inputs: Sequence[int], claim: Tokens | None 
 
     What the model itself claims comes first where the sizes agree. Then channels first, by PyTorch's convention, but
     channels last where only that keeps the input's proportions; with one axis less than an image, tokens behind the
-    smallest prefix in use that leaves a grid of the input's proportions. Empty where nothing spatial can be read.
+    smallest prefix in use that leaves a grid of the input's proportions; row by row before unrolled. Empty where
+    nothing spatial can be read.
     """
     space = tuple(inputs[2:])
     found: list[Layout] = []
@@ -108,6 +135,13 @@ def readings(output: Sequence[int], inputs: Sequence[int], claim: Tokens | None 
             return []
     if len(output) == 3 and len(space) > 1:
         found = [Tokens(grid, prefix) for prefix in PREFIXES for grid in _grids(output[1] - prefix, space)]
+        found += [
+            Tokens(layout.shape, 0, 0, times)
+            for layout in found
+            if isinstance(layout, Tokens) and layout.prefix == 0
+            for times in _UNROLLED
+            if not any(side % 2**times for side in layout.shape[-2:])
+        ]
         if claim is not None and claim.prefix + prod(claim.shape) + claim.suffix == output[1]:
             found.insert(0, claim)
     return [layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1]
