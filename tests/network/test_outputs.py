@@ -231,3 +231,10 @@ def test_a_regression_is_explained_by_its_value(shape):
     torch.testing.assert_close(found.maps, by_hand(model, model.head, 0))
     assert torch.equal(found.scores, model(inputs).detach().flatten())
     assert any("pass target=1" in note for note in found.notes)
+
+
+def test_a_row_for_each_class_is_no_embedding_whatever_it_is_called():
+    model = nets.plain()
+    model.num_classes = 5
+    assert embedding(".last_hidden_state", torch.randn(3, 5), model) == ""
+    assert embedding(".last_hidden_state", torch.randn(3, 6), model) != ""

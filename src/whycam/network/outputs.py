@@ -83,6 +83,8 @@ def answer(output: Any, samples: int | None = None, classes: int | None = None) 
 def embedding(name: str, tensor: Tensor, model: nn.Module) -> str:
     """Why a tensor is known to be an embedding and no class scores; empty where that is not known."""
     last = name.rpartition(".")[2].partition("[")[0]
+    if tensor.ndim == 2 and tensor.shape[1] == number_of_classes(model):
+        return ""  # whatever it is called: transformers' PP-LCNet returns its class scores as the last hidden state
     if last in EMBEDDINGS:
         return f"it is called {last!r}"
     if not name and getattr(model, "num_classes", None) == 0:
