@@ -1,7 +1,7 @@
 """What callers pass as `inputs`, made into what the network takes: a ready batch, or photos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,10 +15,13 @@ from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.recording import Inputs
 from whycam.network.structures import first_tensor, mapped, spell, tensors
+from whycam.network.views import View
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
 from whycam.scene import Scene
 
+#: A picture that a network looks at: an input by position or name, or `(N, C, *spatial)` itself.
+ViewLike: TypeAlias = int | str | Tensor
 PhotoLike: TypeAlias = str | Path | Image.Image | np.ndarray[Any, Any] | Photo
 
 
@@ -28,26 +31,58 @@ class Batch:
 
     inputs: Inputs
     scene: Scene
+    views: tuple[View, ...] | None = None
 
 
-def make_batch(model: VisionModel, inputs: Any) -> Batch:
+def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None = None) -> Batch:
     """A ready batch as it is, or photos through the model's preprocessing.
 
+    Args:
+        views: what each pass of the batch through a layer looks at, as `explain` takes it.
+
     Raises:
-        WhycamError: inputs of another kind, a single image without its batch axis, or photos for a model without
-            preprocessing.
+        WhycamError: views that are no picture of these inputs, inputs of another kind, a single image without its batch
+            axis, or photos for a model without preprocessing.
         PhotoError: a photo that cannot be read.
     """
     device = _device(model.module)
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
-        return Batch(ready, Scene(ready))
+        return _viewed(Batch(ready, Scene(ready)), views)
     if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
         _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
-        return Batch(moved, Scene(first_tensor(moved)))
-    return _photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device)
+        return _viewed(Batch(moved, Scene(first_tensor(moved))), views)
+    return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
+
+
+def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
+    """The batch with the caller's views found among its inputs."""
+    if views is None:
+        return batch
+    if isinstance(views, (str, Tensor)) or not isinstance(views, Sequence) or not views:
+        raise WhycamError("views is a list with one entry for each call of the layer, such as views=[1, 0].")
+    known = {spell(path): tensor for path, tensor in tensors(batch.inputs)}
+    made = []
+    for number, each in enumerate(views):
+        if isinstance(each, Tensor):
+            made.append(View(f"views[{number}]", each.to(batch.scene.inputs.device)))
+            continue
+        name = f"[{each}]" if isinstance(each, int) else f".{str(each).lstrip('.')}"
+        if name not in known and str(each) not in known:
+            listed = ", ".join(known) if "" not in known else "no name: it is one tensor; pass pictures, such as "
+            listed += "inputs.unbind(1)" if "" in known else ""
+            raise WhycamError(f"views names {each!r}, which is no input; there is {listed}.")
+        name = name if name in known else str(each)
+        made.append(View(name, known[name]))
+    for view in made:
+        if view.picture.ndim < 3 or not view.picture.is_floating_point():
+            raise WhycamError(
+                f"a view is a picture, a floating-point tensor (N, C, *spatial); {view.name} is {view.picture.dtype} "
+                f"of shape {tuple(view.picture.shape)}."
+            )
+    return replace(batch, views=tuple(made))
 
 
 def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) -> Batch:

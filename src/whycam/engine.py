@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from whycam import fusion as fusions
-from whycam.batches import make_batch
+from whycam.batches import ViewLike, make_batch
 from whycam.errors import WhycamError
 from whycam.explanation import Comparison, Cost, Explanation
 from whycam.maker import Maker
@@ -43,6 +43,7 @@ def explain(
     fusion: str | fusions.Fusion | None = None,
     layout: Layout | None = None,
     output: Part | None = None,
+    views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
     **options: Any,
@@ -64,6 +65,9 @@ def explain(
         layout: how to read the layer's output where that should not be inferred (`whycam.layouts`).
         output: which part of the model's output holds the answer, where the result's notes name the wrong one: a path
             such as `"aux.logits"` or `"[1]"`, or a function output -> `(N, ...)`. What it gives is what `target` reads.
+        views: for a network that looks at several pictures, the one that each call of the layer belongs to, in the
+            order of the calls: positions or names of inputs (`[1, 0]`, `["left", "right"]`), or tensors
+            `(N, C, *spatial)` such as `inputs.unbind(1)`. Left out it is measured, and the result says which it is.
         preprocess: photo -> input, for a module that is asked about photos.
         labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
         options: the method's own.
@@ -101,6 +105,7 @@ def explain(
         {chosen.name: options},
         layout,
         output,
+        views,
         preprocess,
         labels,
     )
@@ -118,6 +123,7 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     layout: Layout | None = None,
     output: Part | None = None,
+    views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
 ) -> Comparison:
@@ -127,7 +133,7 @@ def compare(
     layer. (Guided backprop needs one more forward and a backward of its own for each target.)
 
     Args:
-        model, inputs, layout, output, preprocess, labels: as for `explain`.
+        model, inputs, layout, output, views, preprocess, labels: as for `explain`.
         methods: names or functions; `"all"` for every method there is.
         layers: each a layer as for `explain`; a glob is taken apart into its layers, a list is fused with `fusion`.
             `None` chooses, for each method.
@@ -163,7 +169,7 @@ def compare(
         for each in (layers if layers is not None else [None])
     ]
     asked = list(targets) if targets is not None else [None]
-    return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, output, preprocess, labels)
+    return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, output, views, preprocess, labels)
 
 
 def _compare(
@@ -176,6 +182,7 @@ def _compare(
     options: Mapping[str, Mapping[str, Any]],
     layout: Layout | None,
     output: Part | None,
+    views: Sequence[ViewLike] | None,
     preprocess: PreprocessLike | None,
     labels: Labels | None,
 ) -> Comparison:
@@ -184,7 +191,7 @@ def _compare(
     vision = as_vision_model(model, preprocess, labels)
     module = unwrapped(vision.module)
     refuse_scripted(module)
-    batch = make_batch(vision, inputs)
+    batch = make_batch(vision, inputs, views)
     if preprocess is not None and batch.scene.photos is None:
         raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
     binds: list[Bind] = [Question(partial(bind, spec, labels=vision.labels), output) for spec in targets]

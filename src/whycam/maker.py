@@ -20,7 +20,8 @@ from whycam.network.outputs import embedding
 from whycam.network.recording import LayerRecord
 from whycam.network.taps import Tap
 from whycam.plans import Measured, Plan
-from whycam.registry import Method
+from whycam.registry import LAYER_QUANTITIES, Method
+from whycam.scene import Scene
 from whycam.status import Evidence, Status, judge, judge_all, worst
 from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
 
@@ -81,7 +82,8 @@ class Maker:
             made = self._maps(method, record_, number, options)
             maps.append(made)
             statuses.append(self._judge(method, record_, number, made))
-        layer = self._layer(records, plan)
+        scene = self._scene(records)
+        layer = self._layer(records, plan, scene)
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
@@ -107,8 +109,21 @@ class Maker:
             cost=Cost(0, 0, 0.0),
             notes=self.notes,
             model=self.vision.name,
-            scene=self.batch.scene,
+            scene=scene,
         )
+
+    def _scene(self, records: Sequence[LayerRecord]) -> Scene:
+        """What the layers look at: of several pictures the one that is theirs."""
+        pictures = [each.picture if each.picture is not None else self.batch.scene.inputs for each in records]
+        if not pictures or all(picture is self.batch.scene.inputs for picture in pictures):
+            return self.batch.scene
+        if any(picture is not pictures[0] for picture in pictures) and not _equal(pictures):
+            raise WhycamError(
+                "maps of different pictures cannot be fused: "
+                + "; ".join(f"{each.tap}: {each.about}" for each in records)
+                + ". Name one call, such as 'NAME#0', or use whycam.compare with layers=['NAME#*'] for a map of each."
+            )
+        return Scene(pictures[0])
 
     def _records(self, tap: Tap) -> list[LayerRecord]:
         assert self.measured.plain is not None  # a method with a layer needs the plain recording
@@ -124,10 +139,14 @@ class Maker:
 
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Tensor:
         samples = len(self.measured.any.output)
-        if layer is not None and len(layer.activations) != samples:
+        if layer is not None and layer.refusal:
+            raise WhycamError(layer.refusal)
+        at_input = sorted(method.needs - LAYER_QUANTITIES - {"scores"})
+        elsewhere = layer is not None and layer.picture is not None and layer.picture is not self.batch.scene.inputs
+        if at_input and layer is not None and elsewhere:
             raise WhycamError(
-                f"layer {str(layer.tap)!r} returned {len(layer.activations)} samples where the model answers for "
-                f"{samples}; choose a layer that is given the whole batch at once."
+                f"{method.title} reads {at_input[0]} of the first input, and layer {str(layer.tap)!r} looks at "
+                f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
             )
         with _plainly(self.batch.scene.inputs.device):
             quantities = {name: self._quantity(name, layer, number) for name in method.needs}
@@ -208,10 +227,10 @@ class Maker:
     def _answers_probability(self, bound: Bound) -> bool:
         return self.output_is_probability and bound.class_index is not None
 
-    def _layer(self, records: Sequence[LayerRecord], plan: Plan) -> Layer:
-        size = tuple(self.batch.scene.size)
+    def _layer(self, records: Sequence[LayerRecord], plan: Plan, scene: Scene) -> Layer:
+        size = tuple(scene.size)
         if not records:
-            shape = tuple(self.batch.scene.inputs.shape)
+            shape = tuple(scene.inputs.shape)
             return Layer("input", shape, size, (1.0,) * len(size), "channels first", "the method works at the input")
         finest = max(records, key=lambda each: each.activations[0, 0].numel())
         grid = tuple(finest.activations.shape[2:])
@@ -219,11 +238,7 @@ class Maker:
         why = plan.choice.why if plan.choice is not None else "as asked"
         if len(records) > 1:
             why = f"{len(records)} layers fused by {getattr(self.fuse, '__name__', 'a function')}"
-        for each in records:
-            if each.calls > 1:
-                why += (
-                    f"; {each.tap.module!r} ran {each.calls} times and this is call #{each.tap.call} (choose with '#')"
-                )
+        why += "".join(f"; {each.about}" for each in records if each.about)
         known = [self.measured.locations.get(tap, "by construction") for tap in plan.taps for tap in self._calls(tap)]
         return Layer(
             " + ".join(str(each.tap) for each in records),
@@ -272,6 +287,11 @@ class Maker:
                 for map_, mine, cause in zip(each.maps, each.status, causes, strict=True)
             )
             self.explanations[name] = replace(each, status=status)
+
+
+def _equal(pictures: Sequence[Tensor]) -> bool:
+    """Whether several views are of the same numbers: two slices of one tensor are no one object."""
+    return all(torch.equal(picture, pictures[0]) for picture in pictures)
 
 
 def looks_like_probability(output: Tensor) -> bool:

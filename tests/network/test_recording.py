@@ -401,14 +401,18 @@ def test_one_tensor_in_a_container_is_opened_and_put_back(wrap, unwrap):
     torch.testing.assert_close(found.gradients[0], share * (expected > 0))
 
 
-def test_a_part_of_the_batch_at_a_time_is_refused_rather_than_mistaken():
-    class Halves(nets.Plain):
+def test_rows_that_are_no_samples_are_refused_rather_than_mistaken():
+    class Padded(nets.Plain):
+        """Runs one sample more than it answers for."""
+
         def forward(self, x):
-            return torch.cat([super(Halves, self).forward(part) for part in x.chunk(2)])
+            return super().forward(torch.cat([x, x[:1]]))[: len(x)]
 
     for method in ("grad_cam", "eigen_cam"):
-        with pytest.raises(whycam.WhycamError, match="returned 2 samples where the model answers for 4"):
-            whycam.explain(nets.fixed(Halves()), nets.images(4), method, layer="conv2")
+        with pytest.raises(
+            whycam.WhycamError, match="5 samples where the model answers for 4; choose a layer"
+        ):
+            whycam.explain(nets.fixed(Padded()), nets.images(4), method, layer="conv2")
 
 
 def test_several_inputs_may_come_in_any_order_and_by_name():

@@ -95,6 +95,10 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
         watched, size = _watch(model, inputs)
         forwards = 2
     found = tuple(watched.features(size, token_claim(model, size)))
+    if not found and len(size) == 5:
+        # several pictures for each sample, each looked at by itself; their axis is the second or the third
+        size = (size[0], 1, *size[3:])
+        found = tuple(watched.features(size, None))
     if not found:
         raise WhycamError(
             "no module of this model returns anything with spatial axes, so no layer can be chosen; name one with "

@@ -5,12 +5,8 @@ recorded layer and no further. The forward runs with gradients off until the fir
 for the part of the network below it, and no parameter's gradient is ever computed.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +15,19 @@ from whycam.arrays import wide
 from whycam.errors import WhycamError
 from whycam.network.cuts import Trail, follow
 from whycam.network.eager import eager, refuse_scripted, unwrapped
+from whycam.network.forward import INPUT, Attempt, Forward, Gradients, Pass
+from whycam.network.forward import Bind as Bind
 from whycam.network.guard import as_found
-from whycam.network.guided import guided_relu
-from whycam.network.layouts import Layout, check_fits, infer_layout
+from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layout
 from whycam.network.metadata import token_claim
-from whycam.network.outputs import Part, Question, embedding, number_of_classes, read
+from whycam.network.recomputing import asks_for_a_start, hidden, recomputed
 from whycam.network.running import Inputs as Inputs
 from whycam.network.running import call as call
 from whycam.network.running import watching as watching
-from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, replaced, storage_of, tensors
+from whycam.network.structures import detached_copy, first_tensor
 from whycam.network.taps import Tap
+from whycam.network.views import Seen, View, arranged, seen
 from whycam.targets import Bound
-
-Bind: TypeAlias = Callable[[Tensor], Bound]
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,14 @@ class LayerRecord:
 
     Attributes:
         tap: the place, with the call that was recorded.
-        calls: how often the module ran.
+        calls: how often the batch passed through the module.
         shape: the shape that the layer returned, before the layout.
         activations: `(batch, channel, *spatial)`.
         gradients: one for each target, same shape; `None` where the score does not depend on the layer.
         outside: for each target, whether gradient reached the layer's prefix tokens, which no map shows.
+        about: what is ambiguous about the pass, in words: which call it is, which of several pictures it looks at.
+        picture: the picture it looks at, `(batch, channel, *space)`, where the network is given several.
+        refusal: why no map can be made of it, if so.
     """
 
     tap: Tap
@@ -54,6 +53,9 @@ class LayerRecord:
     activations: Tensor
     gradients: tuple[Tensor | None, ...] = ()
     outside: tuple[bool, ...] = ()
+    about: str = ""
+    picture: Tensor | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def record(
     guided: bool = False,
     layouts: Mapping[Tap, Layout] | None = None,
     must_depend: bool = True,
+    views: Sequence[View] | None = None,
 ) -> Recording:
     """Run the network once and keep what the layers did.
 
@@ -100,6 +103,7 @@ def record(
         guided: let every ReLU pass positive gradients only (guided backprop).
         layouts: how to read a layer's output, where it should not be inferred.
         must_depend: whether it is an error when no score depends on any recorded layer.
+        views: the picture that each pass of the batch through a layer looks at, where that should not be measured.
 
     Raises:
         WhycamError: a layer that did not run or has no spatial axes, a score that depends on no recorded layer, or the
@@ -108,219 +112,147 @@ def record(
     model = unwrapped(model)
     for tap in taps:
         refuse_scripted(model.get_submodule(tap.module))
-    part = next((each.part for each in binds if isinstance(each, Question)), None)
-    run = _Run(model, taps, part, want_gradients=gradients and bool(taps))
+    wants = gradients and bool(taps)
+    run = Forward(model, taps, binds, want_gradients=wants, guided=guided)
     with as_found(model), eager(model):
         given = detached_copy(inputs)
         leaf = first_tensor(given)
-        if input_gradients:
-            if not leaf.is_floating_point():
-                raise WhycamError(f"the first input has dtype {leaf.dtype}; gradients need a floating-point input.")
-            leaf.requires_grad_()
-        wants = (gradients and bool(taps)) or input_gradients
-        forwards = backwards = 0
-        found: list[list[Tensor | None]] | None = None
+        if input_gradients and not leaf.is_floating_point():
+            raise WhycamError(f"the first input has dtype {leaf.dtype}; gradients need a floating-point input.")
+        forwards = 0
+        attempt: Attempt | None = None
         # Gradients are off until the first recorded layer turns them on, which some models do not bear: one may turn
-        # them off again behind it, or write to a view made before it. With gradients on from the start a block that
-        # turned them off puts them back; it costs a second forward, which the recording owns up to.
+        # them off again behind it, write to a view made before it, or compute a part once more in the backward pass.
+        # With gradients on from the start a block that turned them off puts them back; it costs a second forward, which
+        # the recording owns up to.
         for from_start in (False, True)[input_gradients:]:
             leaf.requires_grad_(from_start and leaf.is_floating_point())
             forwards += 1
             try:
-                output, name = run.forward(given, from_start=from_start, guided=guided)
+                attempt = run.attempt(given, leaf if input_gradients else None, from_start=from_start)
             except RuntimeError as error:
-                if from_start or "A view was created in no_grad mode" not in str(error):
+                if why := recomputed(error):
+                    raise WhycamError(why) from error
+                if from_start or not asks_for_a_start(error):
                     raise
                 continue
-            targets = tuple(bind(output.detach()) for bind in binds)
-            _refuse_embedding(model, output, name, targets)
-            scores, found = _differentiate(run, output, targets, leaf if input_gradients else None, wants)
-            backwards += len(binds) if wants else 0
-            if not wants or not run.cut(found):
+            if not attempt.cut:
                 break
-        assert found is not None  # the last pass either ended or raised
-        if wants and must_depend and all(gradient is None for row in found for gradient in row):
+        assert attempt is not None  # the last attempt either ended or raised
+        if attempt.cut and (why := hidden(attempt.scores, run.off)):
+            raise WhycamError(why)
+        if (wants or input_gradients) and must_depend and attempt.disconnected:
             raise WhycamError(_disconnected(run, given))
+        rows = arranged(run, attempt)
+        looks, looking = seen(model, inputs, attempt.passes, rows, views)
+        found = attempt.found if wants else []
         return Recording(
-            layers=run.records(found, leaf.shape, layouts or {}),
-            output=wide(output.detach()),
-            output_name=name,
-            targets=targets,
-            scores=tuple(wide(score.detach()) for score in scores),
+            layers={
+                each.asked: _record(run, each, found, rows.get(each.where), looks.get(each), leaf, layouts or {})
+                for each in attempt.passes
+            },
+            output=wide(attempt.output.detach()),
+            output_name=attempt.name,
+            targets=attempt.targets,
+            scores=tuple(wide(score.detach()) for score in attempt.scores),
             input_gradients=tuple(
-                wide(row[-1] if row[-1] is not None else torch.zeros_like(leaf)).detach() for row in found
+                wide(gradient if (gradient := row[INPUT]) is not None else torch.zeros_like(leaf)).detach()
+                for row in attempt.found
             )
             if input_gradients
             else (),
-            forwards=forwards,
-            backwards=backwards,
+            forwards=forwards + attempt.repeated + looking,
+            backwards=run.backwards,
         )
 
 
-class _Run:
-    """The forward passes of one recording, and what its hooks kept. Lives inside `record` only."""
+def _record(
+    run: Forward,
+    each: Pass,
+    found: Sequence[Gradients],
+    rows: Tensor | None,
+    look: Seen | None,
+    leaf: Tensor,
+    layouts: Mapping[Tap, Layout],
+) -> LayerRecord:
+    """What one pass did, in maps layout; or why that cannot be told."""
 
-    def __init__(self, model: nn.Module, taps: Sequence[Tap], part: Part | None, *, want_gradients: bool) -> None:
-        self.model = model
-        self.taps = taps
-        self.part = part
-        self.want_gradients = want_gradients
-        self.kept: dict[tuple[str, str], dict[int, Tensor]] = {}
-        self.calls: Counter[tuple[str, str]] = Counter()
+    def of_the_pass(rows_of_calls: Tensor) -> Tensor:
+        return rows_of_calls[rows[each.number]] if each.odd and rows is not None else rows_of_calls
 
-    def forward(self, inputs: Inputs, *, from_start: bool, guided: bool) -> tuple[Tensor, str]:
-        self.kept, self.calls = {}, Counter()
-        with ExitStack() as stack:
-            for module, side in dict.fromkeys((tap.module, tap.side) for tap in self.taps):
-                self.kept[module, side] = {}
-                stack.enter_context(
-                    watching(
-                        self.model.get_submodule(module),
-                        side,
-                        partial(self._keep, (module, side)),
-                    )
-                )
-            if guided:
-                stack.enter_context(guided_relu())
-            torch.set_grad_enabled(from_start)  # put back by the guard around this pass
-            try:
-                # a model may write to what it is given
-                output = call(self.model, mapped(inputs, torch.clone))
-            except RuntimeError as error:
-                if "Inference tensors cannot be saved" in str(error):
-                    raise WhycamError(
-                        "the model's parameters were created inside torch.inference_mode(), which forbids gradients "
-                        "for good; build or load the model outside of it."
-                    ) from error
-                raise
-        for tap in self.taps:
-            if not self.calls[tap.module, tap.side]:
-                raise WhycamError(
-                    f"layer {str(tap)!r} did not run in this forward pass; choose one that does (`whycam layers`)."
-                )
-        name, tensor = self.read(output, len(first_tensor(inputs)))
-        torch.set_grad_enabled(True)
-        return wide(tensor), name
-
-    def read(self, output: Any, samples: int) -> tuple[str, Tensor]:
-        """The part of the output that is explained, and where it was found."""
-        return read(output, self.part, samples, number_of_classes(self.model))
-
-    def _keep(self, where: tuple[str, str], result: Any, given: Any) -> Any:
-        number = self.calls[where]
-        self.calls[where] += 1
-        wanted = [tap.call for tap in self.taps if (tap.module, tap.side) == where]
-        if all(isinstance(each, int) and 0 <= each != number for each in wanted):
-            return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
-        if all(each == "last" for each in wanted):
-            self.kept[where].clear()
-        owner = f"the {where[1]} of layer {where[0]!r}"
-        try:
-            path, tensor = only_tensor(result, owner)
-        except TypeError as error:
-            raise WhycamError(str(error)) from None
-        if self.want_gradients:
-            torch.set_grad_enabled(True)
-            kept = tensor if tensor.requires_grad else tensor.detach()
-        else:
-            kept = tensor.detach()
-        shared = storage_of(tensor)
-        if any(storage_of(other) == shared for _, other in tensors(given)):
-            kept = kept.clone()  # the caller of the layer still holds this memory and may write to it
-        if self.want_gradients and not kept.requires_grad:
-            kept = kept.detach().requires_grad_()  # the graph starts here
-        self.kept[where][number] = kept
-        # an in-place operation next in the network must reach the clone, not the recording
-        return replaced(result, path, kept.clone())
-
-    def chosen(self) -> list[tuple[Tap, Tap, Tensor]]:
-        """(tap asked for, tap with its call, tensor) for each record."""
-        rows = []
-        for tap in self.taps:
-            calls = self.calls[tap.module, tap.side]
-            kept = self.kept[tap.module, tap.side]
-            if tap.call == "all":
-                rows += [(tap.at(k), tap.at(k), kept[k]) for k in range(calls)]
-                continue
-            number = calls - 1 if tap.call == "last" else tap.call + calls if tap.call < 0 else tap.call
-            if not 0 <= number < calls:
-                raise WhycamError(
-                    f"layer {tap.module!r} ran {calls} time{'s' if calls > 1 else ''}, so it has no call {tap.call}; "
-                    f"its calls are #0 to #{calls - 1}."
-                )
-            rows.append((tap, tap.at(number) if calls > 1 else replace(tap, call="last"), kept[number]))
-        return rows
-
-    def cut(self, found: Sequence[Sequence[Tensor | None]]) -> bool:
-        return any(gradient is None for row in found for gradient in row)
-
-    def records(
-        self, found: Sequence[Sequence[Tensor | None]], inputs: Sequence[int], layouts: Mapping[Tap, Layout]
-    ) -> dict[Tap, LayerRecord]:
-        made = {}
-        for number, (asked, tap, tensor) in enumerate(self.chosen()):
-            owner = f"layer {str(asked)!r}"
-            layout = layouts.get(asked) or layouts.get(replace(asked, call="all"))
-            if layout is None:
-                claim = token_claim(self.model, inputs) if tensor.ndim == 3 else None
-                layout = infer_layout(tensor.shape, inputs, owner, claim)
-            else:
-                check_fits(layout, tensor.shape, owner)
-            gradients, outside = [], []
-            for row in found if self.want_gradients else ():
-                gradient = row[number]
-                gradients.append(None if gradient is None else wide(layout.to_maps(gradient)).detach())
-                maps = gradients[-1]
-                outside.append(
-                    gradient is not None
-                    and maps is not None
-                    and maps.numel() < gradient.numel()
-                    and not bool(maps.any())
-                    and bool(gradient.any())
-                )
-            made[asked] = LayerRecord(
-                tap,
-                self.calls[tap.module, tap.side],
-                tuple(tensor.shape),
-                layout,
-                wide(layout.to_maps(tensor.detach())),
-                tuple(gradients),
-                tuple(outside),
-            )
-        return made
-
-
-def _differentiate(
-    run: _Run, output: Tensor, targets: Sequence[Bound], leaf: Tensor | None, wants: bool
-) -> tuple[list[Tensor], list[list[Tensor | None]]]:
-    """The scores and, where wanted, each one's gradient at each record and last at the input."""
-    scores = [target(output) for target in targets]
-    points = ([tensor for _, _, tensor in run.chosen()] if run.want_gradients else []) + (
-        [leaf] if leaf is not None else []
+    tensor = of_the_pass(run.joined(each, {one: run.tensor(one).detach() for one in each.calls}))
+    joined = [run.joined(each, row) if run.depends(each, row) else None for row in found]
+    raw = tuple(None if gradient is None else of_the_pass(gradient) for gradient in joined)
+    if refusal := _refusal(run, each, rows, look):
+        outside = (False,) * len(raw)
+        return LayerRecord(
+            each.tap, each.count, tuple(tensor.shape), ChannelsFirst(), tensor, raw, outside, refusal=refusal
+        )
+    assert look is not None  # else it was refused
+    picture = look.view.picture.shape if look.view is not None else leaf.shape
+    owner = f"layer {str(each.asked)!r}"
+    layout = layouts.get(each.asked) or layouts.get(replace(each.asked, call="all"))
+    if layout is None:
+        claim = token_claim(run.model, picture) if tensor.ndim == 3 else None
+        layout = infer_layout(tensor.shape, picture, owner, claim)
+    else:
+        check_fits(layout, tensor.shape, owner)
+    gradients, beside = [], []
+    for gradient in raw:
+        maps = None if gradient is None else wide(layout.to_maps(gradient)).detach()
+        gradients.append(maps)
+        beside.append(
+            gradient is not None
+            and maps is not None
+            and maps.numel() < gradient.numel()
+            and not bool(maps.any())
+            and bool(gradient.any())
+        )
+    return LayerRecord(
+        each.tap,
+        each.count,
+        tuple(tensor.shape),
+        layout,
+        wide(layout.to_maps(tensor)),
+        tuple(gradients),
+        tuple(beside),
+        about="; ".join(filter(None, (_which(run, each), look.about))),
+        picture=look.view.picture if look.view is not None else None,
     )
-    if not wants:
-        run.chosen()  # raises for a call that does not exist
-        return scores, [[] for _ in scores]
-    found: list[list[Tensor | None]] = []
-    for number, score in enumerate(scores, 1):
-        if not score.requires_grad:
-            found.append([None] * len(points))
-            continue
-        gradients = torch.autograd.grad(score.sum(), points, retain_graph=number < len(scores), allow_unused=True)
-        found.append(list(gradients))
-    return scores, found
 
 
-def _refuse_embedding(model: nn.Module, output: Tensor, name: str, targets: Sequence[Bound]) -> None:
-    if any(target.by_output for target in targets) and (why := embedding(name, output.detach(), model)):
-        raise WhycamError(
-            f"the model's output{name} is an embedding ({why}), whose largest number is no class. Pass a target, such "
-            "as a function of it (its similarity to another embedding, say), or the part that holds class scores as "
-            "output=."
+def _which(run: Forward, each: Pass) -> str:
+    """Which of several passes this is, in words."""
+    module = repr(each.tap.module)
+    if each.odd and each.count == 1:
+        return f"{module} ran {len(each.calls)} times on parts of the batch, put together in the order of the samples"
+    if each.odd and len(each.calls) != each.count:
+        return f"{module} is given {each.count} views of each sample, and this is #{each.number} (choose with '#')"
+    if each.count > 1:
+        return f"{module} ran {each.count} times and this is call #{each.number} (choose with '#')"
+    return ""
+
+
+def _refusal(run: Forward, each: Pass, rows: Tensor | None, look: Seen | None) -> str:
+    """Why no map can be made of a pass, empty if one can."""
+    returned = sum(run.rows[each.where]) if each.odd else len(run.tensor(each.calls[0]))
+    start = f"layer {str(each.tap)!r} returned {returned} samples where the model answers for {run.samples}"
+    if returned != run.samples and not each.odd:
+        return f"{start}; choose a layer that is given the whole batch at once."
+    if each.odd and rows is None:
+        return f"{start}, and which belong to which cannot be told by gradients; choose another layer."
+    if look is None:
+        return (
+            f"{start}: {each.count} of each, and which pictures they are cannot be told. Choose a layer outside of "
+            f"windows, or pass the pictures as views=, one for each of the {each.count}."
+            if each.odd
+            else f"the batch passes {each.count} times through layer {str(each.asked)!r}, and another number of views "
+            "came; pass one for each of its passes as views=, or leave views out."
         )
+    return ""
 
 
-def _disconnected(run: _Run, inputs: Inputs) -> str:
+def _disconnected(run: Forward, inputs: Inputs) -> str:
     """Why no score depends on any layer: what cuts the gradient off, found by one more forward."""
     names = ", ".join(repr(str(tap)) for tap in run.taps) or "the input"
     start = f"the score does not depend on {names}"
