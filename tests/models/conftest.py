@@ -9,7 +9,7 @@ import torch.hub
 from whycam.models import hub
 
 
-class Network:
+class Internet:
     """A network that refuses, hangs or answers, and counts."""
 
     def __init__(self):
@@ -30,22 +30,15 @@ class Network:
 
 
 @pytest.fixture
-def network(monkeypatch):
-    made = Network()
+def internet(monkeypatch):
+    """In place of the real one; it refuses, unless its `how` is changed."""
+    made = Internet()
     monkeypatch.setattr(socket.socket, "connect", lambda sock, address: made.connect(sock, address))
     monkeypatch.setattr(socket, "getaddrinfo", made.look_up)
     monkeypatch.setattr(hub, "PATIENCE", 0.3)
-    for name in (
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "NO_PROXY",
-    ):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     return made
 
 

@@ -15,13 +15,13 @@ URL = "https://download.example.org/models/net-0123abcd.pth"
 
 
 @pytest.mark.parametrize("how", ["refuse", "hang", "no names"])
-def test_without_a_network_the_error_comes_at_once_and_says_what_and_what_to_do(network, torch_home, how):
-    network.how = how
+def test_without_a_network_the_error_comes_at_once_and_says_what_and_what_to_do(internet, torch_home, how):
+    internet.how = how
     started = time.perf_counter()
     with pytest.raises(whycam.WhycamError) as caught:
         hub.from_url(URL, "torchvision:net")
     assert time.perf_counter() - started < 2
-    assert len(network.asked) == 1  # and no second time
+    assert len(internet.asked) == 1  # and no second time
     assert str(caught.value) == (
         f"'torchvision:net' would fetch {URL} from download.example.org, since it is not on this machine, and "
         "download.example.org cannot be reached. Connect to the network, or do without: give a file of weights "
@@ -30,11 +30,11 @@ def test_without_a_network_the_error_comes_at_once_and_says_what_and_what_to_do(
     assert not torch_home.exists() or not list(torch_home.iterdir())
 
 
-def test_a_file_that_is_here_needs_no_network(network, torch_home):
+def test_a_file_that_is_here_needs_no_network(internet, torch_home):
     torch_home.mkdir(parents=True)
     (torch_home / "net-0123abcd.pth").write_bytes(b"here")
     assert hub.from_url(URL, "torchvision:net").read_bytes() == b"here"
-    assert network.asked == []
+    assert internet.asked == []
 
 
 def serve(monkeypatch, content):
@@ -66,8 +66,8 @@ def serve(monkeypatch, content):
     return asked
 
 
-def test_what_is_fetched_is_said_and_kept(network, torch_home, monkeypatch, capsys):
-    network.how = "answer"
+def test_what_is_fetched_is_said_and_kept(internet, torch_home, monkeypatch, capsys):
+    internet.how = "answer"
     content = b"weights" * 99
     url = f"https://download.example.org/net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     asked = serve(monkeypatch, content)
@@ -80,8 +80,8 @@ def test_what_is_fetched_is_said_and_kept(network, torch_home, monkeypatch, caps
     assert capsys.readouterr().out == ""  # which may be a JSON document's
 
 
-def test_a_file_of_another_digest_is_refused_and_not_kept(network, torch_home, monkeypatch):
-    network.how = "answer"
+def test_a_file_of_another_digest_is_refused_and_not_kept(internet, torch_home, monkeypatch):
+    internet.how = "answer"
     serve(monkeypatch, b"something else")
     with (
         pytest.warns(UserWarning, match="fetching"),
@@ -96,53 +96,53 @@ def test_a_file_of_another_digest_is_refused_and_not_kept(network, torch_home, m
     [("https_proxy", "http://proxy.example.org:3128", [3128]), ("all_proxy", "proxy.example.org:99", [99]),
      ("http_proxy", "http://proxy.example.org:3128", [443])],
 )  # fmt: skip
-def test_the_one_who_must_answer_is_the_proxy_if_there_is_one(network, monkeypatch, variable, value, asked):
-    network.how = "answer"
+def test_the_one_who_must_answer_is_the_proxy_if_there_is_one(internet, monkeypatch, variable, value, asked):
+    internet.how = "answer"
     monkeypatch.setenv(variable, value)
     assert hub.reachable("https://huggingface.co")
-    assert [address[1] for address in network.asked] == asked
+    assert [address[1] for address in internet.asked] == asked
 
 
-def test_no_proxy_where_none_is_wanted(network, monkeypatch):
+def test_no_proxy_where_none_is_wanted(internet, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
     monkeypatch.setenv("no_proxy", "mirror.example.org")
     hub.reachable("https://mirror.example.org:8443/models")
-    assert [address[1] for address in network.asked] == [8443]
+    assert [address[1] for address in internet.asked] == [8443]
 
 
-def test_a_repository_in_the_cache_needs_no_network(network, hf_home):
+def test_a_repository_in_the_cache_needs_no_network(internet, hf_home):
     folder = hf_home("timm/net", {"pytorch_model.bin": b"old", "model.safetensors": b"new"})
     names = ["model.safetensors", "pytorch_model.bin"]
     assert hub.from_repository("timm/net", names, "timm:net") == folder / "model.safetensors"
     (folder / "model.safetensors").unlink()
     assert hub.from_repository("timm/net", names, "timm:net") == folder / "pytorch_model.bin"
-    assert network.asked == []
+    assert internet.asked == []
 
 
-def test_a_repository_that_is_not_here_is_named(network, hf_home):
+def test_a_repository_that_is_not_here_is_named(internet, hf_home):
     with pytest.raises(whycam.WhycamError) as caught:
         hub.from_repository("timm/net", ["model.safetensors"], "timm:net")
     assert str(caught.value).startswith(
         "'timm:net' would fetch timm/net/model.safetensors from huggingface.co, since it is not on this machine, and "
         "huggingface.co cannot be reached. Connect"
     )
-    assert len(network.asked) == 1
+    assert len(internet.asked) == 1
 
 
-def test_offline_is_offline(network, hf_home, monkeypatch):
+def test_offline_is_offline(internet, hf_home, monkeypatch):
     from huggingface_hub import constants
 
-    network.how = "answer"
+    internet.how = "answer"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(whycam.WhycamError, match="not on this machine, and HF_HUB_OFFLINE is set"):
         hub.from_repository("timm/net", ["model.safetensors"], "timm:net")
-    assert network.asked == []
+    assert internet.asked == []
 
 
-def test_safetensors_are_asked_for_first_and_others_only_if_there_are_none(network, hf_home, monkeypatch, tmp_path):
+def test_safetensors_are_asked_for_first_and_others_only_if_there_are_none(internet, hf_home, monkeypatch, tmp_path):
     import huggingface_hub
 
-    network.how = "answer"
+    internet.how = "answer"
     asked = []
 
     def download(repository, name, revision=None):
@@ -163,10 +163,10 @@ def test_safetensors_are_asked_for_first_and_others_only_if_there_are_none(netwo
         hub.from_repository("timm/net", ["model.safetensors"], "timm:net")
 
 
-def test_a_hub_s_refusal_is_one_line(network, hf_home, monkeypatch):
+def test_a_hub_s_refusal_is_one_line(internet, hf_home, monkeypatch):
     import huggingface_hub
 
-    network.how = "answer"
+    internet.how = "answer"
 
     def download(*_, **__):
         raise OSError("\n401 Client Error.\n\nRepository Not Found, and much more")

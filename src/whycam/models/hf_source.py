@@ -1,6 +1,7 @@
 """`hf:NAME` or `hf:FOLDER`: an image classifier of transformers', with its own image processor and `id2label`."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ from whycam.models.weights import ChosenWeights, adopt, classes_in, misfit
 FORM, PREFIX = "'hf:NAME'", "hf"
 
 #: What transformers and the hub's client raise for what is not there, cannot be read or is of no known kind.
-_ERRORS = (OSError, ValueError, KeyError)
+_ERRORS = (OSError, ValueError, KeyError, pickle.UnpicklingError)
 _ARCHITECTURE = (
     "name the architecture, as 'hf:vit', and give a file of weights (--weights FILE, weights=FILE), best beside its "
     "config.json, or look at the structure alone (--weights random, weights='random')."
@@ -38,10 +39,10 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     prefix, _, name = spec.partition(":")
     if prefix != PREFIX:
         return None
-    if (folder := Path(name).expanduser()).is_dir():
+    if _is_folder(name):
         from whycam.models.folder_source import from_folder
 
-        return from_folder(folder, spec, weights)
+        return from_folder(Path(name).expanduser(), spec, weights)
     return from_transformers(name, spec, weights)
 
 
@@ -167,38 +168,50 @@ class _Transformers:
         Raises:
             WhycamError: it is not to be had.
         """
-        arguments["trust_remote_code"] = False
-        try:
-            return self._from_pretrained(kind, name, local_files_only=True, **arguments)
-        except WhycamError:
-            raise
-        except _ERRORS as error:
-            if _brings_code(error):
-                raise WhycamError(
-                    f"{self.spec!r} brings code of its own, and whycam runs no code that comes with weights. Build the "
-                    "model yourself and pass it to whycam.explain."
-                ) from error
-            if _is_folder(name):
-                raise WhycamError(f"{self.spec!r}: {wanted} cannot be read from it: {hub.first_line(error)}") from error
-            if not online:
-                raise WhycamError(
-                    f"{self.spec!r}: {name}/{wanted} is not on this machine, and no hub is asked where a file of "
-                    "weights is given. Put the file beside its config.json, or name its architecture, as 'hf:vit'."
-                ) from error
+        kept = Path(name).expanduser() if _is_folder(name) else hub.kept(name, "config.json", self.spec)
+        if kept is not None:
+            try:
+                # as a folder: asked for a repository, the hub's client looks for things on the hub in any case
+                return self._from_pretrained(kind, str(kept), local_files_only=True, **arguments)
+            except _ERRORS as error:
+                self._refuse_code(error)
+                if _is_folder(name):
+                    raise WhycamError(
+                        f"{self.spec!r}: {wanted} cannot be read from it: {hub.first_line(error)}"
+                    ) from error
+        if not online:
+            raise WhycamError(
+                f"{self.spec!r}: {name}/{wanted} is not on this machine, and no hub is asked where a file of weights "
+                "is given. Put the file beside its config.json, or name its architecture, as 'hf:vit'."
+            )
         if not self.asked:
             what = name if " " in wanted else f"{name}/{wanted}"
             hub.need(hub.endpoint(), self.spec, what, offline=hub.offline(), instead=_ARCHITECTURE)
             self.asked = True
         try:
             return self._from_pretrained(kind, name, **arguments)
-        except WhycamError:
-            raise
         except _ERRORS as error:
+            self._refuse_code(error)
             raise hub.refused(self.spec, name, error) from error
+
+    def _refuse_code(self, error: Exception) -> None:
+        """Raise for a model that would run code, and again what is a sentence already."""
+        if isinstance(error, WhycamError):
+            raise error
+        if "trust_remote_code" in str(error):
+            raise WhycamError(
+                f"{self.spec!r} brings code of its own, and whycam runs no code that comes with weights. Build the "
+                "model yourself and pass it to whycam.explain."
+            ) from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise WhycamError(
+                f"{self.spec!r}: its weights hold more than tensors, and reading them would run code that is stored in "
+                "them; they were not read."
+            ) from error
 
     def _from_pretrained(self, kind: str, name: str, **arguments: Any) -> Any:
         with importing("transformers", "hf", f"{self.spec!r}"), self._quiet():
-            return getattr(self.auto, kind).from_pretrained(name, **arguments)
+            return getattr(self.auto, kind).from_pretrained(name, trust_remote_code=False, **arguments)
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -214,7 +227,7 @@ class _Transformers:
 
 
 def _is_folder(name: str) -> bool:
-    return Path(name).expanduser().is_dir()
+    return bool(name) and Path(name).expanduser().is_dir()
 
 
 def _model_type(folder: Path) -> str | None:
@@ -224,10 +237,6 @@ def _model_type(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return found.get("model_type") if isinstance(found, dict) else None
-
-
-def _brings_code(error: Exception) -> bool:
-    return "trust_remote_code" in str(error)
 
 
 def _for_classes(config: Any, classes: int) -> Any:

@@ -99,11 +99,10 @@ def from_repository(repository: str, names: list[str], spec: str) -> Path:
         WhycamError: none is here, and none can be had.
     """
     hub = optional("huggingface_hub", "timm", f"{spec!r}")
-    repository, _, revision = repository.partition("@")
     for name in names:
-        kept = hub.try_to_load_from_cache(repository, name, revision=revision or None)
-        if isinstance(kept, str):
-            return Path(kept)
+        if (folder := kept(repository, name, spec)) is not None:
+            return folder / name
+    repository, _, revision = repository.partition("@")
     need(endpoint(), spec, f"{repository}/{names[0]}", offline=offline())
     try:
         for name in names:
@@ -112,6 +111,17 @@ def from_repository(repository: str, names: list[str], spec: str) -> Path:
     except (OSError, ValueError) as error:  # the hub's errors are of these kinds
         raise refused(spec, repository, error) from error
     raise WhycamError(f"{spec!r}: {repository} on the Hugging Face hub has none of {', '.join(names)}.")
+
+
+def kept(repository: str, name: str, spec: str) -> Path | None:
+    """The folder on this machine in which the Hugging Face cache has a repository with this file, if it has."""
+    hub = optional("huggingface_hub", "hf", f"{spec!r}")
+    repository, _, revision = repository.partition("@")
+    try:
+        found = hub.try_to_load_from_cache(repository, name, revision=revision or None)
+    except ValueError as error:  # no name that a repository can have
+        raise WhycamError(f"{spec!r}: {first_line(error)}") from error
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def endpoint() -> str:

@@ -19,14 +19,14 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
     """
     inner = module.module if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else module
     config = getattr(inner, "pretrained_cfg", None)
-    if _is_of("timm", inner) and isinstance(config, Mapping):
+    if _kinds("timm", inner) and isinstance(config, Mapping):
         texts = labels.from_timm(config, getattr(inner, "num_classes", None))
         named = config.get("classifier") or ()
         texts = texts if _answers(inner, (named,) if isinstance(named, str) else named, texts) else None
         return VisionModel(
             module, _timm_preprocess(inner), texts, name, "photos are prepared as the model's own pretrained_cfg says"
         )
-    if _is_of("transformers", inner) and "ForImageClassification" in type(inner).__name__:
+    if any("ForImageClassification" in each for each in _kinds("transformers", inner)):
         texts = labels.from_id2label(getattr(getattr(inner, "config", None), "id2label", None))
         return VisionModel(module, labels=texts if _answers(inner, ("classifier",), texts) else None, name=name)
     return VisionModel(module, name=name)
@@ -43,9 +43,9 @@ def _timm_preprocess(module: nn.Module) -> PreprocessLike:
         )
 
 
-def _is_of(library: str, module: nn.Module) -> bool:
-    """Whether a module's class, or one it was derived from, is a library's."""
-    return any(each.__module__.partition(".")[0] == library for each in type(module).__mro__)
+def _kinds(library: str, module: nn.Module) -> list[str]:
+    """The names of a module's class and of those it was derived from, as far as they are a library's."""
+    return [each.__name__ for each in type(module).__mro__ if each.__module__.partition(".")[0] == library]
 
 
 def _answers(module: nn.Module, classifiers: Iterable[str], texts: tuple[str, ...] | None) -> bool:
