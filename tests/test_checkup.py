@@ -272,7 +272,8 @@ PLANTED = {
         "'spare' is not used",
     ),
     "a branch beside": Planted(
-        lambda: nets.fixed(nets.Beside()), "layer", "worth knowing", "relu2", "at 'decoder' the gradient is zero",
+        lambda: nets.fixed(nets.Beside()), "layer", "worth knowing", "relu2",
+        "The score does not depend on the locations of 'decoder', the last feature: 'relu2' is used.",
         besides=("unused",),
     ),
     "dead layer": Planted(
@@ -339,7 +340,8 @@ PLANTED = {
         "no layer can be chosen",
     ),
     "a layer named by its class token": Planted(
-        lambda: nets.fixed(nets.Tokens()), "layer", "worth knowing", "blocks.0", "at 'blocks' the gradient is zero",
+        lambda: nets.fixed(nets.Tokens()), "layer", "worth knowing", "blocks.0",
+        "depend on the locations of 'blocks', the last feature: 'blocks.0' is used",
         besides=("location", "layout"),
     ),
     "ambiguous axes": Planted(

@@ -63,6 +63,11 @@ def cut():
 def bare():
     return made(Net())
 
+def signed():
+    net = made(Net())
+    net.relu2 = nn.Identity()
+    return net
+
 def turned():
     return made(Turned())
 """
@@ -141,6 +146,12 @@ def test_a_problem_makes_the_exit_status_one(run):
     refused = next(line for line in lines if "not possible: the score does not depend on 'relu2'" in line)
     assert refused.startswith("eigen_grad_cam, grad_cam, grad_cam_elementwise, ")
     assert any(line.split()[:5] == ["-", "-", "-", "not", "possible"] for line in lines)
+
+
+def test_a_status_that_several_methods_share_is_explained_once(run):
+    lines = run("doctor", "tinynets:signed", "--size", "8x8").out.splitlines()
+    (said,) = [line for line in lines if "signed activations: " in line]
+    assert said.startswith("fem, grad_cam_plus_plus, layer_cam, xgrad_cam: signed activations: the method assumes ")
 
 
 def test_what_is_worth_knowing_is_no_problem(run):

@@ -1,5 +1,6 @@
 """What a user would stumble over, in sentences: facts about a network in, findings out."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,9 @@ from whycam.network.layouts import Layout, Tokens
 from whycam.network.structures import spell, tensors
 from whycam.network.survey import Survey
 from whycam.pictures.preprocess import Preprocess
+
+#: How the reason for a layer tells that a later one has no gradient, and which.
+_UNREAD = re.compile(r"at ('[^']+') the gradient is zero")
 
 Severity: TypeAlias = Literal["problem", "worth knowing", "fine"]
 
@@ -378,12 +382,12 @@ def of_layer(layer: Layer, readings: Sequence[Layout], writer: str | None, *, de
     `readings` are the ways to read its axes; `writer` is the module that wrote over what it returned, `""` if that is
     the network's own code and `None` if nobody did; `dead` whether all it returned was zero.
     """
-    if "the gradient is zero" in layer.why:
+    if unread := _UNREAD.search(layer.why):
         yield notable(
             "layer",
             layer.name,
-            sentence(layer.why),
-            "Nothing to do; named by hand, the later layer would give an empty map.",
+            f"The score does not depend on the locations of {unread[1]}, the last feature: {layer.name!r} is used.",
+            "Nothing to do; named by hand, the last feature would give an empty map.",
         )
     if "whose positions lie as in the input" in layer.why:
         yield notable(

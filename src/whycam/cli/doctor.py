@@ -110,9 +110,11 @@ def _show_methods(out: Output, found: Checkup) -> None:
     out.show("", rows)
     first = f" The first map of all takes {found.prepares} more, to choose the layer." if found.prepares else ""
     out.show(text(f"Passes: forwards + backwards. FLOPs: in predictions of one sample.{first}", "dim"))
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for each in found.methods:
         if each.status not in ("ok", "pixel detail"):  # which says something of the method and not of this network
-            reasons.setdefault(f"{each.status}: {each.message}", []).append(each.name)
+            # the same of each method but for its title
+            reasons.setdefault((each.status, each.message.replace(each.title, "the method")), []).append(each.name)
     if reasons:
-        out.show("", *(text(f"{', '.join(names)}: {reason}") for reason, names in reasons.items()))
+        said = (f"{', '.join(names)}: {status}: {message}" for (status, message), names in reasons.items())
+        out.show("", *map(text, said))
