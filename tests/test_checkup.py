@@ -530,6 +530,31 @@ def test_several_inputs():
     assert made.layer.name == "conv2"
 
 
+class TwoPictures(nets.Plain):
+    """One picture beside the other, through the same layers in turn or at once."""
+
+    def __init__(self, *, folded: bool) -> None:
+        super().__init__(inplace=True)
+        self.folded = folded
+
+    def forward(self, *pictures: Tensor) -> Any:
+        if self.folded:
+            (both,) = pictures
+            return self.head(nets.spatial_mean(self.features(both.flatten(0, 1))).unflatten(0, both.shape[:2]).sum(1))
+        return self.head(sum(nets.spatial_mean(self.features(each)) for each in pictures))
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_networks_that_look_at_two_pictures(folded):
+    pictures = nets.images(1, seed=1), nets.images(1, seed=2)
+    made = doctor(nets.fixed(TwoPictures(folded=folded)), torch.stack(pictures, 1) if folded else pictures)
+    assert made.layer.name == "conv2#1"
+    assert only(made, "in-place").module == "conv2#1"
+    assert len([each for each in made.findings if each.kind == "location"]) == 1
+    assert method(made, "grad_cam").forwards == 1
+    assert made.prepares > 2  # which picture is whose takes some as well
+
+
 def test_noise_of_the_models_own_size():
     model = healthy(nets.plain())
     made = doctor(model)

@@ -85,7 +85,7 @@ class Checkup:
         cost: what this dry run took.
         model, inputs: what was run: the model's name, and the shapes of its first sample.
         flops: floating-point operations of one prediction.
-        prepares: forwards that the first explanation of a network takes to choose its layer.
+        prepares: forwards that the first explanation of a network takes besides, to choose its layer and the like.
     """
 
     findings: tuple[Finding, ...]
@@ -216,7 +216,9 @@ class _Examination:
         self.output: Answer | None = None
         self.chosen: list[str] = []
         self.target: Callable[[Tensor], Tensor] | None = None
-        self.forwards = self.backwards = self.prepares = 0
+        #: methods that were asked first, which pay for choosing the layer, and what they paid
+        self.asked: list[str] = []
+        self.forwards = self.backwards = self.prepares = self.first = 0
         self.seen: Survey | None = None
 
     def run(self) -> None:
@@ -233,6 +235,8 @@ class _Examination:
             cut = self._look_for_cuts(self.inputs)
             self._choose_layer(seen, self.inputs)
             self.methods = [self._try_method(each, seen, self.inputs) for each in methods().values()]
+            again = [each.forwards for each in self.methods if each.name in self.asked and each.forwards is not None]
+            self.prepares += self.first - min(again) if again else 0
             self._note("cut gradient", *findings.of_cuts(cut, self.barred.get("gradients")))
         self._note("dead layer", *findings.of_zero([name for name in seen.zero if name not in self.chosen]))
 
@@ -336,7 +340,8 @@ class _Examination:
             self.barred["activations"] = str(error)
             return
         sides = {each.side: each.name for each in methods().values() if each.needs == {"activations", "gradients"}}
-        made = self._compare(inputs, list(sides.values()))
+        self.asked = [sides["before"], sides["after"]]
+        made = self._compare(inputs, self.asked)
         if isinstance(made, str):
             if _MISPLACED in made:
                 self._note("location", findings.refused("location", made))
@@ -344,21 +349,24 @@ class _Examination:
             else:
                 self.barred["gradients"] = made
             return
-        self.prepares += made.cost.choosing
+        self.first = made.cost.forwards
         self.checked |= {"layer", "layout", "location", "in-place", "zero gradient"}
         for reason in dict.fromkeys(made.failures.values()):
             self._note("layer", findings.refused("location" if _MISPLACED in reason else "layer", reason))
-        for each in {each.layer.name: each for each in made.values()}.values():
-            if self.layer is None or each.method == sides["before"]:
-                self.layer = each.layer
-            self._note("layer", *self._about(each.layer, found, seen))
+        told: set[str] = set()
+        for layer in {each.layer.name: each.layer for each in made.values()}.values():
+            self.layer = self.layer or layer
+            about = [each for each in self._about(layer, found, seen) if each.kind not in told]
+            told |= {each.kind for each in about}
+            self._note("layer", *about)
 
     def _about(self, layer: Layer, found: Sequence[Feature], seen: Survey) -> Iterator[Finding]:
         (tap,) = find_taps(self.module, layer.name)
-        readings = next((each.readings for each in found if each.tap == tap), ())
+        readings = next((each.readings for each in found if each.tap.module == tap.module), ())
         if isinstance(self.module.get_submodule(tap.module), _CHANNELS_FIRST):
             readings = readings[:1]
-        number = tap.call if isinstance(tap.call, int) else seen.calls[tap.module] - 1
+        last = seen.calls[tap.module] - 1
+        number = min(tap.call, last) if isinstance(tap.call, int) else last  # a view of one call has a number too
         self.chosen.append(tap.module)
         return findings.of_layer(
             layer, readings, seen.overwritten.get((tap.module, number)), dead=tap.module in seen.zero
