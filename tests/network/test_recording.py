@@ -1,6 +1,8 @@
 """One pass, kept exactly: what is recorded, by which name, and what it costs, counted from outside."""
 
 import collections
+import contextlib
+import threading
 
 import nets
 import pytest
@@ -409,9 +411,7 @@ def test_rows_that_are_no_samples_are_refused_rather_than_mistaken():
             return super().forward(torch.cat([x, x[:1]]))[: len(x)]
 
     for method in ("grad_cam", "eigen_cam"):
-        with pytest.raises(
-            whycam.WhycamError, match="5 samples where the model answers for 4; choose a layer"
-        ):
+        with pytest.raises(whycam.WhycamError, match="5 samples where the model answers for 4; choose a layer"):
             whycam.explain(nets.fixed(Padded()), nets.images(4), method, layer="conv2")
 
 
@@ -443,8 +443,6 @@ def test_parameters_created_in_inference_mode_are_refused_with_the_reason():
 
 
 def test_other_threads_calls_are_not_recorded():
-    import threading
-
     class Elsewhere(nets.Plain):
         """Runs itself on another picture, in another thread, in the middle."""
 
@@ -494,3 +492,77 @@ def test_half_precision_is_recorded_in_float32():
         layer.activations,
         F.conv2d(model.relu1(model.conv1(inputs)), model.conv2.weight, model.conv2.bias, 2, 1).float(),
     )
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "eigen_cam"])
+def test_a_forward_decorated_with_no_grad_is_no_hindrance(method):
+    class Lightning(nn.Module):
+        """A wrapper as people write it for validation."""
+
+        def __init__(self):
+            super().__init__()
+            self.model = nets.Plain()
+
+        @torch.no_grad()
+        def forward(self, x):
+            return self.model(x)
+
+    found = whycam.explain(nets.fixed(Lightning()), nets.images(), method, layer="model.conv2")
+    expected = whycam.explain(nets.plain(), nets.images(), method, layer="conv2")
+    torch.testing.assert_close(found.maps, expected.maps)
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+class Inferring(nets.Plain):
+    """Runs all of itself, or the part below the last layer, in inference mode."""
+
+    part = False
+
+    def forward(self, x):
+        if self.part:
+            return super().forward(x)
+        with torch.inference_mode():
+            return super().forward(x)
+
+    def features(self, x):
+        with torch.inference_mode() if self.part else contextlib.nullcontext():
+            x = self.relu1(self.conv1(x))
+        return self.relu2(self.conv2(x))
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_network_that_runs_in_inference_mode_is_refused_with_what_to_do(part):
+    model, plain = nets.fixed(Inferring()), nets.plain()
+    model.part = part
+    before = nets.state(model)
+    with pytest.raises(whycam.WhycamError, match=r"runs itself, or a part of itself, under torch\.inference_mode\(\)"):
+        whycam.explain(model, nets.images(), layer="conv1")
+    found = whycam.explain(model, nets.images(), "eigen_cam", layer="conv1")
+    expected = whycam.explain(plain, nets.images(), "eigen_cam", layer="conv1")
+    torch.testing.assert_close(found.maps, expected.maps)
+    assert not found.maps.is_inference()
+    assert not found.scores.is_inference()
+    assert nets.differences(before, nets.state(model)) == []
+
+
+def test_a_wrapper_inside_that_runs_copies_in_other_threads_is_said():
+    class Elsewhere(nn.DataParallel):
+        """What it does with two devices, on none."""
+
+        def forward(self, x):
+            made = []
+            worker = threading.Thread(target=lambda: made.append(self.module(x)))
+            worker.start()
+            worker.join()
+            return made[0].detach()
+
+    model = nets.plain()
+    model.conv2 = Elsewhere(model.conv2)
+    model.conv2.device_ids = [0, 1]
+    with pytest.raises(
+        whycam.WhycamError, match=r"'conv2' is a DataParallel over 2 devices.*conv2\.module, in its place"
+    ):
+        whycam.explain(model, nets.images(), layer="conv2.module")
+    model.conv2.device_ids = [0]
+    with pytest.raises(whycam.WhycamError, match="did not run in this forward pass; choose one that does"):
+        whycam.explain(model, nets.images(), layer="conv2.module")

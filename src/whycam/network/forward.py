@@ -155,16 +155,11 @@ class Forward:
                 output = call(self.model, mapped(inputs, torch.clone))
             except RuntimeError as error:
                 if "Inference tensors cannot be saved" in str(error):
-                    raise WhycamError(
-                        "the model's parameters were created inside torch.inference_mode(), which forbids gradients "
-                        "for good; build or load the model outside of it."
-                    ) from error
+                    raise WhycamError(self._inference()) from error
                 raise
         for tap in self.taps:
             if not self.rows[tap.module, tap.side]:
-                raise WhycamError(
-                    f"layer {str(tap)!r} did not run in this forward pass; choose one that does (`whycam layers`)."
-                )
+                raise WhycamError(self._silence(tap))
         name, tensor = self.read(output, self.samples)
         torch.set_grad_enabled(True)  # for the scores
         self.samples = len(tensor)
@@ -189,6 +184,13 @@ class Forward:
             path, tensor = only_tensor(result, f"the {where[1]} of layer {where[0]!r}")
         except TypeError as error:
             raise WhycamError(str(error)) from None
+        if self.want_gradients and torch.is_inference_mode_enabled():
+            raise WhycamError(self._inference())
+        if self.want_gradients and tensor.is_quantized:
+            raise WhycamError(
+                f"layer {where[0]!r} is quantised ({tensor.dtype}), and no gradient goes through it; explain the "
+                "network as it was before it was quantised, or use a method that needs no gradient, such as eigen_cam."
+            )
         number = len(self.rows[where])
         whole = len(tensor) == self.samples
         self.rows[where].append(len(tensor))
@@ -202,6 +204,9 @@ class Forward:
             kept = tensor if tensor.requires_grad else tensor.detach()
         else:
             kept = tensor.detach()
+        if tensor.is_quantized:
+            self.kept[where][number] = kept.dequantize()
+            return None
         shared = storage_of(tensor)
         if any(storage_of(other) == shared for _, other in tensors(given)):
             kept = kept.clone()  # the caller of the layer still holds this memory and may write to it
@@ -210,6 +215,27 @@ class Forward:
         self.kept[where][number] = kept
         # an in-place operation next in the network must reach the clone, not the recording
         return replaced(result, path, kept.clone())
+
+    def _inference(self) -> str:
+        if any(parameter.is_inference() for parameter in self.model.parameters()):
+            return (
+                "the model's parameters were created inside torch.inference_mode(), which forbids gradients for good; "
+                "build or load the model outside of it."
+            )
+        return (
+            "the model runs itself, or a part of itself, under torch.inference_mode(), which forbids gradients for "
+            "good; use torch.no_grad() there, or pass the module inside."
+        )
+
+    def _silence(self, tap: Tap) -> str:
+        start = f"layer {str(tap)!r} did not run in this forward pass"
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+                return (
+                    f"{start}: {name!r} is a DataParallel over {len(module.device_ids)} devices, whose copies run in "
+                    f"other threads; put the module inside it, {name}.module, in its place."
+                )
+        return f"{start}; choose one that does (`whycam layers`)."
 
     def odd(self, where: Where) -> bool:
         """Whether a layer's rows are no samples, one for one: parts of the batch, or several views of each sample."""

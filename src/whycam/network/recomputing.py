@@ -13,7 +13,8 @@ from torch.utils.checkpoint import CheckpointError
 _WHY = (
     "the network recomputes a part of itself in the backward pass (reentrant activation checkpointing), where no "
     "gradient can be asked for. Turn that off while explaining: model.set_grad_checkpointing(False) in timm, "
-    "model.gradient_checkpointing_disable() in transformers, use_reentrant=False in torch.utils.checkpoint."
+    "model.gradient_checkpointing_disable() in transformers (activation_checkpointing_disable() in newer ones), "
+    "use_reentrant=False in torch.utils.checkpoint."
 )
 
 

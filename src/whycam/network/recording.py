@@ -6,6 +6,7 @@ for the part of the network below it, and no parameter's gradient is ever comput
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +22,7 @@ from whycam.network.guard import as_found
 from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layout
 from whycam.network.metadata import token_claim
 from whycam.network.recomputing import asks_for_a_start, hidden, recomputed
+from whycam.network.recurrent import differentiable
 from whycam.network.running import Inputs as Inputs
 from whycam.network.running import call as call
 from whycam.network.running import watching as watching
@@ -114,7 +116,8 @@ def record(
         refuse_scripted(model.get_submodule(tap.module))
     wants = gradients and bool(taps)
     run = Forward(model, taps, binds, want_gradients=wants, guided=guided)
-    with as_found(model), eager(model):
+    around = differentiable(model) if wants or input_gradients else nullcontext()
+    with as_found(model), eager(model), around:
         given = detached_copy(inputs)
         leaf = first_tensor(given)
         if input_gradients and not leaf.is_floating_point():
@@ -181,6 +184,8 @@ def _record(
         return rows_of_calls[rows[each.number]] if each.odd and rows is not None else rows_of_calls
 
     tensor = of_the_pass(run.joined(each, {one: run.tensor(one).detach() for one in each.calls}))
+    if tensor.is_inference():
+        tensor = tensor.clone()
     joined = [run.joined(each, row) if run.depends(each, row) else None for row in found]
     raw = tuple(None if gradient is None else of_the_pass(gradient) for gradient in joined)
     if refusal := _refusal(run, each, rows, look):

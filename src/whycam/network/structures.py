@@ -50,7 +50,7 @@ def only_tensor(value: Any, owner: str) -> tuple[Path, Tensor]:
 
     Of several, the single one with a channel and a spatial axis (three axes or more) is taken.
     """
-    found = [(path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point()]
+    found = [(path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point() or tensor.is_quantized]
     spatial = [(path, tensor) for path, tensor in found if tensor.ndim >= 3]
     for candidates in (found, spatial):
         if len(candidates) == 1:
