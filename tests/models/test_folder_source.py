@@ -103,6 +103,13 @@ def test_other_weights_and_random_ones(folder, tmp_path):
     assert not torch.equal(vision.module.conv1[0].weight, build().conv1[0].weight)
 
 
+def test_weights_to_be_translated_are_the_file_s_and_not_the_folder_s(tmp_path):
+    made = {seed: torch.manual_seed(seed) and timm.create_model("test_vit", num_classes=3) for seed in (3, 4)}
+    saved(tmp_path / "mine", made[3])
+    torch.save({**made[4].state_dict(), "mask_token": torch.zeros(1, 64)}, tmp_path / "w.pt")
+    assert_same_weights(whycam.load(str(tmp_path / "mine"), weights=tmp_path / "w.pt").module, made[4])
+
+
 def test_folders_that_hold_no_model(tmp_path):
     def told(**config):
         (tmp_path / "config.json").write_text(json.dumps(config))

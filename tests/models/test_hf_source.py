@@ -275,6 +275,33 @@ def test_a_processor_that_no_preprocess_describes_is_used_and_said(folder):
     )
 
 
+def test_a_repository_of_timm_s_is_built_by_timm(tmp_path, hf_home, internet):
+    import timm
+
+    wanted = timm.create_model("test_resnet", num_classes=3)
+    timm.models.save_for_hf(wanted, tmp_path / "t", {"label_names": list(TEXTS.values())}, safe_serialization=True)
+    hf_home("someone/resnet", {path.name: path.read_bytes() for path in (tmp_path / "t").iterdir()})
+    vision = whycam.load("hf:someone/resnet")
+    assert_same_weights(vision.module, wanted)
+    assert (vision.labels, vision.preprocess.size) == (("cat", "dog", "cow"), (160, 160))
+    assert internet.asked == []
+
+
+def test_a_revision_is_asked_for(cached, internet, monkeypatch):
+    with pytest.raises(whycam.WhycamError, match=f"would fetch {REPOSITORY}@v2/config.json from huggingface.co"):
+        whycam.load(f"hf:{REPOSITORY}@v2")
+    internet.how, asked = "answer", []
+
+    def answered(name, **given):
+        asked.append((name, given["revision"]))
+        raise OSError("no")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", answered)
+    with pytest.warns(UserWarning, match="fetching"), pytest.raises(whycam.WhycamError, match="could not be had"):
+        whycam.load(f"hf:{REPOSITORY}@v2")
+    assert asked == [(REPOSITORY, "v2")]
+
+
 def test_weights_in_half_precision_are_computed_with_in_full(folder):
     half = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
     save_file(half, folder / "model.safetensors", {"format": "pt"})

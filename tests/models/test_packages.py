@@ -127,6 +127,27 @@ def test_an_absent_package_is_named_with_its_extra():
     assert isinstance(caught.value, ImportError)
 
 
+def test_an_absent_package_behind_a_library_s_own_error():
+    def late():
+        try:
+            import no_such_package_here  # noqa: F401
+        except ImportError as error:
+            raise ModuleNotFoundError("Could not import module 'AutoModel'.") from error
+
+    with (
+        pytest.raises(whycam.WhycamError, match="it needs no_such_package_here, which is not installed: pip install"),
+        importing("transformers", "hf", "it"),
+    ):
+        late()
+    with (
+        pytest.raises(
+            whycam.WhycamError, match=r"it needs a package that is not in order here \(transformers: Model re"
+        ),
+        importing("transformers", "hf", "it"),
+    ):
+        raise ImportError("\nModel requires the mystery library\nand more")
+
+
 def test_other_errors_go_through():
     for error in (ZeroDivisionError("x"), KeyError("x"), whycam.WhycamError("x")):
         with pytest.raises(type(error)), importing("timm", "timm", "it"):

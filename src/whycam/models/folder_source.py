@@ -15,7 +15,7 @@ from whycam.models.weights import ChosenWeights, read_state
 FORM = "the path of a folder with config.json"
 
 #: Weights in a folder of timm's, the first that is there; those that need no unpickling first.
-_FILES = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 
 
 def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
@@ -68,9 +68,9 @@ def _timm(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
         raise WhycamError(f"{spec!r}: {error}, says timm {timm.__version__}.") from error
     if weights.random:
         return timm_source.described(module, weights.titled(spec))
-    file = weights.file or next((folder / each for each in _FILES if (folder / each).is_file()), None)
+    file = weights.file or next((folder / each for each in TIMM_FILES if (folder / each).is_file()), None)
     if file is None:
-        raise WhycamError(f"the folder {spec!r} has no weights; looked for {', '.join(_FILES)}.")
+        raise WhycamError(f"the folder {spec!r} has no weights; looked for {', '.join(TIMM_FILES)}.")
     state = read_state(file, unsafe_pickle=weights.unsafe_pickle)
     config: Mapping[str, Any] = module.pretrained_cfg
     return timm_source.described(timm_source.built(name, config, state, file.name), weights.titled(spec))

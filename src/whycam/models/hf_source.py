@@ -50,9 +50,22 @@ def from_transformers(name: str, spec: str, weights: ChosenWeights) -> VisionMod
     """A repository, a folder or an architecture, by the library's own ways of finding files."""
     library = _Transformers(spec)
     config, place = library.config(name, weights)
+    if config.model_type == "timm_wrapper":  # a model of timm's, which timm itself builds
+        return _of_timm(place, spec, weights)
     module = library.built(config, weights) if weights.given else library.pretrained(place, config)
     own = labels.from_id2label(module.config.id2label)
     return VisionModel(module.eval(), library.preprocess(place), own, weights.titled(spec))
+
+
+def _of_timm(place: str, spec: str, weights: ChosenWeights) -> VisionModel:
+    """A repository of timm's layout, read like the folder that the cache keeps of it."""
+    from whycam.models.folder_source import TIMM_FILES, from_folder
+
+    folder = Path(place).expanduser() if _is_folder(place) else hub.kept(place, "config.json", spec)
+    assert folder is not None  # its config.json has just been read
+    if not weights.given:
+        folder = hub.from_repository(place, list(TIMM_FILES[:2]), spec).parent
+    return from_folder(folder, spec, weights)
 
 
 class _Transformers:
@@ -188,8 +201,9 @@ class _Transformers:
             what = name if " " in wanted else f"{name}/{wanted}"
             hub.need(hub.endpoint(), self.spec, what, offline=hub.offline(), instead=_ARCHITECTURE)
             self.asked = True
+        repository, _, revision = name.partition("@")
         try:
-            return self._from_pretrained(kind, name, **arguments)
+            return self._from_pretrained(kind, repository, revision=revision or "main", **arguments)
         except _ERRORS as error:
             self._refuse_code(error)
             raise hub.refused(self.spec, name, error) from error

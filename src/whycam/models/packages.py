@@ -42,7 +42,19 @@ def importing(package: str, extra: str, purpose: str) -> Iterator[None]:
             ) from error
         if not isinstance(error, ImportError):
             raise
-        raise missing((error.name or package).partition(".")[0], extra, purpose) from error
+        if (absent := _absent(error)) is not None:
+            raise missing(absent, extra, purpose) from error
+        reason = str(error).strip().partition("\n")[0]
+        raise MissingExtraError(f"{purpose} needs a package that is not in order here ({package}: {reason})") from error
+
+
+def _absent(error: BaseException | None) -> str | None:
+    """The package whose absence an import failed for; libraries that import late keep it in the cause."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return error.name.partition(".")[0]
+        error = error.__cause__
+    return None
 
 
 @functools.cache

@@ -82,7 +82,8 @@ def built(name: str, config: Mapping[str, Any], state: dict[str, Tensor], file: 
         return module
     # timm would also resample positions learned for another size of input, which nobody asked for
     if all(state[key].shape == value.shape for key, value in module.state_dict().items() if key in state):
-        overlay = {"state_dict": state, "num_classes": classes, "custom_load": False}
+        # no other source than these tensors, which a folder's configuration would name
+        overlay = {"state_dict": state, "num_classes": classes, "custom_load": False, "source": None, "file": None}
         try:
             translated = timm.create_model(
                 name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **options
