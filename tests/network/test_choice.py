@@ -262,3 +262,20 @@ def test_a_layer_named_twice_counts_once():
     model, inputs = nets.plain(), nets.images()
     found = whycam.explain(model, inputs, layer=["relu2", "relu?", "relu1"])
     assert found.layer.name == "relu2 + relu1"
+
+
+def test_what_a_pooling_left_over_is_no_feature():
+    # a fixed window pools 8 x 16 to 1 x 2, and a convolution classifies both places
+    model = nets.fixed(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(8),
+            nn.Conv2d(4, 5, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+    )
+    inputs = torch.randn(2, 3, 8, 16, dtype=torch.float64)
+    assert whycam.explain(model, inputs, "layer_cam").layer.name == "1"
+    assert whycam.explain(model, inputs).layer.name == "0"

@@ -36,6 +36,7 @@ SHAPES = [
     ((2, 1 + 2 * 5, 32), (2, 3, 32, 95), Tokens((2, 5), 1)),  # 5.9 patches: what is over is dropped
     ((2, 1 + 3 * 6, 32), (2, 3, 33, 96), Tokens((3, 6), 1)),  # 2.1 patches: padded
     ((2, 197, 32), (2, 3, 96, 160), Tokens((14, 14), 1)),  # resized to a square inside
+    ((2, 16, 32), (2, 3, 96, 160), Tokens((3, 5), 1)),  # and not 4 x 4, although 16 is a square
 ]
 
 

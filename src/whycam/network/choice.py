@@ -70,6 +70,8 @@ class _Latest(NamedTuple):
 #: The layers that were settled on: first, as a rule, and where a pass showed no gradient at the first.
 _settled: Remembered[_Latest] = Remembered()
 _corrected: Remembered[Choice] = Remembered()
+#: By what factor a stage shrinks an axis at most.
+_STAGE = 4
 #: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
 #: where their positions lie.
 _LATEST, _TRIED = 24, 3
@@ -224,10 +226,20 @@ def _stream(found: Sequence[Feature]) -> list[Feature]:
         and (isinstance(feature.layout, ChannelsFirst) or feature.role in ("block", "norm"))
     ]
     main = main or [feature for feature in found if feature.role != "resampling"] or list(found)
+    while len(main) > 1 and _is_pooled(main[-1], main):
+        main.pop()
     last = main[-1]
     if isinstance(last.layout, ChannelsFirst):
         return main
     return [feature for feature in main if feature.grid != last.grid or feature.width == last.width]
+
+
+def _is_pooled(feature: Feature, stream: Sequence[Feature]) -> bool:
+    """Whether an axis was collapsed before it by far more than a stage does, as by pooling with what is left over."""
+    finer = next((each.grid for each in reversed(stream) if each.grid != feature.grid), feature.grid)
+    if len(finer) != len(feature.grid):
+        return False
+    return any(here == 1 and before > _STAGE for here, before in zip(feature.grid, finer, strict=True))
 
 
 def zero_everywhere(gradient: Tensor | None) -> bool:

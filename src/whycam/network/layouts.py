@@ -135,6 +135,9 @@ def readings(output: Sequence[int], inputs: Sequence[int], claim: Tokens | None 
             return []
     if len(output) == 3 and len(space) > 1:
         found = [Tokens(grid, prefix) for prefix in PREFIXES for grid in _grids(output[1] - prefix, space)]
+        # a model that resizes its input to a square has a square grid
+        equal = (1,) * len(space)
+        found += [Tokens(grid, prefix) for prefix in PREFIXES for grid in _grids(output[1] - prefix, equal)]
         found += [
             Tokens(layout.shape, 0, 0, times)
             for layout in found
@@ -197,8 +200,7 @@ def is_plain(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bo
 def _grids(count: int, space: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The grids of `count` locations with the proportions of `space`, the likeliest first.
 
-    In a video the frames may be thinned by another factor than the pixels, by a smaller one as a rule. A model that
-    resizes its input to a square has a square grid.
+    In a video the frames may be thinned by another factor than the pixels, by a smaller one as a rule.
     """
     if count < 1:
         return []
@@ -209,7 +211,6 @@ def _grids(count: int, space: tuple[int, ...]) -> list[tuple[int, ...]]:
     if len(space) == 3:
         frames = [each for each in range(space[0], 0, -1) if count % each == 0]
         made += [(each, *_rounded(count // each, space[1:])) for each in frames]
-    made.append(_rounded(count, (1,) * len(space)))
     return [grid for grid in dict.fromkeys(made) if prod(grid) == count]
 
 
