@@ -67,3 +67,20 @@ def test_a_gradient_that_alone_is_not_finite_is_told_apart():
     )
     assert {status.kind for status in found.status} == {"non-finite"}
     assert "the forward pass is finite, the gradient is not" in found.status[0].message
+
+
+def test_what_an_operation_between_modules_made_is_told_by_who_is_given_it():
+    class Rooted(nets.Plain):
+        def features(self, x):
+            return self.relu2(self.conv2((self.relu1(self.conv1(x)) - 1).sqrt()))
+
+    assert set(first_non_finite(nets.fixed(Rooted()), nets.images())) == {"what layer 'conv2' is given"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_part_takes_no_hook_and_is_told_by_the_next():
+    part = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.ReLU()).double()
+    part[0].bias.data.fill_(1e308)
+    part[0].weight.data.fill_(1e308)
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.jit.script(part), torch.nn.Flatten()).eval()
+    assert set(first_non_finite(model, nets.images().abs() + 1)) == {"what layer '2' is given"}

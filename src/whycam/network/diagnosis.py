@@ -16,13 +16,19 @@ from whycam.network.structures import detached_copy, first_tensor, tensors
 def first_non_finite(model: nn.Module, inputs: Inputs) -> list[str | None]:
     """For each sample, where NaN or infinity first appears: the inputs, or the module whose output has it first.
 
+    What no module made, but an operation between them, is told by the module that is given it.
+
     Costs one forward. `None` for samples whose forward pass is finite throughout.
     """
     model = unwrapped(model)
     samples = len(first_tensor(inputs))
     found: list[str | None] = [None] * samples
 
-    def look(where: str, value: Any, given: Any = None) -> None:
+    def returned(name: str, value: Any, given: Any) -> None:
+        look(f"what layer {name!r} is given", given)
+        look(f"layer {name!r}", value)
+
+    def look(where: str, value: Any) -> None:
         for _, tensor in tensors(value):
             if tensor.is_floating_point() and tensor.ndim and len(tensor) == samples:
                 for sample in _bad(tensor):
@@ -34,8 +40,8 @@ def first_non_finite(model: nn.Module, inputs: Inputs) -> list[str | None]:
     look("the input", inputs)
     with as_found(model), eager(model), ExitStack() as stack:
         for name, module in model.named_modules():
-            if name and not any(True for _ in module.children()):
-                stack.enter_context(watching(module, "output", partial(look, f"layer {name!r}")))
+            if name and not any(True for _ in module.children()) and not isinstance(module, torch.jit.ScriptModule):
+                stack.enter_context(watching(module, "output", partial(returned, name)))
         output = call(model, detached_copy(inputs))
     look("the output", output)
     return found
