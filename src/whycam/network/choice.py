@@ -196,20 +196,21 @@ def _depended(grid: Sequence[int], last: Feature) -> str:
 def _reached(
     model: nn.Module, inputs: Inputs, several: Sequence[Feature], bind: Bind
 ) -> tuple[list[Feature], bool, int, int]:
-    """Those whose gradient is not zero at most positions, whether the others' form explains theirs, and the passes."""
+    """Those whose gradient is not zero at most positions, whether the network's form explains the last's, the passes.
+
+    A gradient of zero is this sample's alone where the feature is silent, as behind dead ReLUs.
+    """
     if not several:
         return [], False, 0, 0
     layouts = {feature.tap: feature.layout for feature in several}
     recording = record(model, first_sample(inputs), list(layouts), [bind], layouts=layouts, must_depend=False)
-    reached, structural = [], True
+    reached = []
     for feature in several:
-        layer = recording.layers[feature.tap]
-        gradient = layer.gradients[0]
+        gradient = recording.layers[feature.tap].gradients[0]
         if gradient is not None and gradient.any(1).float().mean() > 0.5:
             reached.append(feature)
-        elif gradient is not None and not layer.outside[0]:
-            structural = False
-    return reached, structural, recording.forwards, recording.backwards
+    active = recording.layers[several[-1].tap].activations.any(1).float().mean() > 0.5
+    return reached, bool(active), recording.forwards, recording.backwards
 
 
 def _stream(found: Sequence[Feature]) -> list[Feature]:
