@@ -232,7 +232,7 @@ def test_layers_of_a_named_model(run):
     assert result.out.startswith("tiny: 4 layers, all channels first\n")
     marked = [line.split()[1] for line in result.out.splitlines() if line.startswith("* ") and "chosen" not in line]
     assert marked == ["conv2", "relu2"]
-    assert "Location" not in result.out
+    assert "Where positions lie" not in result.out
     assert result.out == run("layers", "--model", "tinynets:build").out
 
 
@@ -240,9 +240,9 @@ def test_where_no_layer_can_be_chosen_the_list_says_where_positions_lie(run):
     result = run("layers", "tinynets:turned", "--size", "8x8")
     lines = result.out.splitlines()
     assert result.exit_code == 0
-    assert next(line for line in lines if "Location" in line).split()[-2:] == ["Location", "Kind"]
-    assert [line.split()[0] for line in lines if "refuted" in line] == ["norms.0", "norms.1", "norms.2"]
-    assert "by construction" in next(line for line in lines if line.split()[:1] == ["embed"])
+    refused = [line.split() for line in lines if "tokens 4x4 after 0 !" in line]
+    assert [each[0] for each in refused] == ["norms.0", "norms.1", "norms.2"]
+    assert lines[-2] == "Where positions lie: 3 refuted !, 1 by construction."
     assert (
         lines[-1] == "None is chosen when no layer is named: the positions of the last ones do not lie as in the input."
     )

@@ -1,5 +1,6 @@
 """`whycam layers` and `whycam methods`: what there is to choose from."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from whycam.thumbnails import Sheet
 else:
     LayerInfo = Method = Sheet = VisionModel = Any  # bring torch
+
+#: What marks a layer whose positions may lie, or do lie, elsewhere than its layout says.
+_DOUBTS = {"undetermined": " ?", "refuted": " !"}
 
 
 def layers(
@@ -128,10 +132,11 @@ def _drawn(sheet: Sheet | None, path: Path | None) -> dict[str, Any]:
 
 
 def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
-    layouts = list(dict.fromkeys(each.layout for each in found))
-    located = any(each.location != "by construction" for each in found)
-    extra = [*(["Layout"] if len(layouts) > 1 else []), *(["Location"] if located else [])]
-    rows = table("", "Name", "Shape", "Stride", *extra, "Kind", whole=("Name",))
+    layouts = list(dict.fromkeys(map(_layout, found)))
+    several = len(layouts) > 1
+    rows = table(
+        "", "Name", "Shape", "Stride", *(["Layout"] if several else []), "Kind", whole=("Name", "Shape", "Layout")
+    )
     reasons: dict[str, list[str]] = {}
     for each in found:
         if each.chosen_for:
@@ -141,18 +146,26 @@ def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
             text(each.name, "bold green" if each.chosen_for else ""),
             "x".join(map(str, each.shape[1:])),
             _stride(each.stride),
-            *([each.layout] if len(layouts) > 1 else []),
-            *([each.location] if located else []),
+            *([_layout(each)] if several else []),
             Text(each.kind, no_wrap=True, overflow="ellipsis"),
         )
-    same = f", all {layouts[0]}" if len(layouts) == 1 else ""
+    same = f", all {layouts[0]}" if not several else ""
     out.show(text(f"{model}: {counted(len(found), 'layer')}{same}", "bold"), "", rows, "")
+    places = Counter(each.location for each in found)
+    if places.keys() != {"by construction"}:
+        listed = (f"{number} {how}{_DOUBTS.get(how, '')}" for how, number in places.most_common())
+        out.show(f"Where positions lie: {', '.join(listed)}.")
     if not reasons:
         out.show("None is chosen when no layer is named: the positions of the last ones do not lie as in the input.")
         return
     out.show("* chosen when no layer is named:")
-    for why, places in reasons.items():
-        out.show(fields({"": text(f"{', '.join(places)}: {why}")}))
+    for why, named in reasons.items():
+        out.show(fields({"": text(f"{', '.join(named)}: {why}")}))
+
+
+def _layout(layer: LayerInfo) -> str:
+    """How a layer's axes are read, shortly, with a mark for a doubt about where its positions lie."""
+    return layer.layout.replace("tokens on a grid of", "tokens") + _DOUBTS.get(layer.location, "")
 
 
 def methods(json: given.Json = False, quiet: given.Quiet = False) -> None:
