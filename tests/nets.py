@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 CLASSES = 5
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -261,6 +262,38 @@ class Beside(Plain):
         answer = self.head(spatial_mean(features))
         self.decoder(features)
         return answer
+
+
+class Parts(Plain):
+    """Runs its layers on parts of the batch, to save memory, in their order or backwards."""
+
+    def __init__(self, size: int, *, backwards: bool = False) -> None:
+        super().__init__()
+        self.size, self.backwards = size, backwards
+
+    def forward(self, x: Tensor) -> Any:
+        order = -1 if self.backwards else 1
+        parts = [super(Parts, self).forward(part) for part in x.split(self.size)[::order]]
+        return torch.cat(parts[::order])
+
+
+class Checkpointed(Plain):
+    """Computes its features, or all of itself, again in the backward pass."""
+
+    def __init__(self, *, reentrant: bool = False, whole: bool = False) -> None:
+        super().__init__()
+        self.reentrant, self.whole = reentrant, whole
+
+    def forward(self, x: Tensor) -> Any:
+        if self.whole:
+            return checkpoint(super().forward, x, use_reentrant=self.reentrant)
+        return super().forward(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        if self.whole:
+            return super().features(x)
+        made: Tensor = checkpoint(super().features, x, use_reentrant=self.reentrant)
+        return made
 
 
 class Raising(Plain):

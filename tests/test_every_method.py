@@ -252,6 +252,34 @@ def answer_in_a_model_output() -> Case:
     return plain_case(lambda: nets.fixed(nets.Wrapped(wrap)), answer=lambda output: output["logits"])
 
 
+def data_parallel() -> Case:
+    case = plain_case()
+    case.model = nn.DataParallel(case.model)
+    return case
+
+
+def parts_of_the_batch() -> Case:
+    return Case(nets.fixed(nets.Parts(2)), nets.plain(), nets.images())
+
+
+def parts_of_the_batch_backwards() -> Case:
+    return Case(nets.fixed(nets.Parts(2, backwards=True)), nets.plain(), nets.images(), target=[4, 1, 0])
+
+
+def computed_again() -> Case:
+    return Case(nets.fixed(nets.Checkpointed()), nets.plain(), nets.images())
+
+
+def all_computed_again() -> Case:
+    return Case(nets.fixed(nets.Checkpointed(whole=True)), nets.plain(), nets.images(), layer="conv2", pooled=False)
+
+
+def traced_by_fx() -> Case:
+    case = plain_case()
+    case.model = torch.fx.symbolic_trace(case.model)
+    return case
+
+
 def mixed_targets() -> Case:
     return plain_case(target=[2, 0, 4])
 
@@ -268,6 +296,7 @@ CASES = [
     frozen_backbone, without_gradients, in_inference_mode, inference_tensors, inner_no_grad, autocast, bfloat16,
     float16, compiled, compiled_and_run, compiled_in_place_of_itself, compiled_part, compiled_forward,
     answer_in_a_tuple, answer_in_a_dict, answer_in_a_dataclass, answer_in_a_model_output, mixed_targets, training,
+    data_parallel, parts_of_the_batch, parts_of_the_batch_backwards, computed_again, all_computed_again, traced_by_fx,
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
 

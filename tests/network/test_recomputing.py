@@ -22,26 +22,8 @@ GRADIENT = [name for name, each in methods().items() if each.has_layer and "grad
 LAYERS = ["conv1", "relu1", "conv2", "relu2"]
 
 
-class Checkpointed(nets.Plain):
-    """Computes its features, or all of itself, again in the backward pass."""
-
-    def __init__(self, *, reentrant, whole=False):
-        super().__init__()
-        self.reentrant, self.whole = reentrant, whole
-
-    def forward(self, x):
-        if self.whole:
-            return checkpoint(super().forward, x, use_reentrant=self.reentrant)
-        return super().forward(x)
-
-    def features(self, x):
-        if self.whole:
-            return super().features(x)
-        return checkpoint(super().features, x, use_reentrant=self.reentrant)
-
-
 def checkpointed(**options):
-    return nets.fixed(Checkpointed(**options))
+    return nets.fixed(nets.Checkpointed(**options))
 
 
 @pytest.mark.parametrize("method", GRADIENT)

@@ -326,26 +326,12 @@ def test_rows_that_belong_to_several_samples_are_refused():
         whycam.explain(nets.fixed(Mixing("by sample")), stacked(), layer="backbone")
 
 
-class Parts(nets.Plain):
-    """Runs its layers on parts of the batch, to save memory, in some order."""
-
-    def __init__(self, size, *, backwards=False):
-        super().__init__()
-        self.size, self.backwards = size, backwards
-
-    def forward(self, x):
-        parts = list(x.split(self.size))
-        if self.backwards:
-            return torch.cat([super(Parts, self).forward(part) for part in parts[::-1]][::-1])
-        return torch.cat([super(Parts, self).forward(part) for part in parts])
-
-
 @pytest.mark.parametrize("method", ["grad_cam", "eigen_cam", "hires_cam", "fem", "cam"])
 @pytest.mark.parametrize(("size", "backwards"), [(2, False), (2, True), (1, False), (1, True), (3, True), (4, False)])
 def test_parts_of_the_batch_are_put_together_in_the_order_of_the_samples(method, size, backwards):
     inputs = nets.images(5)
     expected = whycam.explain(nets.plain(), inputs, method, layer="relu2")
-    found = whycam.explain(nets.fixed(Parts(size, backwards=backwards)), inputs, method, layer="relu2")
+    found = whycam.explain(nets.fixed(nets.Parts(size, backwards=backwards)), inputs, method, layer="relu2")
     torch.testing.assert_close(found.maps, expected.maps)
     assert found.layer.name == "relu2"
     assert "on parts of the batch, put together in the order of the samples" in found.layer.why
@@ -354,7 +340,7 @@ def test_parts_of_the_batch_are_put_together_in_the_order_of_the_samples(method,
 
 def test_parts_of_the_batch_with_mixed_targets_and_a_chosen_layer():
     inputs, targets = nets.images(5), [4, 0, 2, None, 1]
-    found = whycam.explain(nets.fixed(Parts(2)), inputs, target=targets)
+    found = whycam.explain(nets.fixed(nets.Parts(2)), inputs, target=targets)
     expected = whycam.explain(nets.plain(), inputs, target=targets)
     torch.testing.assert_close(found.maps, expected.maps)
     assert found.layer.name == expected.layer.name == "conv2"
@@ -376,7 +362,7 @@ def test_a_module_that_runs_twice_in_each_part_has_two_passes():
 
 
 def test_parts_cost_one_more_backward_and_without_gradients_one_more_forward():
-    model, inputs = nets.fixed(Parts(2)), nets.images(5)
+    model, inputs = nets.fixed(nets.Parts(2)), nets.images(5)
     cost = whycam.explain(model, inputs, layer="relu2").cost
     assert (cost.forwards, cost.backwards) == (1, 2)
     cost = whycam.explain(model, inputs, "eigen_cam", layer="relu2").cost
