@@ -238,3 +238,21 @@ def test_a_row_for_each_class_is_no_embedding_whatever_it_is_called():
     model.num_classes = 5
     assert embedding(".last_hidden_state", torch.randn(3, 5), model) == ""
     assert embedding(".last_hidden_state", torch.randn(3, 6), model) != ""
+
+
+def test_a_loss_is_no_answer():
+    class Losing(nets.Plain):
+        def forward(self, x):
+            return super().forward(x).square().mean()
+
+    with pytest.raises(WhycamError, match="is one number for the whole batch, a loss; scores"):
+        whycam.explain(nets.fixed(Losing()), nets.images(), layer="relu2")
+
+
+def test_classes_that_were_already_picked_are_no_scores():
+    class Deciding(nets.Plain):
+        def forward(self, x):
+            return super().forward(x).argmax(1)
+
+    with pytest.raises(WhycamError, match=r"is values of torch\.int64, a decision; scores were"):
+        whycam.explain(nets.fixed(Deciding()), nets.images(), layer="relu2")

@@ -161,6 +161,12 @@ class Forward:
             if not self.rows[tap.module, tap.side]:
                 raise WhycamError(self._silence(tap))
         name, tensor = self.read(output, self.samples)
+        if not tensor.ndim or not tensor.is_floating_point():
+            came = f"values of {tensor.dtype}, a decision" if tensor.ndim else "one number for the whole batch, a loss"
+            raise WhycamError(
+                f"the model's output{name} is {came}; scores were expected, one or more for each sample. Say with "
+                "output= where they are, or pass the model that computes them."
+            )
         torch.set_grad_enabled(True)  # for the scores
         self.samples = len(tensor)
         return wide(tensor), name
