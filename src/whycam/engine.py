@@ -51,8 +51,9 @@ def explain(
     """Say which locations of the inputs made the model answer as it did.
 
     Args:
-        model: a module, a `VisionModel`, or a spec such as `"builtin"` or `"package.module:callable"`. It is left
-            exactly as it is, training mode and gradients included.
+        model: a module, a `VisionModel`, or a spec such as `"builtin"`, `"timm:resnet50"` or
+            `"package.module:callable"` (see `whycam.load`). It is left exactly as it is, training mode and gradients
+            included.
         inputs: a ready batch `(N, C, *spatial)`, a tuple or dict of tensors, or photos: paths, PIL images, uint8
             arrays, one or a list.
         method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities.
@@ -68,7 +69,8 @@ def explain(
         views: for a network that looks at several pictures, the one that each call of the layer belongs to, in the
             order of the calls: positions or names of inputs (`[1, 0]`, `["left", "right"]`), or tensors
             `(N, C, *spatial)` such as `inputs.unbind(1)`. Left out it is measured, and the result says which it is.
-        preprocess: photo -> input, for a module that is asked about photos.
+        preprocess: photo -> input, for a module that is asked about photos: a `Preprocess`, any function, or an image
+            processor of transformers' or a transform of torchvision's or timm's, which are read as a `Preprocess`.
         labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
         options: the method's own.
 

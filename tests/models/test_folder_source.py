@@ -50,6 +50,13 @@ def test_a_folder_of_timm_s(folder, internet, prefix):
     assert internet.asked == []
 
 
+def test_a_folder_that_is_named_like_a_library_is_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "timm").mkdir()
+    saved(tmp_path / "timm" / "resnet18", build())
+    monkeypatch.chdir(tmp_path)
+    assert_same_weights(whycam.load("timm/resnet18").module, build())
+
+
 def test_its_own_preprocessing(folder):
     path = folder / "config.json"
     told = json.loads(path.read_text())

@@ -37,6 +37,8 @@ def importing(package: str, extra: str, purpose: str) -> Iterator[None]:
         if not isinstance(error, (ImportError, RuntimeError, AttributeError, OSError)):
             raise
         if (broken := _broken_torchvision()) is not None:
+            if package == "transformers":
+                broken += ". Or uninstall torchvision, which transformers does without"
             raise MissingExtraError(
                 f"{purpose} needs torchvision, and the one that is installed does not work: {broken}"
             ) from error
