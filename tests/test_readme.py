@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torchvision_shim
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -11,13 +12,18 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    torchvision_shim.register()  # which timm imports
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == {"chelsea.png", "panels.png"}
     made = names["c"]
+    layer = names["layer"]
+    assert str(layer) == "blocks.5.norm1 (10x10, tokens on a grid of 10x10 after 1)"  # as the comments say
+    assert "at 'norm' the gradient is zero" in layer.why
+    assert layer.location == "verified"
     assert len(made) == 10  # "all ten": two methods at two layers and CAM at one, for two targets
     assert (made.cost.forwards, made.cost.backwards) == (1, 2)
     assert {(method, layer) for method, layer, _ in made.failures} == {("cam", "0")}
@@ -26,7 +32,15 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/benchmarks.md", "examples/README.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/benchmarks.md",
+        "docs/compatibility.md",
+        "examples/README.md",
+    ],
 )
 def test_links_to_files_lead_to_files(page):
     text = (ROOT / page).read_text()
