@@ -13,8 +13,13 @@ _SYNSET = re.compile(r"n\d{8}")
 
 def from_id2label(id2label: Mapping[Any, Any] | None) -> tuple[str, ...] | None:
     """The texts of a transformers configuration; unknown where they are placeholders such as `LABEL_0`."""
+    return _from_pairs(tuple(id2label.items())) if id2label else None
+
+
+@functools.lru_cache(maxsize=64)  # asked for each explanation of a model that was passed as an object
+def _from_pairs(pairs: tuple[tuple[Any, Any], ...]) -> tuple[str, ...] | None:
     try:
-        by_index = {int(index): str(text) for index, text in (id2label or {}).items()}
+        by_index = {int(index): str(text) for index, text in pairs}
     except (TypeError, ValueError):
         return None
     texts = [by_index.get(index) for index in range(len(by_index))]

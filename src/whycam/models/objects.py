@@ -1,7 +1,7 @@
 """Networks that callers pass as objects, with what they carry about themselves."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import suppress
 
 from torch import nn
 
@@ -52,13 +52,15 @@ def _answers(module: nn.Module, classifiers: Iterable[str], texts: tuple[str, ..
     """Whether there is a text for each class of the named classifier or, where that cannot be told, of some layer."""
     if texts is None:
         return False
-    modules = dict(module.named_modules())
-    widths = [_width(modules[each]) for each in classifiers if each in modules]
-    if not widths or None in widths:
-        widths = [_width(each) for each in modules.values()]
-    return len(texts) in widths
+    widths: list[int] = []
+    for name in classifiers:
+        with suppress(AttributeError):
+            widths += _widths(module.get_submodule(name))
+    return len(texts) in (widths or _widths(module))
 
 
-def _width(module: Any) -> int | None:
-    found = getattr(module, "out_features", getattr(module, "out_channels", None))
-    return found if isinstance(found, int) else None
+def _widths(module: nn.Module) -> list[int]:
+    """How many features the layers of a module have, as far as they say."""
+    told = (vars(each) for each in module.modules())  # not getattr, which is slow where there is nothing to find
+    found = (each.get("out_features", each.get("out_channels")) for each in told)
+    return [each for each in found if isinstance(each, int)]
