@@ -6,7 +6,7 @@ PHOTOS ?= photos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'chelsea.png')")
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench compat clean
 
 demo: $(VENV)/demo
 	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
@@ -26,6 +26,10 @@ lint: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python benchmarks/cost.py --images "$(PHOTOS)"
 	$(BIN)/python benchmarks/meaning.py --images "$(PHOTOS)"
+
+# Every model of the zoo; it goes on from where it was stopped, and writes docs/compatibility.md when all are done
+compat: $(VENV)/dev
+	$(BIN)/python -m compatibility --json $(VENV)/compatibility.json --write
 
 # One stamp for each set of extras, renewed when what it was made from changes
 $(VENV)/%: pyproject.toml constraints.txt

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.write and complete:
         PAGE.write_text(page(rows))
         print(f"wrote {PAGE.relative_to(ROOT)}")
+        if asked.json:
+            asked.json.unlink()  # the page has it all; the next run starts afresh
     return int(not complete or not all(row.ok for row in rows))
 
 
@@ -66,7 +68,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--library", choices=["timm", "torchvision", "video", "transformers"], help="one of them alone")
     parser.add_argument("--match", default="", metavar="TEXT", help="only models whose family or name contains this")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="keep the rows there; models that it holds are not run again"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="keep the rows there; models that it holds are not run again (removed once the page is written)",
     )
     parser.add_argument("--write", action="store_true", help="write docs/compatibility.md, of the whole zoo")
     parser.add_argument("--no-places", action="store_true", help="leave out the slow, independent check of places")

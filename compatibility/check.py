@@ -156,15 +156,17 @@ def _place(model: nn.Module, layer: Any, inputs: Tensor, faults: list[str]) -> F
     if seen.shape != told.shape or not torch.allclose(seen, told, rtol=1e-3, atol=1e-4 * float(seen.abs().amax())):
         faults.append(f"the activations at {layer.name} are not what a hook reads there as {layer.layout}")
     bands = BANDS * sum(side > 1 for side in layer.grid)
-    try:
-        draws = int(PATIENCE / bands / _seconds(model.double(), inputs[:1].double()))
-        if draws >= 2:
-            return locate(read, inputs[:1].double(), draws=min(6, draws))
-    except RuntimeError:  # single precision is written into its code
-        pass
-    finally:
-        model.float()
-    draws = int(PATIENCE / bands / _seconds(model, inputs[:1]))
+    single = _seconds(model, inputs[:1])
+    if 3 * 2 * bands * single <= PATIENCE:  # double precision takes three times as long, or more
+        try:
+            draws = int(PATIENCE / bands / _seconds(model.double(), inputs[:1].double()))
+            if draws >= 2:
+                return locate(read, inputs[:1].double(), draws=min(6, draws))
+        except RuntimeError:  # single precision is written into its code
+            pass
+        finally:
+            model.float()
+    draws = int(PATIENCE / bands / single)
     return locate(read, inputs[:1], draws=max(2, min(6, draws)), size=0.02)
 
 

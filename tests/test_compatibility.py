@@ -35,26 +35,29 @@ QUARTER = {
     "timm": [
         "test_resnet", "test_convnext", "test_efficientnet", "test_nfnet", "test_byobnet", "mobilenetv3_small_050",
         "regnetx_002", "ghostnet_050", "starnet_s050", "test_vit", "deit_tiny_distilled_patch16_224",
-        "vit_tiny_patch16_dinov3_qkvb", "vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224", "test_vit_relpos",
-        "vit_tiny_r_s16_p8_224", "cait_xxs24_224", "xcit_nano_12_p8_224", "convit_tiny", "pit_ti_224", "levit_128s",
-        "test_coatnet", "gmlp_ti16_224", "resmlp_12_224", "test_mambaout", "swin_tiny_patch4_window7_224",
-        "hiera_tiny_224", "pvt_v2_b0", "mobilevit_xxs", "edgenext_xx_small", "vit_base_patch16_siglip_224",
+        "vit_small_patch14_reg4_dinov2", "test_vit_relpos", "vit_tiny_r_s16_p8_224", "convit_tiny", "pit_ti_224",
+        "test_coatnet", "gmlp_ti16_224", "test_mambaout", "edgenext_xx_small",
     ],
     "torchvision": [
-        "resnet18", "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5", "squeezenet1_1", "googlenet",
-        "densenet121", "regnet_x_400mf", "efficientnet_b0", "swin_t",
+        "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5", "squeezenet1_1", "regnet_x_400mf",
     ],
     "video": [
-        "r3d_18", "swin3d_t",
+        "mc3_18", "swin3d_t",
     ],
     "transformers": [
-        "BeitForImageClassification", "CLIPForImageClassification", "ConvNextForImageClassification",
-        "CvtForImageClassification", "DeiTForImageClassificationWithTeacher",
-        "Dinov2WithRegistersForImageClassification", "FocalNetForImageClassification", "HieraForImageClassification",
-        "IJepaForImageClassification", "LevitForImageClassification", "MobileNetV2ForImageClassification",
-        "MobileViTForImageClassification", "PoolFormerForImageClassification", "PvtForImageClassification",
+        "BeitForImageClassification", "BitForImageClassification", "CLIPForImageClassification",
+        "ConvNextForImageClassification", "ConvNextV2ForImageClassification", "CvtForImageClassification",
+        "Data2VecVisionForImageClassification", "DeiTForImageClassification", "DeiTForImageClassificationWithTeacher",
+        "Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification",
+        "DonutSwinForImageClassification", "EfficientNetForImageClassification", "FocalNetForImageClassification",
+        "HieraForImageClassification", "IJepaForImageClassification", "LevitForImageClassification",
+        "LevitForImageClassificationWithTeacher", "MetaClip2ForImageClassification",
+        "MobileNetV1ForImageClassification", "MobileNetV2ForImageClassification", "MobileViTForImageClassification",
+        "MobileViTV2ForImageClassification", "PoolFormerForImageClassification", "PPLCNetForImageClassification",
+        "PvtForImageClassification", "PvtV2ForImageClassification", "RegNetForImageClassification",
         "ResNetForImageClassification", "SegformerForImageClassification", "SiglipForImageClassification",
-        "SwinForImageClassification", "Swinv2ForImageClassification", "ViTForImageClassification",
+        "SwiftFormerForImageClassification", "SwinForImageClassification", "Swinv2ForImageClassification",
+        "TextNetForImageClassification", "ViTForImageClassification", "ViTMSNForImageClassification",
     ],
 }  # fmt: skip
 
@@ -494,7 +497,9 @@ def test_the_page_is_written_from_a_whole_run_alone(
     monkeypatch.setattr(command, "PAGE", tmp_path / "page.md")
     with pytest.raises(SystemExit):
         command.main(["--write", "--match", "first"])
-    command.main(["--write"])
+    file = tmp_path / "rows.json"
+    command.main(["--write", "--json", str(file)])
+    assert not file.exists()
     text = (tmp_path / "page.md").read_text()
     assert "| [timm](#timm) | 3 | 2/3 | 2/3 | 4 | 0 | 0 | 4 | 0 | 0 |" in text
     assert "- `broken` (timm, 16x16): RuntimeError: out of paint" in text
