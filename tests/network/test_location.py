@@ -153,6 +153,11 @@ def test_a_place_that_is_washed_out_is_undetermined():
     )
 
 
+def test_an_order_among_all_but_equal_shares_may_be_chance_and_is_not_believed():
+    assert verdict(nets.fixed(Patches(mix=3.0)), nets.images(), "block", Tokens((4, 4), 0)) == "verified"
+    assert verdict(nets.fixed(Patches(mix=300.0)), nets.images(), "block", Tokens((4, 4), 0)) == "undetermined"
+
+
 def test_one_half_that_moves_everything_more_does_not_matter():
     class Uneven(Patches):
         def forward(self, x):
