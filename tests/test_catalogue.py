@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import nets
 import torch
 from torch import nn
 
@@ -37,3 +38,13 @@ def test_layers_are_listed_in_order_with_the_chosen_ones_marked():
     assert rows[2].chosen_for == ("Grad-CAM and Guided Grad-CAM",)
     assert rows[3].chosen_for == ("every other method",)
     assert not rows[0].chosen_for
+
+
+def test_how_it_is_known_where_positions_lie():
+    """An image of channels in the input's proportions has its places; one that is squeezed is looked at."""
+    squeezed = nets.plain()
+    squeezed.conv2 = nn.Conv2d(6, 8, 3, stride=(1, 4), padding=1).double()
+    by_name = {each.name: each for each in whycam.layers(squeezed, nets.images(1, side=16))}
+    assert by_name["conv1"].location == "by construction"
+    assert by_name["conv2"].location == "verified"
+    assert by_name["conv2"].stride == (1.0, 4.0)

@@ -255,6 +255,9 @@ PLANTED = {
     "wrong labels": Planted(
         lambda: healthy(nets.plain(), labels=["a"]), "labels", "problem", "", "1 label for 5 classes"
     ),
+    "too many labels": Planted(
+        lambda: healthy(nets.plain(), labels=[*LABELS, "f"]), "labels", "problem", "", "6 labels for 5 classes"
+    ),
     "raises": Planted(
         nets.plain, "forward", "problem", "conv1", "cannot be run on inputs of shape (1, 2, 8, 8) float64",
         inputs=lambda: nets.images(1)[:, :2],
@@ -528,6 +531,31 @@ def test_several_inputs():
     made = doctor(nets.fixed(nets.TwoInputs()), (torch.ones(2, 2, dtype=torch.float64), nets.images(2)), labels=LABELS)
     assert kinds(made) == {"preprocessing": "worth knowing"}
     assert made.layer.name == "conv2"
+
+
+def test_the_part_that_is_asked_about():
+    model = nets.fixed(Returns(lambda features, logits: {"logits": logits, "frozen": (logits * 2).detach()}))
+    assert only(doctor(model, nets.images(1)), "answer").module == ""
+    assert not doctor(model, nets.images(1)).problems
+    made = doctor(model, nets.images(1), output="frozen")
+    assert made.output.part == ".frozen"
+    assert "output.frozen is explained, and output.logits not" in only(made, "answer").text
+    assert [each.kind for each in made.problems] == ["cut gradient"]
+    assert "which calls detach" in made.problems[0].text
+
+
+def test_a_part_that_a_function_makes_is_no_choice_among_several():
+    made = doctor(healthy(nets.plain()), nets.images(1), output=lambda raw: raw * 2)
+    assert kinds(made) == {}
+    assert made.output.part == " through <lambda>"
+
+
+def test_a_mistake_of_this_packages_own_is_no_finding(monkeypatch):
+    space = {"__name__": "whycam.maker"}
+    exec("def notes(self): raise LookupError('a bug')", space)
+    monkeypatch.setattr("whycam.maker.Maker._notes", space["notes"])
+    with pytest.raises(LookupError, match="a bug"):
+        doctor(nets.plain(), nets.images(1))
 
 
 class TwoPictures(nets.Plain):

@@ -21,7 +21,7 @@ from whycam.findings import Finding, Severity
 from whycam.maker import looks_like_probability, predictions
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.condition import condition
-from whycam.network.cuts import Cut, cuts
+from whycam.network.cuts import Cut, follow
 from whycam.network.diagnosis import first_non_finite
 from whycam.network.eager import unwrapped
 from whycam.network.flops import counted
@@ -289,7 +289,7 @@ class _Examination:
         """Whether there is an answer that can be explained."""
         samples = len(first_tensor(inputs))
         try:
-            part, values = read(seen.output, self.part, samples, number_of_classes(self.module))
+            part, values = self._answer(seen.output, inputs)
         except WhycamError as error:
             self._note("answer", findings.refused("answer", str(error)))
             return False
@@ -319,14 +319,19 @@ class _Examination:
         self._note("non-finite", findings.of_non_finite(cause))
         return False
 
+    def _answer(self, raw: Any, inputs: Inputs) -> tuple[str, Tensor]:
+        """The part of what the network returned that is explained, and where it is."""
+        return read(raw, self.part, len(first_tensor(inputs)), number_of_classes(self.module))
+
     def _look_for_cuts(self, inputs: Inputs) -> list[Cut]:
         """What ends the gradient's way from the answer to the input."""
         try:
-            return cuts(self.module, inputs)
+            trail = follow(self.module, inputs, read=lambda raw: self._answer(raw, inputs)[1])
         except Exception as error:  # a model that raises once gradients are on: the methods to come will say so
             if is_ours(error):
                 raise
             return []
+        return [] if trail.arrives else list(trail.cuts)
 
     def _choose_layer(self, seen: Survey, inputs: Inputs) -> None:
         """Look at the layers that are chosen when none is named.

@@ -88,6 +88,18 @@ class Attends(nets.Plain):
         return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
 
 
+def test_to_ask_for_a_weights_type_is_not_to_use_it():
+    class Asks(nets.Plain):
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return super().forward(x.to(self.spare.weight.dtype))
+
+    assert survey(nets.fixed(Asks()), nets.images(1)).unused == ("spare",)
+
+
 def test_of_unused_modules_the_outermost_is_named():
     model = nets.plain()
     model.part = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), nn.ReLU())
