@@ -14,6 +14,7 @@ from whycam import Preprocess, VisionModel, WhycamError, doctor
 from whycam.checkup import Checkup, trial_input
 from whycam.findings import CHECKS
 from whycam.models.conversion import NoPhotos
+from whycam.registry import methods
 
 LABELS = ["a", "b", "c", "d", "e"]
 #: Operations of one prediction by `nets.Plain`: two for each product of its convolutions and its linear layer.
@@ -385,7 +386,9 @@ INCOMPARABLE = ("weights not finite", "weights not there", "traced")
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", PLANTED)
-def test_what_is_planted_is_found_and_nothing_else_and_the_network_is_left_as_found(name):
+def test_what_is_planted_is_found_and_nothing_else_and_the_network_is_left_as_found(name, monkeypatch):
+    few = {each: methods()[each] for each in ("eigen_cam", "grad_cam", "guided_backprop", "hires_cam")}
+    monkeypatch.setattr("whycam.checkup.methods", lambda: few)  # one of each kind; the others add time alone
     planted = PLANTED[name]
     model, inputs = planted.build(), planted.inputs()
     model = model if isinstance(model, VisionModel) else healthy(model)
@@ -419,6 +422,18 @@ def test_weights_on_two_devices(monkeypatch):
     assert (found.severity, found.text) == (
         "worth knowing", "The weights are on cuda:0 and cuda:1; the input is put on cuda:0.",
     )  # fmt: skip
+
+
+def test_what_only_hands_on_may_run_twice():
+    class Twice(nets.Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout()
+
+        def features(self, x: Tensor) -> Tensor:
+            return self.drop(self.drop(super().features(x)))
+
+    assert kinds(doctor(healthy(nets.fixed(Twice())), nets.images(1))) == {}
 
 
 def test_problems_come_first():

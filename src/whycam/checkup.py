@@ -189,7 +189,7 @@ def trial_input(model: VisionModel, shape: Sequence[int] | None = None) -> Tenso
             )
         shape = (3, *model.preprocess.size)
     dtype = next((each.dtype for each in model.module.parameters() if each.is_floating_point()), torch.float32)
-    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu").to(dtype)
 
 
 #: What the refusal of a layer says whose positions do not lie where its layout puts them.

@@ -249,7 +249,7 @@ def of_survey(seen: Survey) -> Iterator[Finding]:
             "Check its size, channels and type against what the network was built for.",
         )
         return
-    if repeated := {name: count for name, count in seen.calls.items() if count > 1}:
+    if repeated := {name: count for name, count in seen.calls.items() if count > 1 and name not in seen.passing}:
         name, count = next(iter(repeated.items()))
         others = f" (and {_counted(len(repeated) - 1, 'other', verb=False)} repeatedly)" if len(repeated) > 1 else ""
         yield notable(

@@ -27,6 +27,20 @@ def test_one_sample_is_run_without_gradients_and_counted():
     torch.testing.assert_close(seen.output, nets.plain()(nets.images(3)[:1]).detach())
 
 
+def test_modules_that_hand_on_what_they_are_given():
+    class Drops(nets.Plain):
+        def __init__(self, inplace):
+            super().__init__(inplace=inplace)
+            self.drop, self.same = nn.Dropout(), nn.Sequential(nn.Identity())
+
+        def features(self, x):
+            return self.drop(self.same(self.drop(super().features(x))))
+
+    for inplace in (False, True):  # which hands on the tensor, but not what it held
+        assert survey(nets.fixed(Drops(inplace)), nets.images(1)).passing == {"drop", "same", "same.0"}
+    assert survey(nets.plain(), nets.images(1)).passing == set()
+
+
 def test_who_wrote_over_an_output():
     inplace = survey(nets.plain(inplace=True), nets.images(1)).overwritten
     assert inplace == {("conv1", 0): "relu1", ("conv2", 0): "relu2"}

@@ -24,6 +24,7 @@ class Survey:
 
     Attributes:
         calls: how often each module ran that can be watched, by name, in the model's order.
+        passing: modules that do nothing but hand on what they are given, as dropout does in a prediction.
         unused: the outermost modules that did not run and whose weights nobody else read.
         overwritten: for outputs that were written to after their module had returned them, by the module's name and
             the number of its call: the module whose own code did it (`""` for the model's).
@@ -34,6 +35,7 @@ class Survey:
     """
 
     calls: Mapping[str, int]
+    passing: frozenset[str]
     unused: tuple[str, ...]
     overwritten: Mapping[tuple[str, int], str]
     zero: tuple[str, ...]
@@ -70,6 +72,7 @@ def survey(model: nn.Module, inputs: Inputs) -> Survey:
     calls = {name: watcher.calls.get(name, 0) for name, _ in modules}
     return Survey(
         calls,
+        frozenset(watcher.calls.keys() - watcher.acting),
         tuple(_unused(model, calls, reads.seen)),
         watcher.overwritten,
         tuple(watcher.zero),
@@ -100,24 +103,30 @@ class _Watcher:
 
     calls: dict[str, int] = field(default_factory=dict)
     running: list[str] = field(default_factory=list)
+    acting: set[str] = field(default_factory=set)
     zero: list[str] = field(default_factory=list)
     overwritten: dict[tuple[str, int], str] = field(default_factory=dict)
     _fresh: dict[tuple[str, int], tuple[Tensor, int]] = field(default_factory=dict)
     _awake: list[bool] = field(default_factory=list)
+    _given: list[list[tuple[Tensor, int]]] = field(default_factory=list)
 
     def given(self, name: str, value: Any, _: Any) -> None:
         self.look(self.running[-1] if self.running else "")
         self.running.append(name)
         self._awake.append(any(map(_says_something, _floating(value))))
+        self._given.append([(tensor, tensor._version) for tensor in _floating(value)])
 
     def returned(self, name: str, value: Any, _: Any) -> None:
         self.look(name)
         while self.running and self.running.pop() != name:  # a model may catch what one of its modules raised
             self._awake.pop()
-        awake = self._awake.pop()
+            self._given.pop()
+        awake, given = self._awake.pop(), self._given.pop()
         number = self.calls.get(name, 0)
         self.calls[name] = number + 1
         found = list(_floating(value))
+        if not all(any(each is old and each._version == version for old, version in given) for each in found):
+            self.acting.add(name)
         if found:
             self._fresh[name, number] = found[0], found[0]._version
         if found and awake and not any(map(_says_something, found)) and not self._explained(name):
