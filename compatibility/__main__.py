@@ -28,10 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     complete = False
     try:
         for entry in zoo(asked.library, asked.match):
-            if (entry.library, entry.name) in known:
+            wanted = not asked.models or f"{entry.library}:{entry.name}" in asked.models
+            if not wanted or (entry.library, entry.name) in known:
                 continue
             new = []
-            for row in check(entry, places=not asked.no_places):
+            for row in check(entry, patience=asked.patience):
                 new.append(row)
                 print(row, flush=True)
             gc.collect()
@@ -65,6 +66,7 @@ def prepare() -> None:
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m compatibility", description=__doc__)
+    parser.add_argument("models", nargs="*", metavar="LIBRARY:NAME", help="these alone")
     parser.add_argument("--library", choices=["timm", "torchvision", "video", "transformers"], help="one of them alone")
     parser.add_argument("--match", default="", metavar="TEXT", help="only models whose family or name contains this")
     parser.add_argument(
@@ -74,10 +76,16 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="keep the rows there; models that it holds are not run again (removed once the page is written)",
     )
     parser.add_argument("--write", action="store_true", help="write docs/compatibility.md, of the whole zoo")
-    parser.add_argument("--no-places", action="store_true", help="leave out the slow, independent check of places")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="for the slow, independent check of places of one model and size; 0 leaves it out",
+    )
     asked = parser.parse_args(arguments)
-    if asked.write and (asked.library or asked.match or asked.no_places):
-        parser.error("--write is for a full run; leave out --library, --match and --no-places")
+    if asked.write and (asked.library or asked.match or asked.models or not asked.patience):
+        parser.error("--write is for a full run; leave out what narrows it")
     return asked
 
 

@@ -76,8 +76,11 @@ def _tupled(value: Any) -> Any:
     return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
-def check(entry: Entry, *, places: bool = True) -> Iterator[Row]:
-    """A row for each size. Whatever is raised becomes the row's fault; `places`: run the slow check of places too."""
+def check(entry: Entry, *, patience: float = PATIENCE) -> Iterator[Row]:
+    """A row for each size. Whatever is raised becomes the row's fault.
+
+    `patience`: seconds, about, for the slow check of places; with 0 it is left out.
+    """
     model: nn.Module | None = None
     for size in entry.sizes:
         started = time.perf_counter()
@@ -87,14 +90,16 @@ def check(entry: Entry, *, places: bool = True) -> Iterator[Row]:
             if model is None or not entry.any_size:
                 model = None  # before the next one is built
                 model = entry.build(size)
-            _check(model, entry, size, places, found, faults)
+            _check(model, entry, size, patience, found, faults)
         except Exception as error:  # a row says so; the run goes on
             faults.append(f"{type(error).__name__}: {error}")
         found.setdefault("seconds", time.perf_counter() - started)
         yield Row(entry.library, entry.family, entry.name, size, **found, faults=tuple(faults), remark=entry.remark)
 
 
-def _check(model: nn.Module, entry: Entry, size: Size, places: bool, found: dict[str, Any], faults: list[str]) -> None:
+def _check(
+    model: nn.Module, entry: Entry, size: Size, patience: float, found: dict[str, Any], faults: list[str]
+) -> None:
     from nets import differences, state
 
     inputs = entry.inputs(size)
@@ -117,8 +122,8 @@ def _check(model: nn.Module, entry: Entry, size: Size, places: bool, found: dict
         return
     layer = explained["grad_cam"].layer
     found.update(layer=layer.name, why=layer.why, layout=layer.layout, grid=tuple(layer.grid), location=layer.location)
-    if places:
-        finding = _place(model, layer, inputs, faults)
+    if patience:
+        finding = _place(model, layer, inputs, patience, faults)
         found.update(oracle=finding.answer, evidence=str(finding))
         if finding.answer == "does not hold":
             faults.append(f"location is {layer.location!r}, but {finding}")
@@ -145,7 +150,7 @@ def _x(grid: Size) -> str:
     return "x".join(map(str, grid))
 
 
-def _place(model: nn.Module, layer: Any, inputs: Tensor, faults: list[str]) -> Finding:
+def _place(model: nn.Module, layer: Any, inputs: Tensor, patience: float, faults: list[str]) -> Finding:
     """The slow check of places, after seeing that whycam's map is made from what an ordinary hook reads there."""
     read = reader(model, layer.name, layer.shape, layer.layout)
     if read is None:
@@ -157,16 +162,16 @@ def _place(model: nn.Module, layer: Any, inputs: Tensor, faults: list[str]) -> F
         faults.append(f"the activations at {layer.name} are not what a hook reads there as {layer.layout}")
     bands = BANDS * sum(side > 1 for side in layer.grid)
     single = _seconds(model, inputs[:1])
-    if 3 * 2 * bands * single <= PATIENCE:  # double precision takes three times as long, or more
+    if 3 * 2 * bands * single <= patience:  # double precision takes three times as long, or more
         try:
-            draws = int(PATIENCE / bands / _seconds(model.double(), inputs[:1].double()))
+            draws = int(patience / bands / _seconds(model.double(), inputs[:1].double()))
             if draws >= 2:
                 return locate(read, inputs[:1].double(), draws=min(6, draws))
         except RuntimeError:  # single precision is written into its code
             pass
         finally:
             model.float()
-    draws = int(PATIENCE / bands / single)
+    draws = int(patience / bands / single)
     return locate(read, inputs[:1], draws=max(2, min(6, draws)), size=0.02)
 
 

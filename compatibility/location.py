@@ -85,14 +85,13 @@ def _answer(follows: list[float], spread: list[float], repeats: list[float]) -> 
 def _centre(answers: Tensor) -> Tensor:
     """Where each position lies, from 0 to 1: the mean of the bands, weighted by its answers to them.
 
-    Answers are taken as parts of all that the position answers, since some positions are more sensitive than others;
-    and then relative to the band's mean part, since a band that moves everything alike says nothing about place. NaN
-    for positions that nothing moves.
+    Answers are taken as parts of all that the position answers, since some positions are more sensitive than others.
+    NaN for positions that nothing moves. (What moves everything alike adds the same to all, and correlation is blind to
+    that.)
     """
     parts = answers / answers.sum(0)
-    strength = parts / parts.flatten(1).nanmean(1).reshape(-1, *[1] * (answers.ndim - 1))
     middles = (torch.arange(len(answers), dtype=torch.float64) + 0.5) / len(answers)
-    return torch.einsum("b...,b->...", strength, middles) / strength.sum(0)
+    return torch.einsum("b...,b->...", parts, middles)
 
 
 def _band(number: int, bands: int, axis: int, space: tuple[int, ...], like: Tensor) -> Tensor:
