@@ -199,3 +199,19 @@ def test_the_import_path_is_left_as_it_was_by_a_module_that_changes_it(written):
         assert sys.path.count("") == before.count("")
     finally:
         sys.path[:] = before
+
+
+EXPORTED = """
+    import torch
+    from torch import nn
+
+    def graph():
+        network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+        return torch.export.export(network, (torch.zeros(1, 3, 8, 8),)).module()
+"""
+
+
+def test_an_exported_graph_has_one_mode_and_is_refused_in_words(written):
+    model = whycam.load(f"{written(EXPORTED)}:graph")
+    with pytest.raises(whycam.WhycamError, match=r"pass torch\.export\.unflatten"):
+        whycam.explain(model, torch.zeros(1, 3, 8, 8))

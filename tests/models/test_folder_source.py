@@ -138,6 +138,16 @@ def test_folders_that_hold_no_model(tmp_path):
     refused("config.json cannot be read from it: ")
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [([3], r"\(AttributeError: .*'list'"), ({"input_size": [5, 64, 64], "num_classes": "many"}, r"\(TypeError: ")],
+)
+def test_values_of_which_timm_can_build_nothing(tmp_path, config, said):
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": config}))
+    with pytest.raises(whycam.WhycamError, match=rf"config.json describes {said}.*look at the values in it"):
+        whycam.load(str(tmp_path))
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"")
     with pytest.raises(whycam.WhycamError, match="is a file; weights alone do not say what network they are of"):

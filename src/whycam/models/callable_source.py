@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 import traceback
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     if isinstance(found, nn.Module):
         weights.into(found)
         # a model that is asked what it predicts; one passed as an object is left in the mode it has
-        return VisionModel(found.eval(), name=spec)
+        with suppress(NotImplementedError):  # an exported graph has one mode, which it was exported in
+            found.eval()
+        return VisionModel(found, name=spec)
     raise WhycamError(
         f"{spec!r} gave a {type(found).__name__}; a torch.nn.Module or a whycam.VisionModel was expected."
     )

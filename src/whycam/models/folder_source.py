@@ -66,6 +66,12 @@ def _timm(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
         module = timm.create_model(name, pretrained=False)
     except RuntimeError as error:  # an architecture of another version's, or the user's own
         raise WhycamError(f"{spec!r}: {error}, says timm {timm.__version__}.") from error
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise WhycamError(
+            f"{spec!r}: timm {timm.__version__} cannot build the network that {folder / 'config.json'} describes "
+            f"({said}); look at the values in it."
+        ) from error
     if weights.random:
         return timm_source.described(module, weights.titled(spec))
     file = weights.file or next((folder / each for each in TIMM_FILES if (folder / each).is_file()), None)

@@ -1,6 +1,6 @@
 """A network with what it takes to ask it about a photo: its preprocessing and its labels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -34,6 +34,11 @@ class VisionModel:
     preprocess_note: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.preprocess, type):
+            raise WhycamError(
+                f"preprocess= is the class {self.preprocess.__name__} itself; pass one that was made of it, such as "
+                "whycam.Preprocess.imagenet()."
+            )
         object.__setattr__(self, "preprocess", understood(self.preprocess))
         if isinstance(self.preprocess, Foreign):
             object.__setattr__(self, "preprocess_note", str(self.preprocess))
@@ -55,6 +60,7 @@ def as_labels(given: Any) -> tuple[str, ...] | None:
         if sorted(by_index) != list(range(len(by_index))):
             raise WhycamError(f"labels by index must have every index from 0 to {len(by_index) - 1}.")
         given = [by_index[index] for index in range(len(by_index))]
-    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+    texts = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    if not all(isinstance(text, str) for text in texts):
         raise WhycamError("labels are the classes' texts in order of their index: a list of strings.")
-    return tuple(given)
+    return texts
