@@ -188,7 +188,9 @@ def _with_noise(inputs: Inputs, slot: Slot) -> Inputs:
     """The inputs with the picture at one slot changed throughout."""
     changed = dict(pictures(inputs))[slot.path].clone()
     picture = changed if slot.axis is None else changed.select(slot.axis, slot.index)
-    noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(0)
+    # on the CPU whatever the default device is, as the generator is
+    noise = torch.randn(picture.shape, generator=generator, dtype=torch.float64, device="cpu")
     picture += noise.to(picture) * (float(picture.double().std(correction=0)) or 1.0)
     with_it: Inputs = replaced(inputs, slot.path, changed)
     return with_it
