@@ -107,7 +107,7 @@ class Maker:
             layer=layer,
             status=tuple(status),
             cost=Cost(0, 0, 0.0),
-            notes=self.notes,
+            notes=(*self.notes, *_doubts(layer)),
             model=self.vision.name,
             scene=scene,
         )
@@ -292,6 +292,15 @@ class Maker:
 def _equal(pictures: Sequence[Tensor]) -> bool:
     """Whether several views are of the same numbers: two slices of one tensor are no one object."""
     return all(torch.equal(picture, pictures[0]) for picture in pictures)
+
+
+def _doubts(layer: Layer) -> tuple[str, ...]:
+    if layer.location != "undetermined":
+        return ()
+    return (
+        f"where in the input the positions of {layer.name} lie could not be told, since a change anywhere moves all of "
+        "them alike; they are drawn row by row",
+    )
 
 
 def looks_like_probability(output: Tensor) -> bool:

@@ -13,7 +13,7 @@ from whycam.network.choice import Choice, choose, stages, zero_everywhere
 from whycam.network.choice import correct as correct_choice
 from whycam.network.layouts import Layout, is_plain, readings
 from whycam.network.location import Located, Location, locate
-from whycam.network.metadata import token_claim
+from whycam.network.observing import features, known_otherwise
 from whycam.network.outputs import Question
 from whycam.network.recording import Bind, Recording, record
 from whycam.network.structures import first_tensor
@@ -184,18 +184,29 @@ def _look(
 ) -> tuple[dict[Tap, Located], int]:
     """Where the positions lie of layers that were named and are not plainly channels first; the forwards spent."""
     first = first_tensor(batch.inputs)
+    moved = known_otherwise(module, batch.inputs)
     doubtful, others = {}, {}
     for tap, layer in recording.layers.items():
         picture = layer.picture if layer.picture is not None else first
-        if tap in known or layer.refusal or is_plain(layer.layout, layer.shape, picture.shape):
+        plain = is_plain(layer.layout, layer.shape, picture.shape) and not moved
+        if tap in known or layer.refusal or plain:
             continue
         if picture is not first:  # which alone is changed to see where its positions lie
             others[tap] = Located(layer.layout, "undetermined")
             continue
-        claim = token_claim(module, first.shape) if len(layer.shape) == 3 else None
-        doubtful[tap] = readings(layer.shape, first.shape, claim) or [layer.layout]
-    found, forwards = locate(module, batch.inputs, doubtful) if doubtful else ({}, 0)
-    return {**found, **others}, forwards
+        doubtful[tap] = [layer.layout]
+    if not doubtful:
+        return others, 0
+    seen, forwards = features(module, batch.inputs)
+    by_name = {name: feature for feature in seen for name in feature.names}
+    for tap in doubtful:
+        feature = by_name.get(tap.module)
+        if feature is not None and tap.side == "output" and feature.shape[1:] == recording.layers[tap].shape[1:]:
+            doubtful[tap] = list(feature.readings)
+        else:
+            doubtful[tap] = readings(recording.layers[tap].shape, first.shape) or doubtful[tap]
+    found, spent = locate(module, batch.inputs, doubtful)
+    return {**found, **others}, forwards + spent
 
 
 def _misplaced(tap: Tap) -> str:
@@ -228,6 +239,8 @@ def correct(
                     module,
                     batch.inputs,
                     _first(binds[0]),
+                    side=method.side,
+                    tried=plan.choice.tap,
                     lasting=any(layer.outside) or all(gradient is None for gradient in layer.gradients),
                 )
                 found[plan.choice] = better if better is not None else plan.choice

@@ -8,6 +8,7 @@ from torch import nn
 
 import whycam
 from whycam.network.choice import choose, stages
+from whycam.network.layouts import Tokens
 from whycam.network.observing import features
 from whycam.registry import methods
 
@@ -279,3 +280,138 @@ def test_what_a_pooling_left_over_is_no_feature():
     inputs = torch.randn(2, 3, 8, 16, dtype=torch.float64)
     assert whycam.explain(model, inputs, "layer_cam").layer.name == "1"
     assert whycam.explain(model, inputs).layer.name == "0"
+
+
+class Turned(nets.Plain):
+    """What a network may do to its input before the first layer sees it."""
+
+    def __init__(self, turn):
+        super().__init__()
+        self.turn = turn
+
+    def forward(self, x):
+        return super().forward(self.turn(x))
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda x: x.flip(-1), lambda x: x.transpose(2, 3), lambda x: x.roll(8, 2)], ids=["flip", "turn", "roll"]
+)
+def test_a_network_that_turns_its_input_is_refused_and_not_drawn_mirrored(turn):
+    with pytest.raises(whycam.WhycamError, match="do not lie as in the input"):
+        whycam.explain(nets.fixed(Turned(turn)), nets.images(side=16))
+
+
+def test_a_network_that_scales_its_input_is_looked_at_and_explained():
+    found = whycam.explain(nets.fixed(Turned(lambda x: (x - 0.5) / 0.2)), nets.images(side=16))
+    assert (found.layer.name, found.layer.location) == ("conv2", "verified")
+
+
+def test_a_second_look_at_a_mirrored_input_is_not_drawn_as_the_first():
+    class Twice(nets.Plain):
+        def forward(self, x):
+            return super().forward(x) + super().forward(x.flip(-1))
+
+    model, inputs = nets.fixed(Twice()), nets.images(side=16)
+    with pytest.raises(whycam.WhycamError, match="do not lie as in the input"):
+        whycam.explain(model, inputs)
+    assert whycam.explain(model, inputs, layer="conv2#0").layer.location == "verified"
+
+
+def test_each_part_of_an_output_has_a_layer_of_its_own():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nets.Plain(), nets.Plain()
+
+        def forward(self, x):
+            return {"a": self.a(x), "b": self.b(x)}
+
+    def layer(model, part):
+        return whycam.explain(model, nets.images(), output=part).layer
+
+    model = nets.fixed(Branches())
+    assert [layer(model, part).name for part in "abab"] == ["a.conv2", "b.conv2", "a.conv2", "b.conv2"]
+    assert layer(model, "b") == layer(nets.fixed(Branches()), "b")
+    assert whycam.explain(model, nets.images(), output="a").cost.forwards == 1
+
+
+def test_a_frozen_backbone_in_inference_mode_is_looked_at():
+    class Inference(nets.Plain):
+        def features(self, x):
+            with torch.inference_mode():
+                return super().features(x)
+
+    with pytest.raises(whycam.WhycamError, match="inference_mode"):
+        whycam.explain(nets.fixed(Inference()), nets.images())
+    assert whycam.layers(nets.fixed(Inference()), nets.images())[-1].name == "relu2"
+
+
+def test_a_network_of_whole_batches_only_is_looked_at_with_all_of_them():
+    class Three(nets.Tokens):
+        def forward(self, x):
+            assert len(x) == 3, "three at a time"
+            return super().forward(x)
+
+    model, inputs = nets.fixed(Three()), nets.images()
+    found, expected = (whycam.explain(each, inputs).layer for each in (model, nets.fixed(nets.Tokens())))
+    assert found.name == expected.name
+    assert found.location == "undetermined"  # which takes five at a time
+
+
+def test_a_sample_that_is_not_finite_does_not_choose_for_the_others():
+    inputs = nets.images()
+    expected = whycam.explain(nets.fixed(nets.Tokens()), inputs)
+    spoiled = inputs.clone()
+    spoiled[0, 0, 0, 0] = float("nan")
+    found = whycam.explain(nets.fixed(nets.Tokens()), spoiled)
+    assert found.layer == expected.layer
+    assert torch.equal(found.maps[1:], expected.maps[1:])
+
+
+def test_an_empty_first_picture_decides_nothing_for_good():
+    model = nets.fixed(nets.Tokens())
+    whycam.explain(model, torch.zeros(1, 3, 8, 8, dtype=torch.float64))
+    assert whycam.explain(model, nets.images()).layer == whycam.explain(nets.fixed(nets.Tokens()), nets.images()).layer
+
+
+@pytest.mark.parametrize(("grid", "prefix"), [((2, 8), 2), ((3, 12), 5), ((4, 4), 9)])
+def test_the_grid_of_the_patch_convolution_tells_how_many_tokens_precede(grid, prefix):
+    class HandMade(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.project = nn.Conv2d(3, 8, 4, stride=4)
+            self.block = nn.Sequential(nn.LayerNorm(8))
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            patches = self.project(x).flatten(2).mT
+            first = patches.mean(1, keepdim=True).expand(-1, prefix, -1)
+            return self.head(self.block(torch.cat([first, patches], 1)).mean(1))
+
+    model, inputs = nets.fixed(HandMade()), torch.randn(2, 3, 4 * grid[0], 4 * grid[1], dtype=torch.float64)
+    found = whycam.explain(model, inputs)
+    assert found.layer.layout == str(Tokens(grid, prefix))
+    assert found.layer.location == "verified"
+    assert whycam.explain(nets.fixed(HandMade()), inputs, layer="block").layer.layout == str(Tokens(grid, prefix))
+
+
+def test_a_place_that_cannot_be_told_is_a_note():
+    mean = nets.fixed(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(4, 4)), ToLast(), nn.LayerNorm(8), Mean()
+        )
+    )
+    found = whycam.explain(mean, nets.images(), layer="4")
+    assert found.layer.location == "undetermined"
+    assert any("could not be told" in note for note in found.notes)
+    assert not any("could not be told" in note for note in whycam.explain(nets.plain(), nets.images()).notes)
+
+
+class ToLast(nn.Module):
+    def forward(self, x):
+        return x.movedim(1, -1)
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((1, 2))

@@ -22,7 +22,7 @@ where the layout says (`location`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -31,9 +31,9 @@ from whycam.network.eager import unwrapped
 from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.location import Location, locate
 from whycam.network.observing import Feature, features, is_convolutional
-from whycam.network.recording import Bind, Inputs, record
+from whycam.network.recording import Bind, Inputs, Recording, record
 from whycam.network.remembered import Remembered
-from whycam.network.structures import first_sample
+from whycam.network.structures import first_sample, first_tensor
 from whycam.network.taps import Tap
 from whycam.registry import Side
 
@@ -69,7 +69,7 @@ class _Latest(NamedTuple):
 
 #: The layers that were settled on: first, as a rule, and where a pass showed no gradient at the first.
 _settled: Remembered[_Latest] = Remembered()
-_corrected: Remembered[Choice] = Remembered()
+_corrected: Remembered[_Latest] = Remembered()
 #: By what factor a stage shrinks an axis at most.
 _STAGE = 4
 #: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
@@ -87,19 +87,20 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = 
         WhycamError: no layer has spatial axes, or none has its positions where the input has them.
     """
     model = unwrapped(model)
-    if corrected := _corrected.of(model, inputs).get("layer"):
-        return corrected, 0, 0
+    part = _part(bind)
+    if corrected := _corrected.of(model, inputs).get(part):
+        return corrected.on(side), 0, 0
     known = _settled.of(model, inputs)
-    if "latest" in known:
-        return known["latest"].on(side), 0, 0
+    if part in known:
+        return known[part].on(side), 0, 0
     found, forwards = features(model, inputs)
     if is_convolutional(model, inputs):
         last = _stream(found)[-1]
-        known["latest"] = _Latest(last, last.layout, "by construction", _last(last.grid))
-        return known["latest"].on(side), forwards, 0
+        known[part] = _Latest(last, last.layout, "by construction", _last(last.grid))
+        return known[part].on(side), forwards, 0
     latest, lasting, *spent = _among_tokens(model, inputs, _stream(found), bind)
     if lasting:
-        known["latest"] = latest
+        known[part] = latest
     return latest.on(side), forwards + spent[0], spent[1]
 
 
@@ -119,17 +120,20 @@ def stages(model: nn.Module, inputs: Inputs, count: int) -> tuple[list[Tap], int
     return [feature.tap for feature in ends[-count:]], forwards
 
 
-def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> tuple[Choice | None, int, int]:
-    """A layer whose locations the score does depend on, after the chosen one turned out to have no gradient.
+def correct(
+    model: nn.Module, inputs: Inputs, bind: Bind, *, side: Side, tried: Tap, lasting: bool
+) -> tuple[Choice | None, int, int]:
+    """A layer whose locations the score does depend on, after the one that was tried turned out to have no gradient.
 
-    Records every candidate in one pass of the first sample and takes the last one before the chosen that has gradient
-    at most locations; `None` if there is no such layer. Returns the forwards and backwards spent as well. `lasting`:
-    the cause lies in the network and not in these inputs, so the next call may start from what is found.
+    Records every other candidate in one pass of the first sample and takes the last that has gradient at most
+    locations; `None` if there is no such layer. Returns the forwards and backwards spent as well. `lasting`: the cause
+    lies in the network and not in these inputs, so the next call may start from what is found.
     """
     model = unwrapped(model)
     found, forwards = features(model, inputs)
     stream = _stream(found)
-    reached, _, *passes = _reached(model, inputs, stream[:-1], bind)
+    others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
+    reached, _, *passes = _reached(model, inputs, others, bind)
     forwards += passes[0]
     if not reached:
         return None, forwards, passes[1]
@@ -141,10 +145,10 @@ def correct(model: nn.Module, inputs: Inputs, bind: Bind, *, lasting: bool) -> t
         (layout, location), forwards = located[feature.tap], forwards + spent
     if layout is None:
         return None, forwards, passes[1]
-    choice = Choice(feature.tap, _depended(layout.grid(feature.shape), stream[-1]), layout, location)
+    latest = _Latest(feature, layout, location, _depended(layout.grid(feature.shape), tried))
     if lasting:
-        _corrected.of(model, inputs)["layer"] = choice
-    return choice, forwards, passes[1]
+        _corrected.of(model, inputs)[_part(bind)] = latest
+    return latest.on(side), forwards, passes[1]
 
 
 def _among_tokens(
@@ -170,7 +174,7 @@ def _among_tokens(
         if layout is None:
             continue
         grid = layout.grid(feature.shape)
-        why = _last(grid) if last in usable else _depended(grid, last)
+        why = _last(grid) if last in usable else _depended(grid, last.tap)
         if feature is not candidates[0]:
             why += f" and whose positions lie as in the input; those of {str(candidates[0].tap)!r} do not"
         return _Latest(feature, layout, location, why), lasting, forwards + spent, backwards
@@ -182,13 +186,18 @@ def _among_tokens(
     )
 
 
+def _part(bind: Bind | None) -> Any:
+    """Which part of the output a target is asked of: what its score depends on differs from part to part."""
+    return getattr(bind, "part", None)
+
+
 def _last(grid: Sequence[int]) -> str:
     return f"the last feature with spatial axes ({'x'.join(map(str, grid))})"
 
 
-def _depended(grid: Sequence[int], last: Feature) -> str:
+def _depended(grid: Sequence[int], tried: Tap) -> str:
     return (
-        f"the last feature whose locations the score depends on ({'x'.join(map(str, grid))}); at {str(last.tap)!r} the "
+        f"the last feature whose locations the score depends on ({'x'.join(map(str, grid))}); at {str(tried)!r} the "
         "gradient is zero"
     )
 
@@ -200,14 +209,24 @@ def _reached(
 
     A gradient of zero is this sample's alone where the feature is silent, as behind dead ReLUs.
     """
+    several = [feature for feature in several if not feature.quantised]  # which have no gradient
     if not several:
         return [], False, 0, 0
     layouts = {feature.tap: feature.layout for feature in several}
-    recording = record(model, first_sample(inputs), list(layouts), [bind], layouts=layouts, must_depend=False)
+
+    def run(inputs: Inputs) -> Recording:
+        return record(model, inputs, list(layouts), [bind], layouts=layouts, must_depend=False)
+
+    try:
+        recording = run(first_sample(inputs))
+    except Exception:  # as in observing.features: some networks take whole batches only
+        if len(first_tensor(inputs)) == 1:
+            raise
+        recording = run(inputs)
     reached = []
     for feature in several:
         gradient = recording.layers[feature.tap].gradients[0]
-        if gradient is not None and gradient.any(1).float().mean() > 0.5:
+        if gradient is not None and ((gradient != 0) & gradient.isfinite()).any(1).float().mean() > 0.5:
             reached.append(feature)
     active = recording.layers[several[-1].tap].activations.any(1).float().mean() > 0.5
     return reached, bool(active), recording.forwards, recording.backwards

@@ -75,6 +75,11 @@ class Tokens:
     suffix: int = 0
     unrolled: int = 0
 
+    @property
+    def count(self) -> int:
+        """How many tokens there are, with those that are no patches."""
+        return self.prefix + prod(self.shape) + self.suffix
+
     def to_maps(self, output: Float[Tensor, "batch token channel"]) -> Float[Tensor, "batch channel *spatial"]:
         """The patch tokens on their grid; prefix and suffix are set aside."""
         patches = output[:, self.prefix : output.shape[1] - self.suffix].mT
@@ -116,13 +121,13 @@ class Tokens:
 Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens
 
 
-def readings(output: Sequence[int], inputs: Sequence[int], claim: Tokens | None = None) -> list[Layout]:
+def readings(output: Sequence[int], inputs: Sequence[int], *claims: Tokens | None) -> list[Layout]:
     """The layouts that an output of shape `output` may have in a network given `inputs`, the likeliest first.
 
-    What the model itself claims comes first where the sizes agree. Then channels first, by PyTorch's convention, but
-    channels last where only that keeps the input's proportions; with one axis less than an image, tokens behind the
-    smallest prefix in use that leaves a grid of the input's proportions; row by row before unrolled. Empty where
-    nothing spatial can be read.
+    What is claimed of the model's tokens comes first where the sizes agree. Then channels first, by PyTorch's
+    convention, but channels last where only that keeps the input's proportions; with one axis less than an image,
+    tokens behind the smallest prefix in use that leaves a grid of the input's proportions; row by row before unrolled.
+    Empty where nothing spatial can be read.
     """
     space = tuple(inputs[2:])
     found: list[Layout] = []
@@ -145,8 +150,7 @@ def readings(output: Sequence[int], inputs: Sequence[int], claim: Tokens | None 
             for times in _UNROLLED
             if not any(side % 2**times for side in layout.shape[-2:])
         ]
-        if claim is not None and claim.prefix + prod(claim.shape) + claim.suffix == output[1]:
-            found.insert(0, claim)
+        found[:0] = [each for each in claims if each is not None and each.count == output[1]]
     return [layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1]
 
 
@@ -174,11 +178,10 @@ def infer_layout(
 def check_fits(layout: Layout, output: Sequence[int], layer: str) -> None:
     """Raise a `WhycamError` where an output of that shape cannot be read so."""
     if isinstance(layout, Tokens):
-        wanted = layout.prefix + prod(layout.shape) + layout.suffix
-        if len(output) != 3 or output[1] != wanted:
+        if len(output) != 3 or output[1] != layout.count:
             raise WhycamError(
-                f"layout={layout!r} reads an output of shape (batch, {wanted}, channel), and that of {layer} has shape "
-                f"{tuple(output)}."
+                f"layout={layout!r} reads an output of shape (batch, {layout.count}, channel), and that of {layer} has "
+                f"shape {tuple(output)}."
             )
     elif len(output) < 3:
         raise WhycamError(f"{layer} has no spatial axes: its output has shape {tuple(output)}.")

@@ -70,8 +70,14 @@ def locate(
             found = changes(model, inputs, asked)
         except Exception:  # whatever a network raises for a batch that is not its caller's
             found = {}
-        known.update({tap: _read(found.get(tap), readings[tap]) for tap in asked})
-    return {tap: known[tap] for tap in readings}, int(bool(asked))
+        fresh = {tap: _read(found.get(tap), readings[tap]) for tap in asked}
+        picture = first_tensor(inputs)
+        # of a picture of one value much may come out as a surprise, and the next may tell
+        lasting = bool((picture != picture.flatten()[0]).any())
+        known.update({tap: each for tap, each in fresh.items() if lasting or each.location == "verified"})
+    else:
+        fresh = {}
+    return {tap: fresh.get(tap) or known[tap] for tap in readings}, int(bool(asked))
 
 
 def _read(change: "Change | None", readings: Sequence[Layout]) -> Located:
@@ -106,6 +112,8 @@ class Change:
     def verdict(self, layout: Layout) -> Verdict:
         """Whether the positions lie where the layout puts them."""
         maps = layout.to_maps(self.outputs).double()
+        if maps.ndim - 2 != self.axes:
+            return "undetermined"  # the input has other axes than the map: several pictures, frames
         moved = (maps[1:] - maps[:1]).square().sum(1)
         moved = moved.reshape(self.axes, 2, *moved.shape[1:])
         verdicts = [_along(moved[axis], axis) for axis in range(self.axes) if moved.shape[2 + axis] > 1]

@@ -24,6 +24,8 @@ from whycam.network.taps import Tap
 #: What a module does to what it is given: a block is made of others, a step is none of the rest.
 Role: TypeAlias = Literal["activation", "resampling", "norm", "block", "step"]
 
+#: The most tokens that may stand beside the patches of a convolution's grid.
+_MOST_BESIDE = 16
 _RESAMPLING = (
     nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d,
     nn.ReplicationPad2d, nn.Fold, nn.Unfold,
@@ -39,6 +41,7 @@ class Feature:
         shape: the shape returned, for one sample; `grid` its spatial sizes, `stride` the input pixels per location.
         readings: the layouts that its axes may have, the likeliest first.
         inner: whether it is made inside a module that is called attention, a step on the way to what that returns.
+        quantised: whether the tensor holds quantised numbers, through which no gradient goes.
         role: what the (innermost) module that made it does.
         before: the place of the same feature before its activation, where a module returned that.
     """
@@ -51,6 +54,7 @@ class Feature:
     stride: tuple[float, ...]
     role: Role
     inner: bool = False
+    quantised: bool = False
     before: Tap | None = None
 
     @property
@@ -88,7 +92,7 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
     forwards = 1
     try:
         watched, size = _watch(model, first_sample(inputs))
-    except WhycamError:
+    except Exception:  # the network's own, of whatever kind; what it has against all of them goes to the caller
         if len(first_tensor(inputs)) == 1:
             raise
         # some networks take whole batches only: by batch statistics, or by a number of samples that was exported
@@ -112,21 +116,27 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
 def is_convolutional(model: nn.Module, inputs: Inputs) -> bool:
     """Whether all that has a place in the input is handed on as channels first, so that nothing can have moved it.
 
-    Tokens, channels last, and windows folded into the batch can: a module may put them back in another order.
+    Tokens, channels last, and windows folded into the batch can: a module may put them back in another order. So can
+    what a network does to its input before the first layer sees it (a flip), and layers that run more than once.
     """
     features(model, inputs)
-    return bool(_observed.of(unwrapped(model), inputs)["convolutional"])
+    return not known_otherwise(model, inputs)
+
+
+def known_otherwise(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the network was observed already, and is not plainly convolutional."""
+    return not _observed.of(unwrapped(model), inputs).get("convolutional", True)
 
 
 def _watch(model: nn.Module, inputs: Inputs) -> tuple["_Watcher", tuple[int, ...]]:
     given = detached_copy(inputs)
     size = tuple(first_tensor(given).shape)
-    watcher = _Watcher()
+    watcher = _Watcher(given)
     with as_found(model), eager(model), ExitStack() as stack:
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
                 stack.enter_context(watching(module, "output", partial(watcher.returned, name, module)))
-                stack.enter_context(watching(module, "input", partial(watcher.given, name)))
+                stack.enter_context(watching(module, "input", partial(watcher.given, name, module)))
         call(model, given)
     return watcher, size
 
@@ -141,29 +151,34 @@ class _Event(NamedTuple):
     source: int | None
     shape: tuple[int, ...]
     bare: bool
+    quantised: bool
 
 
 class _Watcher:
     """Notes which modules returned which tensors; a tensor written to in place counts as another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Inputs) -> None:
         self.seen: dict[tuple[int, int], tuple[weakref.ref[Tensor], int]] = {}
         self.tokens = 0
         self.calls: dict[str, int] = {}
         self.source: dict[str, int | None] = {}
         self.events: list[_Event] = []
+        self.inputs = {self.token(tensor) for _, tensor in tensors(inputs)}
+        self.as_given: bool | None = None  # whether the first layer with weights was given an input as it came
 
     def token(self, tensor: Tensor) -> int:
-        key = (id(tensor), tensor._version)
+        key = (id(tensor), 0 if tensor.is_inference() else tensor._version)
         known = self.seen.get(key)
         if known is None or known[0]() is not tensor:
             self.tokens += 1
             known = self.seen[key] = (weakref.ref(tensor), self.tokens)
         return known[1]
 
-    def given(self, name: str, value: Any, _: Any) -> None:
+    def given(self, name: str, module: nn.Module, value: Any, _: Any) -> None:
         found = [tensor for _, tensor in tensors(value)]
         self.source[name] = self.token(found[0]) if len(found) == 1 else None
+        if self.as_given is None and _has_weights(module):
+            self.as_given = self.source[name] in self.inputs
 
     def returned(self, name: str, module: nn.Module, value: Any, _: Any) -> None:
         number = self.calls.get(name, 0)
@@ -173,7 +188,16 @@ class _Watcher:
         except TypeError:
             return
         self.events.append(
-            _Event(name, number, module, self.token(tensor), self.source.get(name), tuple(tensor.shape), path == ())
+            _Event(
+                name,
+                number,
+                module,
+                self.token(tensor),
+                self.source.get(name),
+                tuple(tensor.shape),
+                path == (),
+                tensor.is_quantized,
+            )
         )
 
     def features(self, inputs: tuple[int, ...], claim: Tokens | None) -> list[Feature]:
@@ -184,12 +208,18 @@ class _Watcher:
         kinds = {event.name: type(event.module).__name__.lower() for event in self.events}
         attention = [name for name, kind in kinds.items() if "attention" in kind or "attn" in kind]
         found = []
+        patches: tuple[int, ...] = ()
         for made, group in groups.items():
             first = group[0]
-            layouts = readings(first.shape, inputs, claim)
+            # the grid on which a convolution put the patches; the tokens over are taken to stand before them
+            over = first.shape[1] - prod(patches) if len(first.shape) == 3 and patches else -1
+            embedded = Tokens(patches, over) if 0 <= over <= _MOST_BESIDE else None
+            layouts = readings(first.shape, inputs, claim, embedded)
             if not layouts:
                 continue
             grid = layouts[0].grid(first.shape)
+            if isinstance(layouts[0], ChannelsFirst) and len(first.shape) == len(inputs) > 3:
+                patches = grid
             if len(inputs) == 3 and prod(grid) > prod(inputs[2:]):
                 continue
             role = _role(first.module)
@@ -204,6 +234,7 @@ class _Watcher:
                     tuple(side / cells for side, cells in zip(inputs[2:], grid, strict=True)),
                     role,
                     all(any(event.name.startswith(each + ".") for each in attention) for event in group),
+                    first.quantised,
                     best.get(first.source) if active and first.source is not None else None,
                 )
             )
@@ -212,6 +243,8 @@ class _Watcher:
         return _without_attention(whole or found)
 
     def convolutional(self, inputs: tuple[int, ...]) -> bool:
+        if not self.as_given or any(self.calls[each.name] > 1 and _has_weights(each.module) for each in self.events):
+            return False
         for event in self.events:
             if sum(side > 1 for side in event.shape[1:]) < 2:
                 continue  # one location, or one vector, has no other order
@@ -240,6 +273,10 @@ def _without_attention(found: Sequence[Feature]) -> list[Feature]:
         if isinstance(each.layout, Tokens)
         or not any(tokens.get(side, 0) or (side in tokens and len(set(each.stride)) > 1) for side in each.grid)
     ]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
 
 
 def _role(module: nn.Module) -> Role:

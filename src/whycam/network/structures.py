@@ -85,9 +85,13 @@ def pictures(value: Any) -> list[tuple[Path, Tensor]]:
 
 
 def first_sample(inputs: Any) -> Any:
-    """The inputs with every tensor that holds one entry for each sample cut to the first."""
-    samples = len(first_tensor(inputs))
-    return mapped(inputs, lambda tensor: tensor[:1] if tensor.ndim and len(tensor) == samples else tensor)
+    """The inputs with every tensor that holds one entry for each sample cut to the first that is finite."""
+    picture = first_tensor(inputs)
+    finite = picture.reshape(len(picture), -1).isfinite().all(1).tolist()
+    first = finite.index(True) if True in finite else 0
+    return mapped(
+        inputs, lambda tensor: tensor[first : first + 1] if tensor.ndim and len(tensor) == len(picture) else tensor
+    )
 
 
 def storage_of(tensor: Tensor) -> int:
