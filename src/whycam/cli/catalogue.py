@@ -60,6 +60,7 @@ def layers(
     \b
     Examples:
       whycam layers
+      whycam layers timm:vit_tiny_patch16_224 --weights random
       whycam layers my_package.networks:build --size 320x320
       whycam layers --photo cat.png --thumbnails -o sheet.png
     """

@@ -40,6 +40,7 @@ def doctor(
     \b
     Examples:
       whycam doctor
+      whycam doctor timm:vit_tiny_patch16_224 --weights random
       whycam doctor my_package.networks:build --size 320x320
       whycam doctor my_package.networks:build --photo cat.png --json
     """

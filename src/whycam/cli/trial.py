@@ -15,11 +15,17 @@ else:
     VisionModel = Any  # brings torch
 
 Named: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[MODEL]", help="The network, as for --model.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="The network: 'builtin' (if none is named), 'timm:NAME', 'torchvision:NAME', 'hf:NAME', a folder with "
+        "config.json and weights, or 'package.module:callable'.",
+        show_default=False,
+    ),
 ]
 ByOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--model", metavar="SPEC", help="The same by an option. Without either: 'builtin'."),
+    typer.Option("--model", metavar="SPEC", help="The same, as an option."),
 ]
 OnPhoto: TypeAlias = Annotated[
     Path | None, typer.Option("--photo", "-p", metavar="PHOTO", help="A photo to run the network on.")
