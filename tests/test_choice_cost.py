@@ -55,3 +55,17 @@ def test_naming_a_layer_of_tokens_is_checked_once():
         (1, 0),
         (1, 0),
     ]  # what precedes it is looked at, and where it lies
+
+
+def test_a_guided_pass_that_is_refused_is_owned_up_to():
+    torch.manual_seed(0)
+    model, inputs = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.LazyLinear(5)).eval(),
+        torch.randn(1, 3, 8, 8),
+    )
+    model(inputs)
+    passes = []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    made = whycam.compare(model, inputs, ["grad_cam", "guided_backprop"])
+    assert made.failures.keys() == {("guided_backprop", "input", None)}
+    assert made.cost.forwards == len(passes)

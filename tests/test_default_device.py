@@ -42,3 +42,12 @@ def test_pictures_are_told_apart(request):
     e = whycam.explain(model, pictures, layer="look#1", target=0)
     assert e.layer.grid == (8, 8)
     assert "drawn on input [0]" in e.layer.why
+
+
+def test_noise_that_shows_where_positions_lie(elsewhere):
+    from whycam.network.location import halves
+
+    picture = torch.ones(1, 3, 4, 4, device="cpu")
+    made = halves(picture)
+    assert made.device.type == "cpu"
+    assert not torch.equal(made[1], made[0])

@@ -298,8 +298,8 @@ def _doubts(layer: Layer) -> tuple[str, ...]:
     if layer.location != "undetermined":
         return ()
     return (
-        f"where in the input the positions of {layer.name} lie could not be told, since a change anywhere moves all of "
-        "them alike; they are drawn row by row",
+        f"where in the input the positions of {layer.name} lie could not be told (a change anywhere moves all of them "
+        "alike, or the network does not take the five variants at once); they are drawn row by row",
     )
 
 

@@ -176,6 +176,7 @@ def measure(
             if plain is None:
                 raise
             refusal = str(error)
+            looking += 1
     return Measured(plain, guided, refusal, locations, refusals, looking)
 
 

@@ -68,13 +68,13 @@ def locate(
     if asked:
         try:
             found = changes(model, inputs, asked)
-        except Exception:  # whatever a network raises for a batch that is not its caller's
+        except Exception:  # whatever a network raises for a batch that is not its caller's, memory included
             found = {}
         fresh = {tap: _read(found.get(tap), readings[tap]) for tap in asked}
         picture = first_tensor(inputs)
         # of a picture of one value much may come out as a surprise, and the next may tell
         lasting = bool((picture != picture.flatten()[0]).any())
-        known.update({tap: each for tap, each in fresh.items() if lasting or each.location == "verified"})
+        known.update({tap: fresh[tap] for tap in found if lasting or fresh[tap].location == "verified"})
     else:
         fresh = {}
     return {tap: fresh.get(tap) or known[tap] for tap in readings}, int(bool(asked))
@@ -111,7 +111,7 @@ class Change:
 
     def verdict(self, layout: Layout) -> Verdict:
         """Whether the positions lie where the layout puts them."""
-        maps = layout.to_maps(self.outputs).double()
+        maps = layout.to_maps(self.outputs).cpu().double()
         if maps.ndim - 2 != self.axes:
             return "undetermined"  # the input has other axes than the map: several pictures, frames
         moved = (maps[1:] - maps[:1]).square().sum(1)
@@ -158,8 +158,10 @@ def changes(model: nn.Module, inputs: Inputs, taps: Sequence[Tap], *, seed: int 
 def halves(picture: Float[Tensor, "1 channel *spatial"], *, seed: int = 0) -> Float[Tensor, "variant channel *spatial"]:
     """The picture, and with noise in its first and in its second half along each axis: `1 + 2 * axes` variants."""
     generator = torch.Generator().manual_seed(seed)
-    scale = float(picture.double().std(correction=0)) or 1.0
-    noise = torch.randn(picture.shape, generator=generator, dtype=torch.float64).to(picture) * (_NOISE * scale)
+    # on the CPU: not every device has float64, and the default one may be another than the generator's
+    scale = float(picture.detach().cpu().double().std(correction=0)) or 1.0
+    noise = torch.randn(picture.shape, generator=generator, dtype=torch.float64, device="cpu") * (_NOISE * scale)
+    noise = noise.to(picture)
     made = [picture]
     for axis in range(2, picture.ndim):
         middle = picture.shape[axis] // 2
