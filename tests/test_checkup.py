@@ -276,8 +276,8 @@ PLANTED = {
         "'spare' is not used",
     ),
     "a branch beside": Planted(
-        lambda: nets.fixed(nets.Beside()), "layer", "worth knowing", "relu2",
-        "The score does not depend on the locations of 'decoder', the last feature: 'relu2' is used.",
+        lambda: nets.fixed(nets.Beside()), "layer", "worth knowing", "conv2",
+        "The score does not depend on the locations of 'decoder', the last feature: 'conv2' is used.",
         besides=("unused",),
     ),
     "dead layer": Planted(
