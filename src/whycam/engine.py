@@ -17,7 +17,7 @@ from whycam.models.load import load
 from whycam.models.objects import from_module
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.diagnosis import first_non_finite
-from whycam.network.eager import refuse_scripted, unwrapped, what_instead
+from whycam.network.eager import refuse_lazy, refuse_scripted, unwrapped, what_instead
 from whycam.network.layouts import Layout
 from whycam.network.outputs import Part, Question
 from whycam.network.recording import Bind
@@ -193,6 +193,7 @@ def _compare(
     vision = as_vision_model(model, preprocess, labels)
     module = unwrapped(vision.module)
     refuse_scripted(module)
+    refuse_lazy(module)
     batch = make_batch(vision, inputs, views)
     if preprocess is not None and batch.scene.photos is None:
         raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")

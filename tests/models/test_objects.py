@@ -149,3 +149,10 @@ def test_looking_costs_next_to_nothing():
     for _ in range(20):
         as_vision_model(module)
     assert (time.perf_counter() - started) / 20 < 0.05
+
+
+def test_a_timm_model_that_says_nothing_of_photos_is_not_prepared_by_guesswork():
+    module = resnet()
+    module.pretrained_cfg = {}
+    with pytest.raises(whycam.WhycamError, match="no input_size, mean, std"):
+        whycam.explain(module, PHOTOS["landscape"])

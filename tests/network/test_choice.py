@@ -407,6 +407,22 @@ def test_a_place_that_cannot_be_told_is_a_note():
     assert not any("could not be told" in note for note in whycam.explain(nets.plain(), nets.images()).notes)
 
 
+def test_tokens_of_a_signal_are_not_taken_for_its_channels():
+    class Signal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv1d(3, 8, 4, stride=4)
+            self.block = nn.Sequential(nn.LayerNorm(8))
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(self.block(self.embed(x).mT).mean(1))
+
+    model, inputs = nets.fixed(Signal()), torch.randn(2, 3, 64, dtype=torch.float64)
+    found = whycam.explain(model, inputs)
+    assert (found.layer.layout, found.layer.grid, found.layer.location) == ("channels last", (16,), "verified")
+
+
 class ToLast(nn.Module):
     def forward(self, x):
         return x.movedim(1, -1)

@@ -154,3 +154,10 @@ def test_networks_of_other_libraries_are_told_apart(home, sentence):
     foreign = type("InferenceSession", (), {"__module__": home})()
     assert sentence in what_instead(foreign)
     assert bool(what_instead(foreign)) == bool(sentence)
+
+
+def test_a_lazy_network_is_refused_and_left_lazy():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
+    with pytest.raises(whycam.WhycamError, match=r"do not all exist yet \(0.weight\)"):
+        whycam.explain(model, torch.randn(1, 3, 8, 8))
+    assert type(model[0]) is nn.LazyConv2d

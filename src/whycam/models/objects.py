@@ -35,6 +35,13 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
 def _timm_preprocess(module: nn.Module) -> PreprocessLike:
     from whycam.models.timm_source import preprocess_of
 
+    said = getattr(module, "pretrained_cfg", None)
+    unsaid = [name for name in ("input_size", "mean", "std") if not (said.get(name) if said else None)]
+    if unsaid:  # timm would take ImageNet's
+        return NoPhotos(
+            f"this model's pretrained_cfg does not say how a photo becomes its input (no {', '.join(unsaid)}); pass "
+            "preprocess=."
+        )
     try:
         return preprocess_of(module)
     except (WhycamError, KeyError, TypeError, ValueError) as error:  # a ready batch needs none of it

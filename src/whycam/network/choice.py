@@ -181,8 +181,9 @@ def _among_tokens(
     names = ", ".join(repr(str(feature.tap)) for feature in candidates)
     raise WhycamError(
         f"the positions of this model's last features ({names}) do not lie as in the input: a change of one half of "
-        "the input shows where the other half was expected. Name an earlier layer with layer=, or say how to read it "
-        "with layout=."
+        "the input shows where the other half was expected. So it is where a network turns or crops its input, or "
+        "takes it as (N, H, W, C); explain the part of it that is given the picture as you see it. Else name an "
+        "earlier layer with layer=, or one call of it as 'NAME#0', or say how to read it with layout=."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from whycam.errors import WhycamError
 
@@ -66,6 +67,16 @@ def what_instead(model: object) -> str:
             "module that it was made from."
         )
     return ""
+
+
+def refuse_lazy(module: nn.Module) -> None:
+    """Raise a `WhycamError` for a module whose weights do not exist before its first forward, which would make them."""
+    for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise WhycamError(
+                f"the weights of this network do not all exist yet ({name}): a lazy module makes them, at random, when "
+                "it first runs. Run it once or load its weights, then explain it."
+            )
 
 
 @contextmanager

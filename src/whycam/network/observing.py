@@ -217,6 +217,8 @@ class _Watcher:
             layouts = readings(first.shape, inputs, claim, embedded)
             if not layouts:
                 continue
+            if _works_on_the_last_axis(first.module):
+                layouts.sort(key=lambda layout: isinstance(layout, ChannelsFirst))
             grid = layouts[0].grid(first.shape)
             if isinstance(layouts[0], ChannelsFirst) and len(first.shape) == len(inputs) > 3:
                 patches = grid
@@ -251,6 +253,8 @@ class _Watcher:
             found = readings(event.shape, inputs)
             if event.shape[0] != inputs[0] or not found or not isinstance(found[0], ChannelsFirst):
                 return False
+            if _works_on_the_last_axis(event.module):
+                return False
             if not keeps_proportions(found[0], event.shape, inputs):
                 return False  # pixels of a patch along one axis and patches along the other, say
         return True
@@ -277,6 +281,11 @@ def _without_attention(found: Sequence[Feature]) -> list[Feature]:
 
 def _has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
+
+
+def _works_on_the_last_axis(module: nn.Module) -> bool:
+    """Whether a module takes the last axis for the channels, whatever the sizes; subclasses may turn it first."""
+    return type(module) is nn.Linear or (type(module) is nn.LayerNorm and len(module.normalized_shape) == 1)
 
 
 def _role(module: nn.Module) -> Role:
