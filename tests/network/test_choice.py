@@ -203,6 +203,13 @@ def test_pooling_and_resampling_are_passed_over():
     assert whycam.explain(model, nets.images(), "layer_cam").layer.name == "1"
 
 
+def test_dropout_in_training_is_passed_over():
+    model = nets.fixed(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(144, 5)))
+    model[2].train()
+    with pytest.warns(UserWarning, match="training mode"):
+        assert whycam.explain(model, nets.images(), "layer_cam").layer.name == "1"
+
+
 def test_a_network_without_spatial_features_is_refused():
     model = nets.fixed(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)))
     with pytest.raises(whycam.WhycamError, match="no module of this model returns anything with spatial axes"):

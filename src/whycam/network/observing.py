@@ -297,6 +297,8 @@ def _role(module: nn.Module) -> Role:
         home = type(module).__module__
         if home == "torch.nn.modules.pooling" or isinstance(module, _RESAMPLING):
             return "resampling"
+        if home == "torch.nn.modules.dropout":
+            return "resampling"  # at random, where it is in training mode
         if home == "torch.nn.modules.activation":
             return "activation"
     return "step"
