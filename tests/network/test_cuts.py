@@ -147,6 +147,20 @@ def test_a_layer_beside_the_way_is_not_cut():
         whycam.explain(model, nets.images(), layer="decoder")
 
 
+def test_a_block_with_a_layer_beside_its_way_is_no_cut():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.decoder = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            self.decoder(x)
+            return self.conv(x)
+
+    model = nets.fixed(nn.Sequential(Block(), nn.ReLU(), nn.Flatten()))
+    assert follow(model, nets.images(), Tap("0.decoder")) == (False, ())
+
+
 def test_what_a_module_is_given_can_be_followed_and_so_can_one_of_its_calls():
     model = nets.fixed(Cutting(torch.Tensor.detach))
     assert [cut.module for cut in cuts(model, nets.images(), Tap("relu1", side="input"))] == [""]

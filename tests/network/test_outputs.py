@@ -164,6 +164,27 @@ def test_the_layer_is_chosen_for_the_part_that_is_explained():
     )
 
 
+class TwoReadings(nets.Tokens):
+    """One head reads the class token alone, the other the patches."""
+
+    def forward(self, x):
+        patches = self.embed(x).flatten(2).mT
+        x = self.blocks(torch.cat([self.cls.expand(len(x), -1, -1), patches], 1))
+        return {"logits": self.head(x[:, 0]), "patches": self.head(x[:, 1:].mean(1))}
+
+
+def test_the_part_that_is_explained_decides_which_tokens_count():
+    inputs = nets.images()
+    alone, together = (
+        whycam.explain(nets.fixed(TwoReadings()), inputs, output=part, target=1) for part in (None, "patches")
+    )
+    assert together.layer.name == "blocks"
+    assert alone.layer.name == "blocks.0"
+    model = nets.fixed(TwoReadings())
+    chosen = [whycam.explain(model, inputs, output=part).layer.name for part in ("patches", None)]
+    assert chosen == ["blocks", "blocks.0"]
+
+
 def test_a_model_that_says_how_many_classes_it_has_is_believed():
     model = nets.fixed(Heads())
     model.num_classes = nets.CLASSES
@@ -196,7 +217,8 @@ EMBEDDERS = {
 @pytest.mark.parametrize(("wrap", "attributes", "why"), EMBEDDERS.values(), ids=EMBEDDERS)
 def test_the_top_class_of_an_embedding_is_refused_and_a_function_of_it_explained(wrap, attributes, why):
     model, inputs = nets.fixed(Embedding(wrap, **attributes)), nets.images()
-    for target in (None, whycam.targets.Probability(), [None, 1, 2], whycam.targets.MultiLabel()):
+    mixed = [whycam.targets.Probability(), 1, lambda output: output[:, 2]]
+    for target in (None, whycam.targets.Probability(), [None, 1, 2], mixed, whycam.targets.MultiLabel()):
         with pytest.raises(WhycamError, match=f"embedding .*{why}.*whose largest number is no class"):
             whycam.explain(model, inputs, layer="relu2", target=target)
     found = whycam.explain(model, inputs, layer="relu2", target=lambda embedding: embedding[:, 3].double())

@@ -74,6 +74,31 @@ def test_a_layer_below_a_reentrant_part_is_refused_and_one_above_it_explained():
         whycam.explain(model, inputs, "guided_backprop")
 
 
+def test_a_branch_that_first_keeps_less_than_it_computes_again_is_run_once_more():
+    class Branches(nets.Plain):
+        """Two branches from the picture; the second is computed again, and holds nothing that learns."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv2 = nn.Conv2d(3, 6, 3, padding=1)
+            self.head = nn.Linear(6, 5)
+            self.again = True
+
+        def features(self, x):
+            first = self.relu1(self.conv1(x))
+            branch = lambda y: self.relu2(self.conv2(y) * 2)  # noqa: E731
+            return first + (checkpoint(branch, x, use_reentrant=False) if self.again else branch(x))
+
+    model, plain = (nets.frozen(nets.fixed(Branches())) for _ in range(2))
+    plain.again = False
+    found, expected = (
+        whycam.compare(each, nets.images(), ["hires_cam"], ["conv1", "conv2"], [1]) for each in (model, plain)
+    )
+    for layer in ("conv1", "conv2"):
+        torch.testing.assert_close(found["hires_cam", layer].maps, expected["hires_cam", layer].maps)
+    assert (found.cost.forwards, expected.cost.forwards) == (2, 1)
+
+
 def test_methods_without_gradients_do_not_mind():
     expected = whycam.explain(nets.plain(), nets.images(), "eigen_cam", layer="conv2").maps
     for reentrant in (False, True):

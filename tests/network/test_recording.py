@@ -543,6 +543,8 @@ def test_a_network_that_runs_in_inference_mode_is_refused_with_what_to_do(part):
     assert not found.maps.is_inference()
     assert not found.scores.is_inference()
     assert nets.differences(before, nets.state(model)) == []
+    raw = whycam.explain(model.float(), nets.images().float(), lambda activations: activations[:, 0], layer="conv1")
+    assert not raw.maps.is_inference()
 
 
 def test_a_wrapper_inside_that_runs_copies_in_other_threads_is_said():

@@ -85,10 +85,14 @@ def test_threads_share_the_switch(model, on_cuda):
     thread = threading.Thread(target=other)
     thread.start()
     entered.wait()
-    whycam.explain(model, nets.images(rank=1), layer="relu")
-    assert not torch.backends.cudnn.enabled  # the other is still in its layer
-    leave.set()
-    thread.join()
+    try:
+        whycam.explain(model, nets.images(rank=1), layer="relu")
+        assert model.rnn.seen == [False]
+        assert not torch.backends.cudnn.enabled  # the other is still in its layer
+        assert refuses(model.rnn)  # so that it stays off for ours when the other is done
+    finally:
+        leave.set()
+        thread.join()
     assert torch.backends.cudnn.enabled
 
 

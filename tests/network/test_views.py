@@ -416,3 +416,11 @@ def test_the_layer_is_chosen_for_siamese_networks_too():
     found = whycam.explain(nets.fixed(Siamese()), (LEFT, RIGHT), target=1)
     assert found.layer.name == "backbone.2#1"
     assert found.scene.inputs is RIGHT
+
+
+def test_a_row_that_counts_for_two_samples_belongs_to_neither():
+    plain = ROWS.clone()
+    weighted = plain * torch.tensor([1, 1, 2, 2, 3, 3])[:, None]
+    assert arrange(plain, weighted, 3).tolist() == [[0, 2, 4], [1, 3, 5]]
+    plain[2], weighted[2] = torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0])  # in all twice, as one sample's would be
+    assert arrange(plain, weighted, 3) is None

@@ -51,7 +51,9 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
 def refuses(layer: nn.RNNBase) -> bool:
     """Whether cuDNN would run a recurrent layer in a way that cannot be differentiated."""
-    return not layer.training and _on_cuda(layer) and torch.backends.cudnn.enabled
+    with _lock:  # another thread may have switched it off for its own layer
+        enabled = _before if _users else torch.backends.cudnn.enabled
+    return not layer.training and _on_cuda(layer) and enabled
 
 
 def _on_cuda(layer: nn.RNNBase) -> bool:

@@ -210,7 +210,10 @@ def arranged(run: Forward, attempt: Attempt) -> dict[Where, Tensor]:
     """
     odd = {each.where: each for each in attempt.passes if each.odd}
     if run.samples == 1:
-        return {where: torch.arange(each.count)[:, None] for where, each in odd.items()}
+        every = {
+            where: torch.arange(each.count, device=run.tensor(each.calls[0]).device) for where, each in odd.items()
+        }
+        return {where: rows[:, None] for where, rows in every.items()}
     known = [each for each in odd.values() if attempt.found and run.depends(each, attempt.found[0])]
     if not known:
         return {}
