@@ -194,6 +194,8 @@ def _compare(
     module = unwrapped(vision.module)
     refuse_scripted(module)
     refuse_lazy(module)
+    if views is not None and not any(method.has_layer for method in methods):
+        raise WhycamError(f"{methods[0].title} works at the (first) input and at no layer. Leave views out.")
     batch = make_batch(vision, inputs, views)
     if preprocess is not None and batch.scene.photos is None:
         raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")

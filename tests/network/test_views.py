@@ -186,6 +186,23 @@ def test_wrong_views_get_a_sentence(views, sentence):
         whycam.explain(model, (LEFT, RIGHT), layer="backbone", views=views)
 
 
+def test_views_are_for_layers():
+    with pytest.raises(WhycamError, match=r"works at the \(first\) input and at no layer\. Leave views out"):
+        whycam.explain(nets.fixed(Siamese()), (LEFT, RIGHT), "guided_backprop", views=[0, 1])
+
+
+def test_maps_of_several_pictures_are_drawn_each_on_its_own(tmp_path):
+    made = whycam.compare(nets.fixed(Siamese()), (LEFT.float().double(), RIGHT), layers=["backbone#*"], targets=[1])
+    pictures = [each[0].overlay(opacity=0.0, caption=False) for each in made.values()]
+    expected = [
+        whycam.explain(nets.plain(), picture, layer="conv2")[0].overlay(opacity=0.0, caption=False)
+        for picture in (LEFT, RIGHT)
+    ]
+    assert [picture.tobytes() for picture in pictures] == [picture.tobytes() for picture in expected]
+    assert made.figure(sample=None) is not None
+    assert len(made["grad_cam", "backbone#1"].save(tmp_path)) == 9
+
+
 def test_views_of_one_tensor_are_passed_as_pictures():
     with pytest.raises(WhycamError, match=r"views names 0, which is no input.*inputs\.unbind\(1\)"):
         whycam.explain(nets.plain(), nets.images(), layer="conv2", views=[0])
