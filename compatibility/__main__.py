@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = {(row.library, row.name) for row in rows}
     complete = False
     try:
-        for entry in zoo(asked.library, asked.match):
+        entries = zoo(asked.library, asked.match)
+        for entry in entries:
             wanted = not asked.models or f"{entry.library}:{entry.name}" in asked.models
             if not wanted or (entry.library, entry.name) in known:
                 continue
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nstopped{kept}", file=sys.stderr)
     print(f"{sum(row.ok for row in rows)} of {len(rows)} without a fault")
     if asked.write and complete:
+        order = {(entry.library, entry.name): number for number, entry in enumerate(entries)}
+        rows = sorted(
+            (row for row in rows if (row.library, row.name) in order), key=lambda row: order[row.library, row.name]
+        )
         PAGE.write_text(page(rows))
         print(f"wrote {PAGE.relative_to(ROOT)}")
         if asked.json:

@@ -34,9 +34,10 @@ takes them, others. A model is **right** at a size if
 
 `location` is whycam's own account: *by construction* (convolutions keep the raster), *verified* (a change of one half
 of the input showed in that half of the map), or *undetermined* (the change spread over all positions, so that a place
-cannot be shown with these weights). `check` is the answer of the independent check. With random weights LayerCAM often
-says *signed activations*, as it should at a layer without an activation function, and a map without positive evidence
-is no fault. Where two values stand in a cell, the second is for the input that is not square. Passes are forwards and
+cannot be shown with these weights). `check` is the answer of the independent check; it *cannot tell* where random
+weights leave too little of the place in the last feature at these small sizes. With random weights LayerCAM often says
+*signed activations*, as it should at a layer without an activation function, and a map without positive evidence is
+no fault. Where two values stand in a cell, the second is for the input that is not square. Passes are forwards and
 backwards of the first call for all three methods, the choice of the layer included; `seconds` are theirs.
 """
 
@@ -47,7 +48,7 @@ def page(rows: Sequence[Row]) -> str:
     packages = ["torch", *dict.fromkeys(_PACKAGES[each] for each in libraries if each in _PACKAGES)]
     versions = ", ".join(f"{name} {version(name).partition('+')[0]}" for name in packages)
     parts = [INTRODUCTION.format(models=len(models_of(rows)), versions=versions), _summary(rows, libraries)]
-    parts += [_faults(rows), _undetermined(rows), _one_size(rows)]
+    parts += [_faults(rows), _undetermined(rows), _sizes(rows)]
     parts += [_table(library, [row for row in rows if row.library == library]) for library in libraries]
     return "\n".join(part for part in parts if part)
 
@@ -111,7 +112,7 @@ def _undetermined(rows: Sequence[Row]) -> str:
     )
 
 
-def _one_size(rows: Sequence[Row]) -> str:
+def _sizes(rows: Sequence[Row]) -> str:
     remarks = {key: several[0].remark for key, several in models_of(rows).items() if several[0].remark}
     if not remarks:
         return ""
@@ -119,7 +120,7 @@ def _one_size(rows: Sequence[Row]) -> str:
     for (_, name), remark in remarks.items():
         by_remark.setdefault(remark, []).append(f"`{name}`")
     lines = [f"- {', '.join(names)}: {remark}" for remark, names in by_remark.items()]
-    return "## Square inputs alone\n\n" + "\n".join(lines) + "\n"
+    return "## Sizes that models insist on\n\n" + "\n".join(lines) + "\n"
 
 
 def _table(library: str, rows: Sequence[Row]) -> str:

@@ -81,6 +81,8 @@ def _video(name: str) -> Entry:
         sizes = ((8, 64, 64), (8, 64, 96))
     elif name == "s3d":
         sizes, remark = ((16, 224, 224), (16, 224, 256)), "its average pooling needs 7 x 7 positions"
+    elif name.startswith("mc3"):  # which keeps every frame
+        sizes = ((8, 64, 64), (8, 48, 80))
     elif name.startswith("swin3d"):
         sizes = ((8, 64, 64), (8, 64, 96))
 
