@@ -9,7 +9,7 @@ from whycam.engine import ModelLike, as_vision_model, compare
 from whycam.errors import WhycamError
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.choice import choose
-from whycam.network.layouts import ChannelsFirst, keeps_proportions
+from whycam.network.layouts import is_plain
 from whycam.network.location import Located, locate
 from whycam.network.observing import Feature, features
 from whycam.network.running import Inputs
@@ -92,12 +92,7 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
 def _located(vision: VisionModel, inputs: Inputs, found: Sequence[Feature]) -> dict[Tap, Located]:
     """Where the positions lie of those features that are not plainly an image of channels; one pass for all of them."""
     shape = first_tensor(inputs).shape
-    doubtful = {
-        each.tap: each.readings
-        for each in found
-        if not isinstance(each.layout, ChannelsFirst)
-        or (len(each.shape) == len(shape) and not keeps_proportions(each.layout, each.shape, shape))
-    }
+    doubtful = {each.tap: each.readings for each in found if not is_plain(each.layout, each.shape, shape)}
     return locate(vision.module, inputs, doubtful)[0] if doubtful else {}
 
 

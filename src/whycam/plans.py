@@ -185,12 +185,12 @@ def _look(
 ) -> tuple[dict[Tap, Located], int]:
     """Where the positions lie of layers that were named and are not plainly channels first; the forwards spent."""
     first = first_tensor(batch.inputs)
-    moved = known_otherwise(module, batch.inputs)
     doubtful, others = {}, {}
     for tap, layer in recording.layers.items():
         picture = layer.picture if layer.picture is not None else first
-        plain = is_plain(layer.layout, layer.shape, picture.shape) and not moved
-        if tap in known or layer.refusal or plain:
+        if tap in known or layer.refusal:
+            continue
+        if is_plain(layer.layout, layer.shape, picture.shape) and not known_otherwise(module, batch.inputs):
             continue
         if picture is not first:  # which alone is changed to see where its positions lie
             others[tap] = Located(layer.layout, "undetermined")

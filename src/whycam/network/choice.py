@@ -33,7 +33,7 @@ from whycam.network.location import Location, locate
 from whycam.network.observing import Feature, features, is_convolutional
 from whycam.network.recording import Bind, Inputs, Recording, record
 from whycam.network.remembered import Remembered
-from whycam.network.structures import first_sample, first_tensor
+from whycam.network.structures import on_first_sample
 from whycam.network.taps import Tap
 from whycam.registry import Side
 
@@ -67,9 +67,8 @@ class _Latest(NamedTuple):
         return Choice(before, why, self.layout, self.location)
 
 
-#: The layers that were settled on: first, as a rule, and where a pass showed no gradient at the first.
+#: The layers that were settled on; another takes a layer's place where a pass showed no gradient at it.
 _settled: Remembered[_Latest] = Remembered()
-_corrected: Remembered[_Latest] = Remembered()
 #: By what factor a stage shrinks an axis at most.
 _STAGE = 4
 #: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
@@ -88,17 +87,16 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = 
     """
     model = unwrapped(model)
     part = _part(bind)
-    if corrected := _corrected.of(model, inputs).get(part):
-        return corrected.on(side), 0, 0
     known = _settled.of(model, inputs)
     if part in known:
         return known[part].on(side), 0, 0
     found, forwards = features(model, inputs)
+    stream = _stream(found)
     if is_convolutional(model, inputs):
-        last = _stream(found)[-1]
+        last = stream[-1]
         known[part] = _Latest(last, last.layout, "by construction", _last(last.grid))
         return known[part].on(side), forwards, 0
-    latest, lasting, *spent = _among_tokens(model, inputs, _stream(found), bind)
+    latest, lasting, *spent = _among_tokens(model, inputs, stream, bind)
     if lasting:
         known[part] = latest
     return latest.on(side), forwards + spent[0], spent[1]
@@ -147,7 +145,7 @@ def correct(
         return None, forwards, passes[1]
     latest = _Latest(feature, layout, location, _depended(layout.grid(feature.shape), tried))
     if lasting:
-        _corrected.of(model, inputs)[_part(bind)] = latest
+        _settled.of(model, inputs)[_part(bind)] = latest
     return latest.on(side), forwards, passes[1]
 
 
@@ -218,19 +216,14 @@ def _reached(
     def run(inputs: Inputs) -> Recording:
         return record(model, inputs, list(layouts), [bind], layouts=layouts, must_depend=False)
 
-    try:
-        recording = run(first_sample(inputs))
-    except Exception:  # as in observing.features: some networks take whole batches only
-        if len(first_tensor(inputs)) == 1:
-            raise
-        recording = run(inputs)
+    recording, failed = on_first_sample(run, inputs)
     reached = []
     for feature in several:
         gradient = recording.layers[feature.tap].gradients[0]
         if gradient is not None and ((gradient != 0) & gradient.isfinite()).any(1).float().mean() > 0.5:
             reached.append(feature)
     active = recording.layers[several[-1].tap].activations.any(1).float().mean() > 0.5
-    return reached, bool(active), recording.forwards, recording.backwards
+    return reached, bool(active), recording.forwards + failed, recording.backwards
 
 
 def _stream(found: Sequence[Feature]) -> list[Feature]:

@@ -177,10 +177,8 @@ def _along(moved: Float[Tensor, "2 *spatial"], axis: int) -> Verdict:
     share = torch.where(total > 0, moved[0] / total.clamp(min=torch.finfo(total.dtype).tiny), 0.5)
     rows = share.movedim(axis, 0).reshape(share.shape[axis], -1)
     length = len(rows)
-    first, second = (
-        rows[: length // 2].flatten().contiguous(),
-        rows[-(length // 2) :].flatten(),
-    )  # a middle row belongs to both
+    # a middle row belongs to both
+    first, second = rows[: length // 2].flatten().contiguous(), rows[-(length // 2) :].flatten()
     ordered = second.sort().values
     below = (torch.searchsorted(ordered, first) + torch.searchsorted(ordered, first, right=True)).double() / 2
     spread = float((share - share.median()).abs().mean())

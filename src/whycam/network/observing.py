@@ -18,7 +18,7 @@ from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proporti
 from whycam.network.metadata import token_claim
 from whycam.network.recording import Inputs, call, watching
 from whycam.network.remembered import Remembered
-from whycam.network.structures import detached_copy, first_sample, first_tensor, only_tensor, tensors
+from whycam.network.structures import detached_copy, first_tensor, on_first_sample, only_tensor, tensors
 from whycam.network.taps import Tap
 
 #: What a module does to what it is given: a block is made of others, a step is none of the rest.
@@ -89,15 +89,7 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
     known = _observed.of(model, inputs)
     if "features" in known:
         return known["features"], 0
-    forwards = 1
-    try:
-        watched, size = _watch(model, first_sample(inputs))
-    except Exception:  # the network's own, of whatever kind; what it has against all of them goes to the caller
-        if len(first_tensor(inputs)) == 1:
-            raise
-        # some networks take whole batches only: by batch statistics, or by a number of samples that was exported
-        watched, size = _watch(model, inputs)
-        forwards = 2
+    (watched, size), failed = on_first_sample(partial(_watch, model), inputs)
     found = tuple(watched.features(size, token_claim(model, size)))
     if not found and len(size) == 5:
         # several pictures for each sample, each looked at by itself; their axis is the second or the third
@@ -110,7 +102,7 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
         )
     known["features"] = found
     known["convolutional"] = watched.convolutional(size)
-    return found, forwards
+    return found, 1 + failed
 
 
 def is_convolutional(model: nn.Module, inputs: Inputs) -> bool:

@@ -3,12 +3,13 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Path = tuple[Any, ...]
+Result = TypeVar("Result")
 
 
 def tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
@@ -92,6 +93,20 @@ def first_sample(inputs: Any) -> Any:
     return mapped(
         inputs, lambda tensor: tensor[first : first + 1] if tensor.ndim and len(tensor) == len(picture) else tensor
     )
+
+
+def on_first_sample(run: Callable[[Any], Result], inputs: Any) -> tuple[Result, int]:
+    """What `run` makes of the first sample, and how often that failed (0 or 1).
+
+    Some networks take whole batches only: by batch statistics, or by a number of samples that was exported. Then all
+    of the inputs are given, and what the network has against them goes to the caller, of whatever kind it is.
+    """
+    try:
+        return run(first_sample(inputs)), 0
+    except Exception:
+        if len(first_tensor(inputs)) == 1:
+            raise
+    return run(inputs), 1
 
 
 def storage_of(tensor: Tensor) -> int:
