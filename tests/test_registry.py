@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from whycam.errors import WhycamError
-from whycam.registry import QUANTITIES, declare, find, method, methods
+from whycam.quantities import QUANTITIES
+from whycam.registry import declare, find, method, methods
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Rank-agnostic tensor steps that methods, fusions and drawings share: `*spatial` is one, two or three axes."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -147,3 +148,36 @@ def orient(
 ) -> Float[Tensor, "batch location"]:
     """Turn round each component whose product with the evidence is negative. Where it is 0 the sign stays arbitrary."""
     return torch.where((components * evidence).sum(1, keepdim=True) < 0, -components, components)
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Tensors made one by one as they are drawn; how many there will be is known before."""
+
+    make: Callable[[Any], Tensor]
+    over: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.over)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.make, self.over)
+
+
+def lazily(make: Callable[[Any], Tensor], over: Sequence[Any]) -> Variants:
+    """What `make` makes of each, made when it is drawn."""
+    return Variants(make, over)
+
+
+def noise(shape: Sequence[int], seed: int, number: int = 0) -> Float[Tensor, "..."]:
+    """Normal noise, float64, that depends on the seed and the draw's number alone: not on the device, the batch, or
+    what was drawn before. torch's own random state is not touched.
+    """
+    return torch.randn(tuple(shape), generator=generator(seed, number), dtype=torch.float64)
+
+
+def generator(seed: int, number: int = 0) -> torch.Generator:
+    """A source of random numbers of its own for each draw, so that draws can be made in any order and any batches."""
+    mixed = torch.Generator().manual_seed(seed)
+    start = int(torch.randint(2**62, (1,), generator=mixed)) + number
+    return torch.Generator().manual_seed(start)

@@ -20,7 +20,8 @@ from whycam.network.outputs import embedding
 from whycam.network.recording import LayerRecord
 from whycam.network.taps import Tap
 from whycam.plans import Measured, Plan
-from whycam.registry import LAYER_QUANTITIES, Method
+from whycam.quantities import LAYER_QUANTITIES
+from whycam.registry import Method
 from whycam.scene import Scene
 from whycam.status import Evidence, Status, judge, judge_all, worst
 from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability

@@ -18,31 +18,9 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 
 from whycam.errors import WhycamError
+from whycam.quantities import CLASS_INDEPENDENT, LAYER_QUANTITIES, QUANTITIES, Result
 
-#: What a method may ask for, by parameter name: (what it is, what measuring it costs). Only what is asked is measured.
-QUANTITIES: Mapping[str, tuple[str, str]] = {
-    "activations": ("output of the layer, (batch, channel, *spatial)", "the forward"),
-    "gradients": ("d score / d activations, same shape", "one backward from the score to the layer, per target"),
-    "head_weights": (
-        "the linear head's row for the target, (batch, channel), where the network pools and then has one linear layer",
-        "nothing more",
-    ),
-    "scores": ("the target's score, (batch,)", "nothing more"),
-    "inputs": ("what the model was given, (batch, channel, *space)", "nothing"),
-    "input_gradients": ("d score / d inputs, same shape as the inputs", "one full backward per target"),
-    "guided_gradients": (
-        "d score / d inputs where every ReLU passes back positive gradients only, same shape as the inputs",
-        "one more forward and a full backward per target",
-    ),
-}
-
-#: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
-CLASS_INDEPENDENT = frozenset({"activations", "inputs"})
-
-#: Quantities that belong to a layer. A method that needs none of them has no layer.
-LAYER_QUANTITIES = frozenset({"activations", "gradients", "head_weights"})
-
-Function = Callable[..., Tensor]
+Function = Callable[..., Tensor | Result]
 Side = Literal["before", "after"]
 F = TypeVar("F", bound=Function)
 
@@ -72,6 +50,9 @@ class Method:
     assumes_non_negative: bool = False
     side: Side = "after"
     caution: str = ""
+    fusion: str = "mean"
+    stages: int = 1
+    couples: bool = False
 
     @property
     def class_specific(self) -> bool:
@@ -99,7 +80,15 @@ _METHODS: dict[str, Method] = {}
 
 
 def method(
-    title: str, *, paper: str, assumes_non_negative: bool = False, side: Side = "after", caution: str = ""
+    title: str,
+    *,
+    paper: str,
+    assumes_non_negative: bool = False,
+    side: Side = "after",
+    caution: str = "",
+    fusion: str = "mean",
+    stages: int = 1,
+    couples: bool = False,
 ) -> Callable[[F], F]:
     """Register a function as a method and return it unchanged.
 
@@ -107,12 +96,14 @@ def method(
     whose derivation takes activations to be at least zero; their maps of a signed layer carry a status that says so.
     `side` is where a layer that nobody names is recorded, before or after its activation function: evidence for
     `"before"` belongs in docs/benchmarks.md. `caution` is said in the status of every map of a method that measures
-    below a random one.
+    below a random one. `fusion` is how several layers' maps become one unless the caller says, and `stages` how many of
+    the last stages are taken where no layer is named, for methods that are made of several. `couples` marks methods
+    whose map of a sample depends on the others of its batch.
     """
 
     def register(function: F) -> F:
         made = replace(declare(function, title=title, paper=paper), side=side, caution=caution)
-        made = replace(made, assumes_non_negative=assumes_non_negative)
+        made = replace(made, assumes_non_negative=assumes_non_negative, fusion=fusion, stages=stages, couples=couples)
         if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
             raise ValueError(f"a method named {made.name!r} is already registered")
         _METHODS[made.name] = made
