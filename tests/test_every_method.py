@@ -14,9 +14,11 @@ from typing import Any
 import nets
 import pytest
 import torch
+from by_hand import ByHand
 from torch import Tensor, nn
 
 import whycam
+from whycam.quantities import Result
 from whycam.registry import Method, methods
 
 TABLE = methods()
@@ -39,47 +41,30 @@ class Case:
     around: Callable[[], Any] = contextlib.nullcontext  # the block in which a caller explains
     twin_around: Callable[[], Any] = contextlib.nullcontext
     to_maps: Callable[[Tensor], Tensor] = lambda output: output
+    back: Callable[[Tensor, Tensor], Tensor] = lambda maps, output: maps  # and back, beside what was not mapped
     answer: Callable[[Any], Tensor] = lambda output: output
     target: Any = None
     call: int = -1
     pooled: bool = True  # whether the recorded layer is what the pooling is given
 
 
-def measure(case: Case, method: Method) -> dict[str, Tensor]:
-    """What the method asks for, by one plain forward and backward with everything kept."""
-    kept: list[Tensor] = []
-    model = nets.guided(case.twin) if "guided_gradients" in method.needs else case.twin
-    quantities: dict[str, Tensor] = {}
-    for twin in (case.twin, model):
-        kept.clear()
-        picture = case.inputs.clone().detach().requires_grad_()
-        layer = twin.get_submodule(case.twin_layer or case.layer)
-        # a copy goes on, so that what runs in place behind the layer leaves what was kept alone
-        handle = layer.register_forward_hook(lambda _, __, output: kept.append(output) or output.clone())
-        torch.manual_seed(5)
-        with case.twin_around():
-            logits = case.answer(twin(picture))
-        handle.remove()
-        index = logits.argmax(1) if case.target is None else torch.tensor(case.target)
-        score = logits.gather(1, index[:, None]).squeeze(1)
-        gradient, at_input = torch.autograd.grad(score.sum(), [kept[case.call], picture])
-        if twin is case.twin:
-            quantities = {
-                "activations": case.to_maps(kept[case.call].detach()),
-                "gradients": case.to_maps(gradient),
-                "scores": score.detach(),
-                "inputs": picture.detach(),
-                "input_gradients": at_input,
-            }
-            if "head_weights" in method.needs:
-                quantities["head_weights"] = twin.head.weight.detach()[index]
-        if "guided_gradients" in method.needs:
-            quantities["guided_gradients"] = at_input
-    return {name: widened(quantities[name]) for name in method.needs}
+def measure(case: Case, method: Method) -> dict[str, Any]:
+    """What the method asks for, by plain forwards and backwards with everything kept."""
+    by_hand = ByHand(case)
+    return {name: by_hand.quantity(name) for name in method.needs}
 
 
-def widened(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+#: Options that say how many runs a method makes: three are enough here.
+RUNS = ("samples", "steps", "channels", "groups")
+
+
+def few(method: Method) -> dict[str, int]:
+    """The method's options for a short run."""
+    return {name: 3 for name, each in method.options.items() if name in RUNS and type(each.default) is int}
+
+
+FEW = {name: options for name, each in TABLE.items() if (options := few(each))}
+FEW_AT_A_LAYER = {name: options for name, options in FEW.items() if TABLE[name].has_layer}
 
 
 def plain_case(make: Callable[[], nn.Module] = nets.plain, **changes: Any) -> Case:
@@ -119,6 +104,7 @@ def channels_last() -> Case:
         nets.fixed(nets.ChannelsLast()),
         nets.images(),
         to_maps=lambda output: output.movedim(-1, 1),
+        back=lambda maps, output: maps.movedim(1, -1),
     )
 
 
@@ -133,6 +119,7 @@ def tokens() -> Case:
         lambda: nets.fixed(nets.Tokens()),
         layer="blocks.0",
         to_maps=lambda output: output[:, 1:].mT.unflatten(-1, (4, 4)),
+        back=lambda maps, output: torch.cat([output[:, :1], maps.flatten(2).mT], 1),
         pooled=False,
     )
 
@@ -315,6 +302,7 @@ def explain(case: Case, method: Method) -> whycam.Explanation:
             method.name,
             target=case.target if method.class_specific else None,
             layer=case.layer if method.has_layer else None,
+            **few(method),
         )
 
 
@@ -333,7 +321,8 @@ def test_the_map_is_that_of_plain_autograd_and_nothing_is_left_behind(method, ma
     before = nets.state(case.model)
     found = explain(case, method)
     assert nets.differences(before, nets.state(case.model)) == []
-    expected = method.function(**measure(case, method)).float()
+    expected = method.function(**measure(case, method), **few(method))
+    expected = (expected.maps if isinstance(expected, Result) else expected).float()
     tolerance = 1e-5 * float(expected.abs().max())
     torch.testing.assert_close(found.maps, expected, rtol=0, atol=tolerance)
     assert expected.any()
@@ -346,9 +335,9 @@ def test_the_map_is_that_of_plain_autograd_and_nothing_is_left_behind(method, ma
 def test_a_batch_is_its_samples(method):
     model, inputs = nets.plain(), nets.images()
     layer = "relu2" if method.has_layer else None
-    together = whycam.explain(model, inputs, method.name, layer=layer)
+    together = whycam.explain(model, inputs, method.name, layer=layer, **few(method))
     for n in range(len(inputs)):
-        alone = whycam.explain(model, inputs[n : n + 1], method.name, layer=layer)
+        alone = whycam.explain(model, inputs[n : n + 1], method.name, layer=layer, **few(method))
         torch.testing.assert_close(together[n].maps, alone.maps, rtol=1e-5, atol=1e-7)
         assert together[n].target == alone.target
         assert together[n].status == alone.status
@@ -360,7 +349,8 @@ def test_in_place_and_out_of_place_agree_bit_for_bit(method):
     layers = ["relu2"] if "head_weights" in method.needs else ["conv1", "relu1", "conv2", "relu2"]
     for layer in layers if method.has_layer else [None]:
         one, other = (
-            whycam.explain(nets.plain(inplace=inplace), inputs, method.name, layer=layer) for inplace in (False, True)
+            whycam.explain(nets.plain(inplace=inplace), inputs, method.name, layer=layer, **few(method))
+            for inplace in (False, True)
         )
         assert torch.equal(one.maps, other.maps)
 
@@ -369,8 +359,8 @@ def test_the_order_of_layers_changes_nothing():
     model, inputs = nets.plain(), nets.images()
     layers = ["relu2", "conv1", "conv2", "relu1"]
     names = [name for name, each in TABLE.items() if each.has_layer]
-    one = whycam.compare(model, inputs, names, layers, [1])
-    other = whycam.compare(model, inputs, names[::-1], layers[::-1], [1])
+    one = whycam.compare(model, inputs, names, layers, [1], options=FEW_AT_A_LAYER)
+    other = whycam.compare(model, inputs, names[::-1], layers[::-1], [1], options=FEW_AT_A_LAYER)
     assert set(one) == set(other)
     assert set(one.failures) == set(other.failures)
     for key, each in one.items():
@@ -380,13 +370,14 @@ def test_the_order_of_layers_changes_nothing():
 @every_method
 def test_a_comparison_holds_what_single_explanations_hold(method):
     model, inputs = nets.plain(), nets.images()
-    together = whycam.compare(model, inputs, list(TABLE), ["relu2", "conv1"], [3, 1])
+    together = whycam.compare(model, inputs, list(TABLE), ["relu2", "conv1"], [3, 1], options=FEW)
     alone = whycam.explain(
         model,
         inputs,
         method.name,
         target=1 if method.class_specific else None,
         layer="relu2" if method.has_layer else None,
+        **few(method),
     )
     found = together[method.name, "relu2", 1]
     torch.testing.assert_close(found.maps, alone.maps, rtol=1e-5, atol=1e-7)
@@ -426,7 +417,7 @@ def test_an_exception_in_the_network_passes_through_and_leaves_no_trace(method, 
     model.error = error
     before = nets.state(model)
     with pytest.raises(type(error)) as caught:
-        whycam.explain(model, nets.images(), method.name, layer="conv1" if method.has_layer else None)
+        whycam.explain(model, nets.images(), method.name, layer="conv1" if method.has_layer else None, **few(method))
     assert caught.value is error
     assert nets.differences(before, nets.state(model)) == []
 
@@ -440,7 +431,9 @@ def test_an_exception_in_the_target_passes_through_and_leaves_no_trace(method, e
     model = nets.plain()
     before = nets.state(model)
     with pytest.raises(type(error)):
-        whycam.explain(model, nets.images(), method.name, target=target, layer="relu2" if method.has_layer else None)
+        whycam.explain(
+            model, nets.images(), method.name, target=target, layer="relu2" if method.has_layer else None, **few(method)
+        )
     assert nets.differences(before, nets.state(model)) == []
 
 
@@ -453,7 +446,9 @@ def test_an_exception_in_the_backward_pass_leaves_no_trace(method):
     model = nets.plain()
     before = nets.state(model)
     with pytest.raises(ZeroDivisionError):
-        whycam.explain(model, nets.images(), method.name, target=target, layer="conv1" if method.has_layer else None)
+        whycam.explain(
+            model, nets.images(), method.name, target=target, layer="conv1" if method.has_layer else None, **few(method)
+        )
     assert nets.differences(before, nets.state(model)) == []
 
 
@@ -466,7 +461,7 @@ def test_a_training_step_around_it_is_not_disturbed(method):
         model(inputs).sum().backward()
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         losses = [model(inputs).square().sum() for model in (with_it, without)]
-        whycam.explain(with_it, inputs, method.name, layer="relu2" if method.has_layer else None)
+        whycam.explain(with_it, inputs, method.name, layer="relu2" if method.has_layer else None, **few(method))
         for loss in losses:
             loss.backward()
     for one, other in zip(with_it.parameters(), without.parameters(), strict=True):
@@ -477,7 +472,7 @@ def test_a_training_step_around_it_is_not_disturbed(method):
 def test_weights_that_autocast_keeps_still_learn_afterwards(method):
     model, inputs = nets.plain().float(), nets.images().float()
     with torch.autocast("cpu", torch.bfloat16):
-        whycam.explain(model, inputs, method.name, layer="relu2" if method.has_layer else None)
+        whycam.explain(model, inputs, method.name, layer="relu2" if method.has_layer else None, **few(method))
         model(inputs).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -486,7 +481,7 @@ def test_weights_that_autocast_keeps_still_learn_afterwards(method):
 def test_inputs_are_left_as_they_are(method):
     model, inputs = nets.plain(), nets.images().requires_grad_()
     before = inputs.detach().clone()
-    whycam.explain(model, inputs, method.name, layer="relu2" if method.has_layer else None)
+    whycam.explain(model, inputs, method.name, layer="relu2" if method.has_layer else None, **few(method))
     assert torch.equal(inputs, before)
     assert inputs.grad is None
     assert inputs.requires_grad
@@ -521,7 +516,7 @@ def test_eight_threads_share_one_model_and_all_are_right():
 def test_eight_threads_with_every_method_are_all_right():
     model, batch = nets.plain(inplace=True), nets.images(2)
     expected = {
-        name: whycam.explain(model, batch, name, layer="relu2" if each.has_layer else None).maps
+        name: whycam.explain(model, batch, name, layer="relu2" if each.has_layer else None, **few(each)).maps
         for name, each in TABLE.items()
     }
     before = nets.state(model)
@@ -533,7 +528,9 @@ def test_eight_threads_with_every_method_are_all_right():
         wrong = 0
         for turn in range(2 * len(names)):
             name = names[(worker * 3 + turn) % len(names)]
-            found = whycam.explain(model, batch, name, layer="relu2" if TABLE[name].has_layer else None)
+            found = whycam.explain(
+                model, batch, name, layer="relu2" if TABLE[name].has_layer else None, **few(TABLE[name])
+            )
             wrong += not torch.equal(found.maps, expected[name])
         return wrong
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from torch import nn
 
@@ -21,8 +21,10 @@ from whycam.network.eager import refuse_lazy, refuse_scripted, unwrapped, what_i
 from whycam.network.layouts import Layout
 from whycam.network.outputs import Part, Question
 from whycam.network.recording import Bind
+from whycam.network.scoring import Execution, Precision
 from whycam.network.taps import is_pattern
 from whycam.plans import Place, correct, measure, plan
+from whycam.progress import Progress
 from whycam.registry import Function, Method, find
 from whycam.registry import methods as list_registered
 from whycam.targets import TargetSpec, bind, key
@@ -46,6 +48,10 @@ def explain(
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
+    precision: Precision | None = None,
+    compile: bool = False,
+    budget: int | None = None,
+    progress: bool | None = None,
     **options: Any,
 ) -> Explanation:
     """Say which locations of the inputs made the model answer as it did.
@@ -72,6 +78,14 @@ def explain(
         preprocess: photo -> input, for a module that is asked about photos: a `Preprocess`, any function, or an image
             processor of transformers' or a transform of torchvision's or timm's, which are read as a `Preprocess`.
         labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
+        precision: for methods that run the network many times: let a private copy of it score the variants, made fast
+            (normalisations folded, channels last) and in that precision: `"float32"`, `"bfloat16"` or `"float16"`. The
+            result's notes say what was used and how far its scores are from the network's own. Left out, the network
+            itself runs as it is.
+        compile: also compile that copy (`torch.compile`), which takes from seconds to a minute and pays for thousands
+            of variants.
+        budget: bytes that the variants under way may take; half of the free memory by default.
+        progress: say how long work takes, on standard error; by default on terminals and in notebooks.
         options: the method's own.
 
     Returns:
@@ -110,6 +124,7 @@ def explain(
         views,
         preprocess,
         labels,
+        _execution(precision, compile, budget, progress),
     )
     return next(iter(made.values()))
 
@@ -128,6 +143,10 @@ def compare(
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
+    precision: Precision | None = None,
+    compile: bool = False,
+    budget: int | None = None,
+    progress: bool | None = None,
 ) -> Comparison:
     """Explain with several methods, at several layers, for several targets, in one shared pass.
 
@@ -141,6 +160,7 @@ def compare(
             `None` chooses, for each method.
         targets: each a target as for `explain`. `None` is each sample's top class.
         options: for each method by name, its options.
+        precision, compile, budget, progress: as for `explain`.
 
     Returns:
         A mapping keyed (method, layer, target). Combinations that cannot be are in its `failures`, with the reason.
@@ -171,7 +191,21 @@ def compare(
         for each in (layers if layers is not None else [None])
     ]
     asked = list(targets) if targets is not None else [None]
-    return _compare(model, inputs, chosen, places, asked, fusion, by_name, layout, output, views, preprocess, labels)
+    execution = _execution(precision, compile, budget, progress)
+    return _compare(
+        model, inputs, chosen, places, asked, fusion, by_name, layout, output, views, preprocess, labels, execution
+    )
+
+
+def _execution(precision: Precision | None, compile: bool, budget: int | None, progress: bool | None) -> Execution:
+    known = get_args(Precision)
+    if precision is not None and precision not in known:
+        raise WhycamError(f"precision must be one of {', '.join(map(repr, known))}, or left out; not {precision!r}.")
+    if compile and precision is None:
+        raise WhycamError('compile=True compiles a fast copy of the network; say its precision=, such as "float32".')
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
+        raise WhycamError(f"budget is a number of bytes, such as 2 * 2**30, not {budget!r}.")
+    return Execution(precision, compile, budget, Progress(progress))
 
 
 def _compare(
@@ -187,9 +221,11 @@ def _compare(
     views: Sequence[ViewLike] | None,
     preprocess: PreprocessLike | None,
     labels: Labels | None,
+    execution: Execution,
 ) -> Comparison:
     started = time.perf_counter()
-    fuse = fusions.find(fusion if fusion is not None else "mean")
+    if fusion is not None:
+        fusion = fusions.find(fusion)
     vision = as_vision_model(model, preprocess, labels)
     module = unwrapped(vision.module)
     refuse_scripted(module)
@@ -211,7 +247,7 @@ def _compare(
             plans, measured = corrected, measure(module, batch, methods, corrected, binds, layout)
     choosing = choosing.plus(measured.looking)
     passes = measured.passes.plus(*choosing)
-    maker = Maker(vision, module, batch, measured, fuse, options)
+    maker = Maker(vision, module, batch, measured, fusion, options, output, execution)
     for method in methods:
         for each in plans[method.name]:
             for number, spec in enumerate(targets if method.class_specific else [None]):
@@ -219,7 +255,9 @@ def _compare(
     if maker.bad_samples_unexplained():
         passes = passes.plus(1)
         maker.explain_non_finite(first_non_finite(module, batch.inputs))
-    cost = Cost(*passes, time.perf_counter() - started, choosing.forwards)
+    passes = passes.plus(sum(each.forwards for each in maker.spent), sum(each.backwards for each in maker.spent))
+    parts = sum(each.parts for each in maker.spent)
+    cost = Cost(*passes, time.perf_counter() - started, choosing.forwards, parts)
     if not maker.explanations:
         raise WhycamError(next(iter(maker.failures.values())))
     finished = {name: replace(each, cost=cost) for name, each in maker.explanations.items()}

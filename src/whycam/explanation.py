@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whycam.arrays import Normalize, normalize, resize
 from whycam.errors import WhycamError
+from whycam.network.scoring import Work
 from whycam.registry import plain
 from whycam.scene import Scene
 from whycam.status import Status
@@ -79,13 +80,15 @@ class Layer:
 class Cost:
     """What a pass cost, shared by everything made from it: forwards, backwards, and seconds on the clock.
 
-    `choosing` of the forwards went into choosing the layer; what they found is kept for the next call.
+    `choosing` of the forwards went into choosing the layer; what they found is kept for the next call. `parts` are runs
+    of the part of the network above a layer. Each is a run of the whole batch.
     """
 
     forwards: int
     backwards: int
     seconds: float
     choosing: int = 0
+    parts: int = 0
 
     def __str__(self) -> str:
         forwards, backwards = (
@@ -93,7 +96,8 @@ class Cost:
             for n, what in ((self.forwards, "forward"), (self.backwards, "backward"))
         )
         aside = f" ({self.choosing} to choose the layer)" if self.choosing else ""
-        return f"{forwards}{aside}, {backwards}, {self.seconds:.2f} s"
+        parts = f", {self.parts:,} runs of the part above the layer" if self.parts else ""
+        return f"{forwards}{aside}, {backwards}{parts}, {self.seconds:.2f} s"
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -114,6 +118,7 @@ class Explanation:
         notes: what else a reader should know, such as which part of a nested output was explained.
         model: where the model came from.
         scene: what the network was shown, for drawing.
+        work: how variants were run, for methods that run the network many times.
     """
 
     maps: Float[Tensor, "batch *spatial"]
@@ -129,6 +134,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     model: str = ""
     scene: Scene | None = field(default=None, repr=False)
+    work: tuple[Work, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         samples = f"{len(self)} sample{'s' if len(self) != 1 else ''}"

@@ -74,6 +74,12 @@ def find(fusion: "str | Fusion") -> Fusion:
     return _FUSIONS[fusion]
 
 
+def name_of(fusion: Fusion) -> str:
+    """What a fusion is called."""
+    inner = getattr(fusion, "func", fusion)  # of a functools.partial
+    return str(getattr(inner, "__name__", "a function"))
+
+
 def names() -> list[str]:
     """The names that `fusion=` accepts."""
     return list(_FUSIONS)

@@ -15,15 +15,16 @@ from whycam.errors import WhycamError
 from whycam.explanation import Cost, Explanation, Layer, Prediction
 from whycam.models.vision_model import VisionModel
 from whycam.network.eager import parallel
-from whycam.network.head import head_weights
-from whycam.network.outputs import embedding
+from whycam.network.outputs import Part, embedding
 from whycam.network.recording import LayerRecord
+from whycam.network.scoring import Execution, Work
 from whycam.network.taps import Tap
 from whycam.plans import Measured, Plan
-from whycam.quantities import LAYER_QUANTITIES
+from whycam.quantities import LAYER_QUANTITIES, Result
 from whycam.registry import Method
 from whycam.scene import Scene
 from whycam.status import Evidence, Status, judge, judge_all, worst
+from whycam.supply import Supply
 from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
 
 
@@ -43,8 +44,10 @@ class Maker:
         module: nn.Module,
         batch: Batch,
         measured: Measured,
-        fuse: fusions.Fusion,
+        fuse: str | fusions.Fusion | None,
         options: Mapping[str, Mapping[str, Any]],
+        part: Part | None,
+        execution: Execution,
     ) -> None:
         self.vision, self.module, self.batch, self.measured = vision, module, batch, measured
         self.fuse, self.options = fuse, options
@@ -56,6 +59,8 @@ class Maker:
         self.embedding = embedding(measured.any.output_name, output, module)
         self.predictions = () if self.embedding else predictions(output, vision.labels, self.output_is_probability)
         self.notes = self._notes()
+        self.supply = Supply(module, batch, measured, part, execution, output_is_probability=self.output_is_probability)
+        self.spent: list[Work] = []
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
         """Add the explanation of one combination, or the reason why there is none; one for each call of `NAME#*`."""
@@ -77,20 +82,27 @@ class Maker:
         recording = self.measured.any
         options = {**{o.name: o.default for o in method.options.values()}, **self.options.get(method.name, {})}
         records = [each for tap in plan.taps for each in self._records(tap)]
-        maps, statuses = [], []
+        results, statuses = [], []
         places: list[LayerRecord | None] = [*records] or [None]
-        for record_ in places:
-            made = self._maps(method, record_, number, options)
-            maps.append(made)
-            statuses.append(self._judge(method, record_, number, made))
+        self.supply.work = []
+        try:
+            for record_ in places:
+                made = self._maps(method, record_, number, options)
+                results.append(made)
+                statuses.append(self._judge(method, record_, number, made))
+        finally:
+            self.spent += self.supply.work
+        work = tuple(self.supply.work)
+        maps = [each.maps for each in results]
         scene = self._scene(records)
-        layer = self._layer(records, plan, scene)
+        fuse = fusions.find(self.fuse if self.fuse is not None else method.fusion)
+        layer = self._layer(records, plan, scene, fuse)
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
             with _plainly(self.batch.scene.inputs.device):
-                fused = self.fuse(maps).float()
-            own = self._judge(method, None, number, fused)
+                fused = fuse(maps).float()
+            own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
             status = [
                 worst(mine, [(name, each[i]) for name, each in zip(names, statuses, strict=True)])
@@ -108,9 +120,10 @@ class Maker:
             layer=layer,
             status=tuple(status),
             cost=Cost(0, 0, 0.0),
-            notes=(*self.notes, *_doubts(layer)),
+            notes=(*self.notes, *_doubts(layer), *told(work)),
             model=self.vision.name,
             scene=scene,
+            work=work,
         )
 
     def _scene(self, records: Sequence[LayerRecord]) -> Scene:
@@ -138,7 +151,7 @@ class Maker:
         every = (replace(tap, call=number) for number in itertools.count())
         return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
 
-    def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Tensor:
+    def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
         samples = len(self.measured.any.output)
         if layer is not None and layer.refusal:
             raise WhycamError(layer.refusal)
@@ -150,40 +163,19 @@ class Maker:
                 f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
             )
         with _plainly(self.batch.scene.inputs.device):
-            quantities = {name: self._quantity(name, layer, number) for name in method.needs}
-            made = method.function(**quantities, **options)
-            made = made.float() if isinstance(made, Tensor) else made
+            quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
+            found = method.function(**quantities, **options)
+            made = found if isinstance(found, Result) else Result(found)
+            made = replace(made, maps=made.maps.float() if isinstance(made.maps, Tensor) else made.maps)
         axes = 1 + len(self.batch.scene.size) if layer is None else layer.activations.ndim - 1
-        if not isinstance(made, Tensor) or made.ndim != axes or len(made) != samples:
-            came = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        if not isinstance(made.maps, Tensor) or made.maps.ndim != axes or len(made.maps) != samples:
+            came = f"shape {tuple(made.maps.shape)}" if isinstance(made.maps, Tensor) else type(made.maps).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
             )
         return made
 
-    def _quantity(self, name: str, layer: LayerRecord | None, number: int) -> Tensor:
-        plain, guided = self.measured.plain, self.measured.guided
-        if name == "guided_gradients":
-            if guided is None:
-                raise WhycamError(self.measured.guided_refusal or "guided gradients were not measured")
-            return guided.input_gradients[number]
-        if name == "inputs":
-            return self.batch.scene.inputs.detach()
-        assert plain is not None  # every other quantity comes from the plain recording
-        if name == "scores":
-            return plain.scores[number]
-        if name == "input_gradients":
-            return plain.input_gradients[number]
-        assert layer is not None  # the rest belong to a layer
-        if name == "activations":
-            return layer.activations
-        if name == "gradients":
-            gradient = layer.gradients[number]
-            return gradient if gradient is not None else torch.zeros_like(layer.activations)
-        assert name == "head_weights", name
-        return head_weights(self.module, plain, layer, plain.targets[number])
-
-    def _judge(self, method: Method, layer: LayerRecord | None, number: int, maps: Tensor) -> list[Status]:
+    def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
         recording = self.measured.any
         bound = recording.targets[number]
         gradient = layer.gradients[number] if layer is not None and layer.gradients else None
@@ -199,11 +191,12 @@ class Maker:
                 gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
                 disconnected=measured and gradient is None,
                 signed=signed is not None and signed[i],
+                own=made.status[i] if made.status else None,
             )
-            for i in range(len(maps))
+            for i in range(len(made.maps))
         ]
         return judge_all(
-            maps,
+            made.maps,
             evidence,
             title=method.title,
             assumes_non_negative=method.assumes_non_negative,
@@ -228,7 +221,7 @@ class Maker:
     def _answers_probability(self, bound: Bound) -> bool:
         return self.output_is_probability and bound.class_index is not None
 
-    def _layer(self, records: Sequence[LayerRecord], plan: Plan, scene: Scene) -> Layer:
+    def _layer(self, records: Sequence[LayerRecord], plan: Plan, scene: Scene, fuse: fusions.Fusion) -> Layer:
         size = tuple(scene.size)
         if not records:
             shape = tuple(scene.inputs.shape)
@@ -238,7 +231,7 @@ class Maker:
         stride = tuple(s / g for s, g in zip(size, grid, strict=True)) if len(size) == len(grid) else ()
         why = plan.choice.why if plan.choice is not None else "as asked"
         if len(records) > 1:
-            why = f"{len(records)} layers fused by {getattr(self.fuse, '__name__', 'a function')}"
+            why = f"{len(records)} layers fused by {fusions.name_of(fuse)}"
         why += "".join(f"; {each.about}" for each in records if each.about)
         known = [self.measured.locations.get(tap, "by construction") for tap in plan.taps for tap in self._calls(tap)]
         return Layer(
@@ -302,6 +295,22 @@ def _doubts(layer: Layer) -> tuple[str, ...]:
         f"where in the input the positions of {layer.name} lie could not be told (a change anywhere moves all of them "
         "alike, or the network does not take the five variants at once); they are drawn row by row",
     )
+
+
+def told(work: Sequence[Work]) -> tuple[str, ...]:
+    """What a reader should know of how variants were run."""
+    notes = []
+    for each in work:
+        if each.fallback:
+            notes.append(f"whole forwards were run, because the part above the layer cannot be: {each.fallback}")
+        if each.halved:
+            notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
+        if each.precision:
+            notes.append(
+                f"scored by a private copy of the network ({each.precision}), whose scores differ from the network's "
+                f"by at most {each.deviation or 0:.2g} over a sample of variants"
+            )
+    return tuple(notes)
 
 
 def looks_like_probability(output: Tensor) -> bool:

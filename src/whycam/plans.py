@@ -66,6 +66,11 @@ def plan(
                 raise WhycamError(
                     "layer is an empty list; name at least one layer, or leave it out to have one chosen."
                 )
+            if place.specs == (None,) and method.stages > 1:
+                latest, forwards = stages(module, batch.inputs, method.stages)
+                passes = passes.plus(forwards)
+                plans[method.name].append(Plan(tuple(latest), fused=True))
+                continue
             if place.specs == (None,):
                 chosen, *spent = choose(module, batch.inputs, side=method.side, bind=_first(binds[0]))
                 passes = passes.plus(*spent)
@@ -152,6 +157,7 @@ def measure(
                 layouts=layouts,
                 must_depend=must_depend,
                 views=batch.views,
+                resume="score_from" in needs,
             )
 
         plain = run(layouts)

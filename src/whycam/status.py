@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal[
     "flat map",
     "signed activations",
     "pixel detail",
+    "uniform weights",
 ]
 
 #: A probability so near 1 that what is left of its gradient is of the size of rounding errors.
@@ -49,6 +50,7 @@ class Evidence:
         gradient_elsewhere: whether gradient reached the layer's prefix tokens all the same.
         signed: whether the layer's activations go below zero.
         first_non_finite: where NaN or infinity first appeared.
+        own: what the method itself has to say of the map.
     """
 
     score: float
@@ -58,6 +60,7 @@ class Evidence:
     disconnected: bool = False
     signed: bool = False
     first_non_finite: str | None = None
+    own: Status | None = None
 
 
 def judge(
@@ -114,6 +117,8 @@ def _judge(
         )
     if high == low:
         return Status("flat map", "every location has the same value.")
+    if evidence.own is not None and not evidence.own.ok:
+        return evidence.own
     if assumes_non_negative and evidence.signed:
         return Status(
             "signed activations",

@@ -41,6 +41,7 @@ class Bound:
         class_index: the class each sample is explained for, where there is one, shape `(batch,)`.
         is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
         by_output: whether the output itself chose the classes, which only class scores can do.
+        of_class: whether the score is that of `class_index` alone, so that its probability says the same.
     """
 
     score: Score = field(repr=False)
@@ -48,6 +49,23 @@ class Bound:
     class_index: Int[Tensor, " batch"] | None = None
     is_probability: bool = False
     by_output: bool = False
+    of_class: bool = False
+
+    def as_probability(self, *, already: bool = False) -> Score:
+        """The class's probability; `already`: the output holds probabilities.
+
+        Raises:
+            WhycamError: the score is not that of a class alone.
+        """
+        index = self.class_index
+        if index is None or not self.of_class:
+            raise WhycamError(
+                f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single class; "
+                "pass probability=False to have it read the target's own score, or a class as target."
+            )
+        if already:
+            return lambda output: _pick(class_logits(output), index)
+        return lambda output: log_probability(output, index).exp()
 
     def __call__(self, output: Tensor) -> Tensor:
         """The score of each sample, checked to be one number each."""
@@ -82,7 +100,8 @@ class Target(ABC):
             for i, finite, name in zip(index, known, asked, strict=True)
         )
         score = self.over(logits.detach(), index)
-        return Bound(score, texts, index, self.bounded, by_output=None in asked)
+        of_class = isinstance(self, (ClassScore, Probability, LogProbability))
+        return Bound(score, texts, index, self.bounded, by_output=None in asked, of_class=of_class)
 
     @property
     def bounded(self) -> bool:
@@ -310,6 +329,7 @@ def bind(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) 
         torch.cat([i for i in indices if i is not None]) if all(i is not None for i in indices) else None,
         any(part.is_probability for part in parts),
         any(part.by_output for part in parts),
+        all(part.of_class for part in parts),
     )
 
 

@@ -13,6 +13,7 @@ from whycam.arrays import wide
 from whycam.errors import WhycamError
 from whycam.network.guided import guided_relu
 from whycam.network.outputs import Question, embedding, number_of_classes, read
+from whycam.network.resuming import Watch
 from whycam.network.running import Inputs, call, watching
 from whycam.network.structures import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.network.taps import Tap
@@ -89,13 +90,22 @@ class Forward:
     """
 
     def __init__(
-        self, model: nn.Module, taps: Sequence[Tap], binds: Sequence[Bind], *, want_gradients: bool, guided: bool
+        self,
+        model: nn.Module,
+        taps: Sequence[Tap],
+        binds: Sequence[Bind],
+        *,
+        want_gradients: bool,
+        guided: bool,
+        resume: bool = False,
     ) -> None:
         self.model = model
         self.taps = taps
         self.binds = binds
         self.part = next((each.part for each in binds if isinstance(each, Question)), None)
         self.guided = guided
+        self.resume = resume and bool(taps)
+        self.watch: Watch | None = None
         self.wanted = self.want_gradients = want_gradients
         self.backwards = 0
         self.off: set[Where] = set()
@@ -147,6 +157,9 @@ class Forward:
             for where in dict.fromkeys((tap.module, tap.side) for tap in self.taps):
                 self.kept[where], self.rows[where] = {}, []
                 stack.enter_context(watching(self.model.get_submodule(where[0]), where[1], partial(self._keep, where)))
+            if self.resume:
+                self.watch = Watch(self.model, self.taps)
+                stack.enter_context(self.watch.watching())
             if self.guided:
                 stack.enter_context(guided_relu())
             torch.set_grad_enabled(from_start)  # put back by the guard around this pass

@@ -23,6 +23,7 @@ from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layo
 from whycam.network.metadata import token_claim
 from whycam.network.recomputing import asks_for_a_start, hidden, recomputed
 from whycam.network.recurrent import differentiable
+from whycam.network.resuming import Before
 from whycam.network.running import Inputs as Inputs
 from whycam.network.running import call as call
 from whycam.network.running import watching as watching
@@ -46,6 +47,9 @@ class LayerRecord:
         about: what is ambiguous about the pass, in words: which call it is, which of several pictures it looks at.
         picture: the picture it looks at, `(batch, channel, *space)`, where the network is given several.
         refusal: why no map can be made of it, if so.
+        number: which of the module's passes this is.
+        rows: where the samples lie among the rows of all of the module's calls, where these are no samples.
+        before: what had been computed by then, where it was asked for: what the network can be resumed from.
     """
 
     tap: Tap
@@ -58,6 +62,9 @@ class LayerRecord:
     about: str = ""
     picture: Tensor | None = None
     refusal: str = ""
+    number: int = 0
+    rows: Tensor | None = None
+    before: Before | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def record(
     layouts: Mapping[Tap, Layout] | None = None,
     must_depend: bool = True,
     views: Sequence[View] | None = None,
+    resume: bool = False,
 ) -> Recording:
     """Run the network once and keep what the layers did.
 
@@ -105,6 +113,7 @@ def record(
         guided: let every ReLU pass positive gradients only (guided backprop).
         layouts: how to read a layer's output, where it should not be inferred.
         must_depend: whether it is an error when no score depends on any recorded layer.
+        resume: keep what is needed to run only what comes after each layer (`network.resuming`).
         views: the picture that each pass of the batch through a layer looks at, where that should not be measured.
 
     Raises:
@@ -115,7 +124,7 @@ def record(
     for tap in taps:
         refuse_scripted(model.get_submodule(tap.module))
     wants = gradients and bool(taps)
-    run = Forward(model, taps, binds, want_gradients=wants, guided=guided)
+    run = Forward(model, taps, binds, want_gradients=wants, guided=guided, resume=resume)
     around = differentiable(model) if wants or input_gradients else nullcontext()
     with as_found(model), eager(model), around:
         given = detached_copy(inputs)
@@ -223,6 +232,9 @@ def _record(
         tuple(beside),
         about="; ".join(filter(None, (_which(run, each), look.about))),
         picture=look.view.picture if look.view is not None else None,
+        number=each.number,
+        rows=rows[each.number] if each.odd and rows is not None else None,
+        before=run.watch.before(each.tap, each.number) if run.watch is not None and not each.odd else None,
     )
 
 

@@ -1,0 +1,138 @@
+"""The quantities that methods ask for, from what was recorded; and the functions among them, which run the network."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from whycam.arrays import wide
+from whycam.batches import Batch
+from whycam.errors import WhycamError
+from whycam.network.head import head_weights
+from whycam.network.outputs import Part
+from whycam.network.recording import LayerRecord
+from whycam.network.scoring import Above, Execution, Network, Replaced, Runner, Scorer, Whole, Work, autocast_of
+from whycam.network.tracing import Differentiator, Tracer
+from whycam.network.twin import twin
+from whycam.plans import Measured
+
+
+class Supply:
+    """Gives methods what they ask for. `work` is what was run for the method that asks now."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batch: Batch,
+        measured: Measured,
+        part: Part | None,
+        execution: Execution,
+        *,
+        output_is_probability: bool,
+    ) -> None:
+        self.module, self.batch, self.measured, self.execution = module, batch, measured, execution
+        self.output_is_probability = output_is_probability
+        device = batch.scene.inputs.device
+        self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
+        self.work: list[Work] = []
+        self._prepared: Any = None
+
+    def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
+        """One quantity of a target, at a layer; `title` is of the method that asks."""
+        if name == "guided_gradients":
+            if self.measured.guided is None:
+                raise WhycamError(self.measured.guided_refusal or "guided gradients were not measured")
+            return self.measured.guided.input_gradients[number]
+        if name == "inputs":
+            return wide(self.batch.scene.inputs.detach())
+        recording = self.measured.plain
+        assert recording is not None  # every other quantity comes from the plain recording
+        bound = recording.targets[number]
+        probability = partial(bound.as_probability, already=self.output_is_probability)
+        if name == "scores":
+            return recording.scores[number]
+        if name == "input_gradients":
+            return recording.input_gradients[number]
+        if name == "score":
+            return Scorer(bound, probability, self._whole(), self._plain(Whole), self._begin(), title)
+        if name == "differentiate":
+            return Differentiator(self.network, bound, probability, self._begin())
+        if name == "bias_gradients":
+            from whycam.network.biases import bias_gradients
+
+            self._begin("forwards", "backwards")
+            return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
+        assert layer is not None  # the rest belong to a layer
+        if name == "activations":
+            return layer.activations
+        if name == "gradients":
+            gradient = layer.gradients[number]
+            return gradient if gradient is not None else torch.zeros_like(layer.activations)
+        if name == "score_from":
+            plain = self._plain(Replaced, layer)
+            return Scorer(bound, probability, self._above(layer), plain, self._begin(), title)
+        if name == "trace":
+            return Tracer(self.network, self.execution, layer, bound, self._begin(), title)
+        if name == "curvature":
+            from whycam.network.curvature import curvature
+
+            self._begin("forwards", "backwards", "backwards")
+            return curvature(self.module, self.batch.inputs, layer, bound, self.network.part)
+        if name == "contributions":
+            from whycam.network.deep_lift import contributions
+
+            self._begin("forwards", "backwards")
+            return contributions(self.module, self.batch.inputs, layer, bound, self.network.part)
+        assert name == "head_weights", name
+        return head_weights(self.module, recording, layer, bound)
+
+    def _begin(self, *passes: str) -> Work:
+        """A new account of what is run, with passes that are certain to be made."""
+        work = Work()
+        for each in passes:
+            setattr(work, each, getattr(work, each) + 1)
+        self.work.append(work)
+        return work
+
+    def _whole(self) -> list[Callable[[], Runner]]:
+        if self.execution.precision is None:
+            return [lambda: Whole(self.network, self.execution)]
+        return [lambda: Whole(self.network, self.execution, self._fast())]
+
+    def _above(self, layer: LayerRecord) -> list[Callable[[], Runner]]:
+        if self.execution.precision is None:
+            return [
+                lambda: Above(self.network, self.execution, layer, lambda: twin(self.module)),
+                lambda: Replaced(self.network, self.execution, layer),
+            ]
+        fast = self.execution.precision
+        return [
+            lambda: Above(self.network, self.execution, layer, lambda: twin(self._fast()), dtype=getattr(torch, fast)),
+            lambda: Replaced(self.network, self.execution, layer, self._fast()),
+        ]
+
+    def _plain(self, kind: type[Whole] | type[Replaced], *layer: LayerRecord) -> Callable[[], Runner] | None:
+        """What scores a sample of variants exactly where a fast copy scores them all."""
+        if self.execution.precision is None:
+            return None
+        return lambda: kind(self.network, self.execution, *layer)
+
+    def _fast(self) -> nn.Module:
+        """The fast private copy, made when it is first needed."""
+        from whycam.network.fast import prepare
+
+        if self._prepared is None:
+            assert self.execution.precision is not None  # else nothing asks for it
+            recording = self.measured.any
+            self._prepared = prepare(
+                self.module,
+                self.batch.inputs,
+                precision=self.execution.precision,
+                keep={tap.module for tap in recording.layers},
+                compile=self.execution.compile,
+            )
+        if self.work:
+            self.work[-1].precision = self._prepared.said
+        return self._prepared.module
