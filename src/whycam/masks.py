@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.arrays import normalize, resize
+from whycam.arrays import Variants, lazily, resize, weighted_sum
 from whycam.errors import WhycamError
+from whycam.quantities import Result
+from whycam.status import Status
 
 #: What stands where nothing is shown: 0 (the data set's mean colour, in inputs that were normalised), the inputs
 #: blurred, a number, or an input of one's own.
@@ -61,7 +63,19 @@ def shown(
     behind: Float[Tensor, "batch colour *space"],
 ) -> Float[Tensor, "batch colour *space"]:
     """The inputs where the mask is 1, what is `behind` them where it is 0, and in between a mixture."""
-    return behind + mask.unsqueeze(1) * (inputs - behind)
+    # in one pass: the temporaries of a sum of products take several times as long as the arithmetic
+    return torch.lerp(behind, inputs, mask.unsqueeze(1).to(inputs.dtype))
+
+
+def to_unit(maps: Float[Tensor, "batch *spatial"]) -> Float[Tensor, "batch *spatial"]:
+    """Each map shifted and scaled to [0, 1]; 0 where it is flat.
+
+    `normalize(maps, "minmax")` in half the passes, and with gradients that are finite for flat maps too.
+    """
+    flat = maps.flatten(1)
+    low = flat.amin(1, keepdim=True)
+    span = flat.amax(1, keepdim=True) - low
+    return ((flat - low) / span.where(span != 0, span.new_ones(()))).reshape_as(maps)
 
 
 def channel_mask(
@@ -72,10 +86,71 @@ def channel_mask(
     Resizing first is what the Score-CAM paper and its authors' code do. One channel at a time, because all channels at
     the input's size are more than memory holds.
     """
-    return normalize(resize(maps[:, channel], size), "minmax")
+    return to_unit(resize(maps[:, channel], size))
 
 
 def flat_channels(maps: Float[Tensor, "batch channel *spatial"]) -> Bool[Tensor, "batch channel"]:
     """Whether each channel has one value everywhere, and so can mask nothing."""
     flat = maps.flatten(2)
     return flat.amax(2) == flat.amin(2)
+
+
+def varying(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch part *spatial"]:
+    """The channels that are not flat in every sample, and at least one: a flat one masks nothing, so it is not run."""
+    kept = ~flat_channels(maps).all(0)
+    if kept.all():
+        return maps
+    kept[0] |= ~kept.any()
+    return maps[:, kept]
+
+
+def strongest(
+    maps: Float[Tensor, "batch channel *spatial"], strength: Float[Tensor, "batch channel"], channels: int
+) -> Float[Tensor, "batch part *spatial"]:
+    """Of each sample its own channels of the largest strength; of equally strong ones the first."""
+    if channels < 1:
+        raise WhycamError(f"channels must be at least 1, not {channels}.")
+    chosen = strength.argsort(dim=1, descending=True, stable=True)[:, :channels]
+    return maps[torch.arange(len(maps), device=maps.device)[:, None], chosen]
+
+
+def through_channels(
+    inputs: Float[Tensor, "batch colour *space"], maps: Float[Tensor, "batch channel *spatial"], baseline: Baseline
+) -> Variants:
+    """The inputs as each channel's mask shows them, one by one."""
+    behind, size = stand_in(inputs, baseline), inputs.shape[2:]
+    return lazily(lambda channel: shown(inputs, channel_mask(maps, channel, size), behind), range(maps.shape[1]))
+
+
+def weigh_channels(
+    maps: Float[Tensor, "batch channel *spatial"], gains: Float[Tensor, "channel batch"], *, softmax: bool
+) -> Result:
+    """Sum the channels, each weighted by what the input shown through it gained, and keep the positive part.
+
+    The weights are the gains, or their softmax over the channels; a flat channel masks nothing, so it has weight 0 and
+    no part in the softmax. `effective_channels` is the exponential of the weights' entropy: as many channels of one
+    weight each would be as spread out. Where that is within 1% of all channels' entropy the status says so.
+    """
+    used = ~flat_channels(maps)
+    given = gains.T.to(maps.dtype)
+    given = given.masked_fill(~used, -torch.inf).softmax(1) if softmax else given
+    weights = given.masked_fill(~used, 0)
+    total = weights.relu().sum(1)
+    shares = weights.relu() / total.where(total != 0, total.new_ones(()))[:, None]
+    entropy = torch.special.entr(shares).sum(1)
+    count = used.sum(1)
+    uniform = (count > 1) & (entropy >= 0.99 * count.clamp(min=1).log())
+    return Result(
+        weighted_sum(weights, maps).relu(),
+        values={"effective_channels": entropy.exp().where(total != 0, total)},
+        status=[
+            Status(
+                "uniform weights",
+                f"all {number} channels weigh nearly the same, because the score hardly tells their masks apart; the "
+                "map is little more than their mean, and would be for any target.",
+            )
+            if alike
+            else Status()
+            for alike, number in zip(uniform.tolist(), count.tolist(), strict=True)
+        ],
+    )
