@@ -1,4 +1,4 @@
-"""Masks and what shows through them, in numpy and loops, and networks to score them: oracles share no code with whycam."""
+"""Masks and what shows through them, in numpy and loops, and networks to score them, for oracles of methods."""
 
 from collections.abc import Callable, Sequence
 

@@ -128,8 +128,9 @@ def test_gains_weigh_the_channels(space, generator):
             weights = by_hand.softmax(values) if softmax else np.array(values)
             pairs = zip(weights, channels, strict=True)
             expected.append(np.maximum(sum(w * maps[n, k].numpy() for w, k in pairs), 0))
-            positive = weights[weights > 0] / max(weights[weights > 0].sum(), 1e-300)
-            spread.append(np.exp(-(positive * np.log(positive)).sum()))
+            positive = weights[weights > 0]
+            shares = positive / positive.sum()
+            spread.append(np.exp(-(shares * np.log(shares)).sum()) if len(positive) else 0)
         found = weigh_channels(maps, gains, softmax=softmax)
         np.testing.assert_allclose(found.maps, np.stack(expected), atol=1e-13)
         np.testing.assert_allclose(found.values["effective_channels"], spread, atol=1e-13)
