@@ -54,6 +54,8 @@ def measure(case: Case, method: Method) -> dict[str, Any]:
     return {name: by_hand.quantity(name) for name in method.needs}
 
 
+#: Quantities that follow gradients further down than the layer.
+BELOW = {"guided_gradients", "input_gradients", "bias_gradients", "differentiate"}
 #: Options that say how many runs a method makes: three are enough here.
 RUNS = ("samples", "steps", "channels", "groups")
 
@@ -315,7 +317,7 @@ def test_the_map_is_that_of_plain_autograd_and_nothing_is_left_behind(method, ma
         with pytest.raises(whycam.WhycamError, match="pooling"):
             explain(case, method)
         return
-    if make is inner_no_grad and "guided_gradients" in method.needs:
+    if make is inner_no_grad and method.needs & BELOW:
         pytest.skip("one of its convolutions runs below what plain autograd would follow")
     torch.manual_seed(5)  # dropout draws the same numbers in both
     before = nets.state(case.model)

@@ -46,7 +46,8 @@ class Supply:
                 raise WhycamError(self.measured.guided_refusal or "guided gradients were not measured")
             return self.measured.guided.input_gradients[number]
         if name == "inputs":
-            return wide(self.batch.scene.inputs.detach())
+            inputs = wide(self.batch.scene.inputs.detach())
+            return inputs.clone() if inputs.is_inference() else inputs
         recording = self.measured.plain
         assert recording is not None  # every other quantity comes from the plain recording
         bound = recording.targets[number]
