@@ -1,7 +1,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -51,14 +51,14 @@ def occlusion(
         [slice(start, start + wide) for start in range(0, length - wide + step, step)]
         for wide, step, length in zip(windows, strides, space, strict=True)
     ]
-    places = list(itertools.product(*axes))
+    places: list[tuple[Any, ...]] = [(..., *place) for place in itertools.product(*axes)]
     behind = stand_in(inputs, baseline)
 
-    def hide(place: tuple[slice, ...] | None) -> Tensor:
+    def hide(place: tuple[Any, ...] | None) -> Tensor:
         if place is None:
             return inputs
         variant = inputs.clone()
-        variant[(..., *place)] = behind[(..., *place)]
+        variant[place] = behind[place]
         return variant
 
     # what nothing hides is scored beside the rest, so that all scores come from batches of one kind
@@ -66,14 +66,14 @@ def occlusion(
     maps = torch.zeros_like(inputs[:, 0])
     covered = torch.zeros_like(inputs[0, 0])
     for place, left in zip(places, hidden, strict=True):
-        maps[(..., *place)] += (whole - left).reshape(-1, *[1] * len(place))
+        maps[place] += (whole - left).reshape(-1, *[1] * len(space))
         covered[place] += 1
     return maps / covered
 
 
 def _pixels(name: str, extent: Extent, space: Sequence[int]) -> list[int]:
     """The extent along each axis in pixels, at least one."""
-    extents = list(extent) if isinstance(extent, (list, tuple)) else [extent] * len(space)
+    extents: list[Any] = list(extent) if isinstance(extent, (list, tuple)) else [extent] * len(space)
     if len(extents) != len(space):
         raise WhycamError(f"{name} has {len(extents)} numbers for inputs with {len(space)} spatial axes.")
     for each, length in zip(extents, space, strict=True):
