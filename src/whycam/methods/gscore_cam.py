@@ -1,0 +1,34 @@
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.arrays import pool
+from whycam.masks import Baseline, strongest, through_channels, varying, weigh_channels
+from whycam.quantities import Result, Score
+from whycam.registry import method
+
+
+@method("gScoreCAM", paper="doi:10.1007/978-3-031-26316-3_35")
+def gscore_cam(
+    activations: Float[Tensor, "batch channel *spatial"],
+    gradients: Float[Tensor, "batch channel *spatial"],
+    inputs: Float[Tensor, "batch colour *space"],
+    score: Score,
+    *,
+    channels: int = 300,
+    baseline: Baseline = "zero",
+) -> Result:
+    """Score-CAM of those channels only that have the largest mean gradient.
+
+    Made for CLIP, whose last convolutional layers have thousands of channels: `channels` of them are run. With all of
+    them it is Score-CAM, and `baseline`, the units and the scale of the scores are as there.
+
+    The gradients choose, signed as in the authors' code, and do not weigh: where they are zero, as after the last
+    block of a ViT read through its class token, the choice is arbitrary (the first channels).
+
+    Channels that were not chosen have no part in the softmax, as the paper means it. The authors' code gives them a
+    score of 0 and lets them share in it, which does nothing beside CLIP's logits of 20 and more, and waters down every
+    other model's weights. Its masks are resized with aligned corners, Score-CAM's and these are not.
+    """
+    maps = varying(strongest(activations, pool(gradients), channels))
+    gains = score(through_channels(inputs, maps, baseline))
+    return weigh_channels(maps, gains, softmax=True)
