@@ -1,0 +1,58 @@
+from itertools import product
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.arrays import lazily
+from whycam.errors import WhycamError
+from whycam.quantities import Score
+from whycam.registry import method
+
+#: What is left of the layer in each run: one location; its values spread over the locations around it; or these with
+#: values of their own.
+Show = Literal["location", "spread", "neighbours"]
+
+
+@method("Recipro-CAM", paper="arXiv:2209.14074")
+def recipro_cam(
+    activations: Float[Tensor, "batch channel *spatial"],
+    score_from: Score,
+    *,
+    show: Show = "location",
+    probability: bool = True,
+) -> Float[Tensor, "batch *spatial"]:
+    """Score each location alone, everything else at the layer set to 0.
+
+    In units of the score: of the class's probability, as in the authors' code, or with `probability=False` of the
+    target's own score, as in OpenVINO's. Nothing is subtracted: a location that says nothing has the score of an empty
+    layer and not 0, so look at differences (`normalize="minmax"`, which the authors apply). Under global average
+    pooling and one linear layer the score is CAM divided by the number of locations, plus the bias.
+
+    Flat where one location is too little for the network to see anything in: early layers, large grids. `show` says
+    what is left of the layer. The 3 x 3 window is Gaussian (1/4 in the middle, 1/8 beside it, 1/16 at the corners, and
+    the like in one and three dimensions) and is cut off at the border. With `"spread"` it holds the values of the
+    location in its middle, as in the authors' code (which has it switched off), with `"neighbours"` each location's
+    own, as OpenVINO has it for transformers. What no map shows, such as class tokens, stays as it is.
+
+    Every sample has its own class; the authors' code explains the first sample's for all. Runs the part above the
+    layer once for every location.
+    """
+    if show not in get_args(Show):
+        raise WhycamError(f"show must be 'location', 'spread' or 'neighbours', not {show!r}.")
+    space = activations.shape[2:]
+
+    def alone(location: tuple[int, ...]) -> Tensor:
+        kept = torch.zeros_like(activations)
+        around = [range(max(0, here - 1), min(here + 2, side)) for here, side in zip(location, space, strict=True)]
+        for place in product(*around) if show != "location" else [location]:
+            at: tuple[Any, ...] = (..., *place)
+            source: tuple[Any, ...] = at if show == "neighbours" else (..., *location)
+            values = activations[source]
+            distance = sum(abs(one - other) for one, other in zip(place, location, strict=True))
+            kept[at] = values if show == "location" else values * 0.5 ** (len(space) + distance)
+        return kept
+
+    scores = score_from(lazily(alone, list(product(*map(range, space)))), probability=probability)
+    return scores.mT.reshape_as(activations[:, 0])
