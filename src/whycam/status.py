@@ -17,6 +17,8 @@ Kind: TypeAlias = Literal[
     "flat map",
     "signed activations",
     "pixel detail",
+    "score not positive",
+    "incomplete",
     "uniform weights",
 ]
 

@@ -1,0 +1,68 @@
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.arrays import normalize, precise, resize, total
+from whycam.quantities import BiasGradient, Result
+from whycam.registry import method
+from whycam.status import Status
+
+#: A share of the score (or of what it is made of) that is missing beyond rounding.
+_COMPLETE = 0.01
+
+
+@method("FullGrad", paper="arXiv:1905.00780")
+def full_grad(
+    inputs: Float[Tensor, "batch colour *space"],
+    input_gradients: Float[Tensor, "batch colour *space"],
+    bias_gradients: Sequence[BiasGradient],
+    scores: Float[Tensor, " batch"],
+) -> Result:
+    """Add up the magnitudes of input times gradient and, for every layer, of bias times gradient, each layer scaled.
+
+    A network of convolutions, ReLUs and normalisations by running statistics is linear where it stands, so its score
+    is exactly the sum of `input * gradient` and of `bias * gradient` over all biases. The map adds the magnitudes of
+    these terms: those of a layer are scaled together to [0, 1] in each image, over all its channels (eq. 4), and
+    summed over the channels, so that a layer counts by how many of its channels come near the strongest.
+
+    The map has no unit and no sign: what speaks against the target counts like what speaks for it. A layer of one
+    location adds the same everywhere.
+
+    `values["completeness_gap"]` is the score less those sums, in units of the score, and the status says when it is
+    more than a hundredth of them. Then a part of the score comes from something else: activations that are not
+    piecewise linear through 0 (GELU, SiLU, ReLU6), attention, a normalisation by the input's own statistics, whose
+    implicit biases are left out as in the authors' code, or constants that are added outside of a layer. Biases
+    without a place on the image (vectors, tokens, windows) count in the sums and not in the map.
+
+    Layers are resized between pixel centres and the authors' code aligns corners; it adds 1e-6 to the divisor. Trap:
+    pytorch-grad-cam scales every channel by itself, which makes a dead one weigh as much as the strongest.
+    """
+    maps = _scaled(inputs * input_gradients)
+    from_inputs = precise(inputs * input_gradients).flatten(1).sum(1)
+    from_biases = torch.zeros_like(from_inputs)
+    for each in bias_gradients:
+        terms = each.bias.to(each.gradients).reshape(-1, *[1] * (each.gradients.ndim - 2)) * each.gradients
+        from_biases += total(precise(terms)).sum(1)
+        if terms.ndim == inputs.ndim:
+            maps += resize(_scaled(terms), inputs.shape[2:]).to(maps)
+    gap = precise(scores) - from_inputs - from_biases
+    status = [_status(*row) for row in zip(scores.tolist(), from_inputs.tolist(), from_biases.tolist(), strict=True)]
+    return Result(maps, values={"completeness_gap": gap.to(scores)}, status=status)
+
+
+def _scaled(terms: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch *spatial"]:
+    """The magnitudes of one layer, scaled over all its channels in each image, summed."""
+    return normalize(terms.abs(), "minmax").sum(1) + 0 * terms.sum(1)  # which leaves NaN and infinity to be seen
+
+
+def _status(score: float, from_input: float, from_biases: float) -> Status:
+    gap = score - from_input - from_biases
+    if not abs(gap) > _COMPLETE * max(abs(score), abs(from_input), abs(from_biases)):
+        return Status()
+    return Status(
+        "incomplete",
+        f"input and biases account for {from_input + from_biases:.4g} of a score of {score:.4g}: parts of this network "
+        "are not linear between its biases (GELU, SiLU, attention, LayerNorm), and what they add is not in the map.",
+    )

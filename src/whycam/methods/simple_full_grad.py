@@ -1,0 +1,35 @@
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.arrays import normalize, resize
+from whycam.quantities import BiasGradient
+from whycam.registry import method
+
+
+@method("Simple FullGrad", paper="arXiv:1905.00780")
+def simple_full_grad(
+    inputs: Float[Tensor, "batch colour *space"],
+    input_gradients: Float[Tensor, "batch colour *space"],
+    bias_gradients: Sequence[BiasGradient],
+) -> Float[Tensor, "batch *space"]:
+    """FullGrad without the biases: add up the magnitudes of every layer's gradient, each layer scaled.
+
+    Of the authors' code, which offers it for convenience; it is not in the paper, and nothing is complete about it. The
+    input's term is still input times gradient. A layer's magnitudes are scaled together to [0, 1] in each image, over
+    all its channels, summed over them, and resized to the input.
+
+    The map has no unit and no sign: what speaks against the target counts like what speaks for it. The layers are
+    those that add a bias, as in FullGrad: a convolution without one does not count, the normalisation behind it does.
+    """
+    maps = _scaled(inputs * input_gradients)
+    for each in bias_gradients:
+        if each.gradients.ndim == inputs.ndim:
+            maps += resize(_scaled(each.gradients), inputs.shape[2:]).to(maps)
+    return maps
+
+
+def _scaled(terms: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch *spatial"]:
+    """The magnitudes of one layer, scaled over all its channels in each image, summed."""
+    return normalize(terms.abs(), "minmax").sum(1) + 0 * terms.sum(1)  # which leaves NaN and infinity to be seen
