@@ -17,6 +17,15 @@ _LIBRARIES = {"torch", "torchvision", "timm", "transformers"}
 _AUTOGRAD = ("inference tensor", "no_grad mode", "leaf variable", "inplace operation", "require grad")
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, which fewer samples at once may help."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("allocate memory" in said or "not enough memory" in said or "out of memory" in said)
+    )
+
+
 def misfit(model: nn.Module, inputs: Any, error: Exception) -> str:
     """What to tell the caller when `model(inputs)` raised `error`; empty where the error is the network's own.
 
@@ -24,7 +33,11 @@ def misfit(model: nn.Module, inputs: Any, error: Exception) -> str:
     classes that torch does not raise for an input.
     """
     said = str(error).strip()
-    if any(mark in said.lower() for mark in _AUTOGRAD) or not (_by_call(model, error) or _by_library(error)):
+    if (
+        out_of_memory(error)
+        or any(mark in said.lower() for mark in _AUTOGRAD)
+        or not (_by_call(model, error) or _by_library(error))
+    ):
         return ""
     shapes = [f"{spell(path)} {_spell(tensor)}".lstrip(". ") for path, tensor in tensors(inputs)]
     start = f"the model cannot be run on inputs of shape {', '.join(shapes)}"

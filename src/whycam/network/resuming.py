@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from whycam.errors import WhycamError
 from whycam.network.running import Inputs, call, watching
 from whycam.network.structures import Path, mapped, only_tensor, replaced
 from whycam.network.taps import Tap
@@ -132,7 +133,7 @@ class Resumed:
         """
         try:
             return self._run(sample, rows)
-        except RuntimeError:
+        except (RuntimeError, WhycamError):  # the latter says in words what torch said
             if self.copies:
                 raise
             # rows that share their memory cannot be written to, which something behind the layer may want

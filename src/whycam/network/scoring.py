@@ -21,6 +21,7 @@ from whycam.errors import WhycamError
 from whycam.network.eager import eager
 from whycam.network.guard import acting, as_found
 from whycam.network.memory import free_bytes, peak_bytes
+from whycam.network.misfits import out_of_memory
 from whycam.network.outputs import Part, number_of_classes, read
 from whycam.network.recording import LayerRecord
 from whycam.network.resuming import Resumed
@@ -197,7 +198,7 @@ class Runner(ABC):
             try:
                 done.append(run(slice(start, stop)))
             except RuntimeError as error:
-                if not _out_of_memory(error) or self.limit == 1:
+                if not out_of_memory(error) or self.limit == 1:
                     raise
                 self.limit = min(self.limit, stop - start) // 2 or 1
                 self.halved += 1
@@ -246,9 +247,7 @@ class _Forwards(Runner):
         try:
             with peak_bytes() as peak:
                 found = self.run(pair, torch.zeros(len(pair), dtype=torch.long, device=self.network.device))
-        except WhycamError:
-            raise
-        except Exception:  # some networks take no other number of samples; what they have against all is theirs to say
+        except Exception:  # some networks take no other number of samples; what they have against all of it comes later
             self.alone = True
             return
         tolerance = max(self.network.tolerance, _ROUNDING[1] if self.dtype in _HALF else 0.0)
@@ -505,14 +504,6 @@ def _laid_out(layer: LayerRecord, maps: Tensor, raw: Tensor) -> Tensor:
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     return one.shape[1:] == other.shape[1:]
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "not enough memory" in str(error)
-        or ("out of memory" in str(error).lower())
-    )
 
 
 def _first_line(error: Exception) -> str:
