@@ -2,7 +2,9 @@
 
 import math
 
+import masks_by_hand as by_hand
 import nets
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,6 +46,47 @@ def test_the_product_is_of_scaled_maps_at_one_size():
     large = enlarged(COARSE)
     scaled = [(each - each.min()) / (each.max() - each.min()) for each in (large, FINE)]
     torch.testing.assert_close(fusion.product([COARSE, FINE]), scaled[0] * scaled[1])
+
+
+def test_poly_by_hand():
+    # by twos the fine map is [2, 0], and back at its own size [2, 1.5, 0.5, 0]: locally [0.5, 2, 0] and nothing to
+    # divide by; the coarse one is [2, 2.5, 3.5, 4] there
+    fine, coarse = torch.tensor([[1.0, 3.0, 0.0, 0.0]]), torch.tensor([[2.0, 4.0]])
+    expected = torch.tensor([[1.0, 5.0, 0.0, 0.0]])
+    torch.testing.assert_close(fusion.poly([fine, coarse]), expected)
+    torch.testing.assert_close(fusion.poly([1e-20 * fine, coarse]), expected)
+    torch.testing.assert_close(fusion.poly([fine, 1e-20 * coarse]), 1e-20 * expected)
+    torch.testing.assert_close(fusion.poly([fine - 9 * (fine == 0), coarse - 9]), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("sizes", [[(9,), (5,), (2,)], [(7, 4), (4, 4), (2, 3)], [(4, 2, 3), (2, 2, 3), (2, 1, 2)]])
+def test_poly_goes_from_coarse_to_fine(sizes, generator):
+    maps = [torch.randn(2, *size, generator=generator, dtype=torch.float64) + 0.5 for size in sizes]
+    expected = []
+    for parts in zip(*maps, strict=True):
+        fine, middle, fused = (np.maximum(part.numpy(), 0) for part in parts)
+        for each in (middle, fine):
+            level = by_hand.resized(by_hand.resized(each, fused.shape), each.shape)
+            local = np.divide(each, level, out=np.zeros_like(each), where=level > 0)
+            fused = local * by_hand.resized(fused, each.shape)
+        expected.append(torch.from_numpy(fused))
+    torch.testing.assert_close(fusion.poly(maps), torch.stack(expected))
+    torch.testing.assert_close(fusion.poly([maps[1], maps[2], maps[0]]), torch.stack(expected))
+    assert all(each.any() for each in expected)
+
+
+def test_poly_of_a_fine_map_without_detail_is_the_coarse_one():
+    torch.testing.assert_close(fusion.poly([0.7 * torch.ones_like(FINE), COARSE]), enlarged(COARSE.clamp(min=0)))
+    assert torch.equal(fusion.poly([FINE]), FINE.clamp(min=0))
+
+
+def test_poly_of_layers_of_one_size_keeps_the_later_where_the_earlier_is_positive():
+    torch.testing.assert_close(fusion.poly([FINE, FINE * 0 + 3]), 3 * (FINE > 0).double())
+
+
+def test_poly_does_not_hide_what_is_no_number():
+    fine = torch.tensor([[1.0, torch.nan, 0.0, 0.0]])
+    assert fusion.poly([fine, torch.ones(1, 2)]).isnan().any()
 
 
 @pytest.mark.parametrize("name", fusion.names())

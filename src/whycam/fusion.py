@@ -57,6 +57,24 @@ def product(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch 
     return torch.stack([normalize(each, "minmax") for each in _resized(maps)]).prod(0)
 
 
+@_named
+def poly(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
+    """Poly-CAM's fusion: the coarsest map is resized and multiplied by each finer one, which first is made local.
+
+    To be local a map is divided by itself resized to the coarser grid and back, so that it says where within the
+    coarse one's locations the evidence lies and not how much there is; 0 where that divisor is. The result is in units
+    of the coarsest map. Maps count as 0 where negative. Of layers of one size the earlier counts as the finer, and only
+    says where the later one is kept.
+
+    Englebert et al., arXiv:2204.13359, after the authors' code, which divides by 1e-12 where the divisor is less.
+    """
+    *finer, fused = sorted((each.relu() for each in maps), key=lambda each: (-each[0].numel(), each.shape))
+    for each in reversed(finer):
+        level = resize(resize(each, fused.shape[1:]), each.shape[1:])
+        fused = (each / level).where(level != 0, each.new_zeros(())) * resize(fused, each.shape[1:])
+    return _resized([fused, *maps])[0]
+
+
 def find(fusion: "str | Fusion") -> Fusion:
     """The fusion of that name, or the function itself.
 
