@@ -299,7 +299,11 @@ def test_rows_that_are_no_samples_are_counted_for_theirs(samples):
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_parts_of_a_batch_are_counted_for_their_samples(backwards):
-    assert gaps(nets.fixed(nets.Parts(2, backwards=backwards)), nets.images(5)).max() < 1e-10
+    model, inputs = nets.fixed(nets.Parts(2, backwards=backwards)), nets.images(5)
+    assert gaps(model, inputs).max() < 1e-10
+    for one, other in zip(measured(model, inputs), measured(nets.plain(), inputs), strict=True):
+        assert one.name == other.name
+        torch.testing.assert_close(one.gradients, other.gradients)
 
 
 def test_a_batch_is_its_samples():
@@ -359,6 +363,19 @@ def test_half_precision_is_measured_in_it_and_returned_in_float32():
     for one, other in zip(found, exact, strict=True):
         assert (one.bias.dtype, one.gradients.dtype) == (torch.float32, torch.float32)
         torch.testing.assert_close(one.gradients.double(), other.gradients, rtol=0.1, atol=0.05)
+
+
+def test_the_callers_autocast_counts():
+    model, inputs = nets.plain().float(), nets.images().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = measured(model, inputs)
+        kept = []
+        hook = model.conv2.register_forward_hook(lambda _, __, output: kept.append(output))
+        (expected,) = torch.autograd.grad(model(inputs)[:, SCORED].float().sum(), kept)
+        hook.remove()
+    assert expected.dtype == torch.bfloat16
+    assert torch.equal(found[1].gradients, expected.float())
+    assert not torch.equal(found[1].gradients, measured(model, inputs)[1].gradients)
 
 
 def test_compiled_networks_are_measured_like_plain_ones():

@@ -54,8 +54,8 @@ def bias_gradients(model: nn.Module, inputs: Inputs, bound: Bound, part: Part | 
     of a video one by one) it is summed over all locations to `(batch, channel)`, which leaves the sum of
     `bias * gradients` what it is.
 
-    Costs one forward and one full backward; and one more backward for each sample of a batch that is passed on in
-    other rows than its samples, as in windows.
+    Costs one forward and one full backward; and one more backward for each sample where the batch is passed on in other
+    rows than its samples, as in windows.
 
     Raises:
         WhycamError: the network lets no gradient through: it is scripted, in inference mode, or computed anew by
@@ -99,13 +99,17 @@ class _Addition:
     output: Tensor
     trailing: int
 
-    def is_map(self, picture: Tensor) -> bool:
-        """Whether the output has one row for each sample, and locations that lie on the picture's axes."""
-        if len(self.output) != len(picture) or self.output.ndim != picture.ndim:
-            return False
+    def measured(self, maps: Tensor, picture: Tensor) -> BiasGradient:
+        """With each sample's gradient, `(batch, channel, *location)`, summed where locations are not the picture's."""
+        kept = maps if maps.ndim == picture.ndim and self._lies_on(picture) else _summed(maps)
+        return BiasGradient(self.name, self.bias, wide(kept))
+
+    def _lies_on(self, picture: Tensor) -> bool:
+        if not self.trailing:
+            return True
         # (batch, token, channel) are no locations: a class token may be among them
         last = self.trailing == 1 and picture.ndim > 3
-        return not self.trailing or (last and keeps_proportions(ChannelsLast(), self.output.shape, picture.shape))
+        return last and keeps_proportions(ChannelsLast(), self.output.shape, picture.shape)
 
     def by_channel(self, gradient: Tensor) -> Tensor:
         """A gradient of the output's shape as `(row, channel, *location)`."""
@@ -187,28 +191,44 @@ def _differentiated(scores: Tensor, found: Sequence[_Addition], picture: Tensor)
     """The additions that the scores depend on, with the gradients there."""
     if not scores.requires_grad or not found:
         return []
-    apart = [number for number, each in enumerate(found) if len(each.output) != len(scores)]
+    samples = len(scores)
+    apart = any(len(each.output) != samples for each in found)
     gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        scores.sum(), [each.output for each in found], retain_graph=bool(apart), allow_unused=True
+        scores.sum(), [each.output for each in found], retain_graph=apart, allow_unused=True
     )
-    apart = [number for number in apart if gradients[number] is not None]
-    of_samples: dict[int, list[Tensor]] = {number: [] for number in apart}
-    for score in scores if apart else ():  # which rows belong to which sample is told by gradients
-        places = [found[number].output for number in apart]
-        own: Sequence[Tensor] = torch.autograd.grad(score, places, retain_graph=True, allow_unused=True, materialize_grads=True)
-        for number, rows in zip(apart, own, strict=True):
-            of_samples[number].append(_summed(found[number].by_channel(rows)).sum(0))
-    made = []
+    made: dict[int, BiasGradient] = {}
+    others: dict[tuple[str, torch.Size], list[int]] = {}
     for number, (each, gradient) in enumerate(zip(found, gradients, strict=True)):
-        if gradient is None:
-            continue
-        if number in of_samples:
-            maps = torch.stack(of_samples[number])
-        else:
-            maps = each.by_channel(gradient)
-            maps = maps if each.is_map(picture) else _summed(maps)
-        made.append(BiasGradient(each.name, each.bias, wide(maps)))
-    return made
+        if gradient is not None and len(each.output) == samples:
+            made[number] = each.measured(each.by_channel(gradient), picture)
+        elif gradient is not None:
+            others.setdefault((each.name, each.output.shape[1:]), []).append(number)
+    of_samples = _of_samples(scores, {number: found[number] for numbers in others.values() for number in numbers})
+    for numbers in others.values():
+        # calls on parts of the batch, which together are one call; or windows and the like, each by itself
+        parts = sum(len(found[number].output) for number in numbers) == samples
+        for first, *more in [numbers] if parts else [[number] for number in numbers]:
+            maps = of_samples[first]
+            for number in more:
+                maps = maps + of_samples[number]
+            made[first] = found[first].measured(maps if parts else _summed(maps), picture)
+    return [made[number] for number in sorted(made)]
+
+
+def _of_samples(scores: Tensor, additions: Mapping[int, _Addition]) -> dict[int, Tensor]:
+    """Each sample's own gradient, summed over the rows: which of them belong to which sample is told by gradients."""
+    found: dict[int, list[Tensor]] = {number: [] for number in additions}
+    for score in scores if additions else ():
+        own: Sequence[Tensor] = torch.autograd.grad(
+            score,
+            [each.output for each in additions.values()],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        for (number, each), rows in zip(additions.items(), own, strict=True):
+            found[number].append(wide(each.by_channel(rows)).sum(0))
+    return {number: torch.stack(maps) for number, maps in found.items()}
 
 
 def _summed(maps: Tensor) -> Tensor:
