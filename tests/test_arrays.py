@@ -1,13 +1,16 @@
 """The steps that methods share, each against numpy or a number done by hand."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from whycam.arrays import (
+    by_component,
     center_rows,
+    channel_sum,
     largest_eigenpair,
     locations,
     merge_colours,
@@ -169,3 +172,72 @@ def test_orient_turns_round_what_disagrees():
     components = torch.tensor([[1.0, -2.0], [1.0, -2.0], [1.0, -2.0]])
     evidence = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
     assert orient(components, evidence).equal(torch.tensor([[1.0, -2.0], [-1.0, 2.0], [1.0, -2.0]]))
+
+
+def first_component(products):
+    """Each sample's locations x channels, less the mean over locations, on its first right-singular vector."""
+    maps = []
+    for sample in products.numpy().astype(np.float64):
+        rows = np.stack([sample[(slice(None), *at)] for at in np.ndindex(*sample.shape[1:])])
+        rows = rows - rows.mean(0)
+        component = rows @ np.linalg.svd(rows)[2][0]
+        component = -component if component @ rows.sum(1) < 0 else component
+        maps.append(component.reshape(sample.shape[1:]))
+    return np.stack(maps)
+
+
+@every_rank
+@pytest.mark.parametrize("channels", [3, 40])
+def test_channels_are_summed_or_projected_on_their_first_component(space, channels, generator):
+    products = torch.randn(3, channels, *space, generator=generator, dtype=torch.float64)
+    plain = products.numpy().sum(1)
+    np.testing.assert_allclose(channel_sum(products), plain, atol=1e-13)
+    with by_component() as components:
+        assert not components.used
+        smooth = channel_sum(products)
+        assert components.used
+    np.testing.assert_allclose(smooth, first_component(products), atol=1e-10)
+    assert ((smooth * torch.from_numpy(plain)).flatten(1).sum(1) > 0).all()
+    np.testing.assert_allclose(channel_sum(products), plain, atol=1e-13)
+
+
+@every_rank
+def test_a_weighted_sum_is_a_sum_of_channels_unless_it_is_not_the_last(space, generator):
+    maps = torch.randn(2, 3, *space, generator=generator, dtype=torch.float64)
+    weights = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    plain = weighted_sum(weights, maps)
+    products = torch.stack([torch.stack([weights[n, k] * maps[n, k] for k in range(3)]) for n in range(2)])
+    with by_component() as components:
+        torch.testing.assert_close(weighted_sum(weights, maps, final=False), plain)
+        assert not components.used
+        np.testing.assert_allclose(weighted_sum(weights, maps), first_component(products), atol=1e-10)
+        assert components.used
+
+
+def test_one_pattern_in_all_channels_keeps_its_shape_by_component():
+    pattern = torch.tensor([[1.0, 5.0], [0.0, 2.0]])  # of mean 2
+    with by_component():
+        # shares 3 and -4 of a pattern: their sum is its negative, their component has length 5
+        found = channel_sum(torch.stack([3 * pattern, -4 * pattern])[None])
+        torch.testing.assert_close(found, -5 * (pattern - 2)[None])
+        assert channel_sum(torch.full((1, 2, 3, 3), 7.0)).eq(0).all()
+        assert channel_sum(torch.ones(1, 2, 1)).eq(0).all()
+
+
+def test_blocks_by_component_end_however_they_end_and_count_by_themselves():
+    products = torch.arange(8.0).reshape(1, 2, 4)
+    with pytest.raises(KeyError), by_component():
+        raise KeyError
+    with by_component() as outer:
+        with by_component() as inner:
+            channel_sum(products)
+        assert (inner.used, outer.used) == (True, False)
+        smooth = channel_sum(products)
+    assert torch.equal(channel_sum(products), products.sum(1))
+    assert not torch.equal(smooth, products.sum(1))
+
+
+def test_threads_have_blocks_of_their_own():
+    products = torch.arange(8.0).reshape(1, 2, 4)
+    with by_component(), ThreadPoolExecutor(1) as threads:
+        assert torch.equal(threads.submit(channel_sum, products).result(), products.sum(1))

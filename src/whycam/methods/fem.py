@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import precise
+from whycam.arrays import channel_sum, precise
 from whycam.registry import method
 
 
@@ -27,4 +27,4 @@ def fem(
     means = values.mean(-1, keepdim=True)
     unusual = values > means + k * values.std(-1, correction=0, keepdim=True)
     varied = values.amax(-1, keepdim=True) > values.amin(-1, keepdim=True)  # a constant's mean may round below it
-    return (means * (unusual & varied)).sum(1).to(activations.dtype).reshape_as(activations[:, 0])
+    return channel_sum(means * (unusual & varied)).to(activations.dtype).reshape_as(activations[:, 0])

@@ -1,6 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.arrays import channel_sum
 from whycam.registry import method
 
 
@@ -19,4 +20,4 @@ def grad_cam_elementwise(
 
     A variant of the library pytorch-grad-cam, without a paper.
     """
-    return (gradients * activations).relu().sum(1)
+    return channel_sum((gradients * activations).relu())

@@ -1,6 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.arrays import channel_sum
 from whycam.registry import method
 
 
@@ -19,4 +20,4 @@ def hires_cam(
 
     No positive part is taken, as in the authors' code: negative values speak against the target.
     """
-    return (gradients * activations).sum(1)
+    return channel_sum(gradients * activations)

@@ -1,6 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.arrays import channel_sum
 from whycam.registry import method
 
 
@@ -19,4 +20,4 @@ def layer_cam(
 
     The last positive part changes nothing for activations of at least zero; the authors' code leaves it out.
     """
-    return (gradients.relu() * activations).sum(1).relu()
+    return channel_sum(gradients.relu() * activations).relu()

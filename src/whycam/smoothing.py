@@ -1,0 +1,60 @@
+"""Augmentations over which a map can be averaged: changes of the input that a class outlives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+#: pytorch-grad-cam's `aug_smooth`.
+_STRENGTHS = (0.9, 1.0, 1.1)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One change of the inputs, and how a map of what came of it is brought back.
+
+    Attributes:
+        name: in words.
+        transform: of a batch, `(batch, colour, *space)`, which keeps its shape.
+        inverse: of maps made from the changed batch, `(batch, *spatial)` or `(batch, part, *spatial)`, of any size.
+    """
+
+    name: str
+    transform: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+
+
+def augmentations(axes: int = 2) -> list[Augmentation]:
+    """Those of pytorch-grad-cam's `aug_smooth`: mirrored or not, each at 0.9, 1 and 1.1 times the strength.
+
+    What the network is given is multiplied, as there: of normalised inputs that changes their contrast with the data
+    set's mean colour, not their brightness.
+    Left and right are the two ends of the last axis. Signals of one axis are not mirrored: one that runs backwards is
+    another signal.
+
+    The smoothed map is the mean over all of `inverse(map of transform(inputs))`, the target staying what it was
+    for the inputs themselves.
+    """
+    mirrors = [("", _same, _same)] + [("mirrored, ", _mirrored, _mirrored)] * (axes > 1)
+    return [
+        Augmentation(f"{name}times {strength:g}", partial(_scaled, there, strength), back)
+        for name, there, back in mirrors
+        for strength in _STRENGTHS
+    ]
+
+
+def _scaled(
+    turn: Callable[[Tensor], Tensor], strength: float, inputs: Float[Tensor, "batch colour *space"]
+) -> Float[Tensor, "batch colour *space"]:
+    return turn(inputs) * strength
+
+
+def _same(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return values
+
+
+def _mirrored(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return torch.flip(values, [-1])
