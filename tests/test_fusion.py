@@ -1,6 +1,8 @@
 """Several maps into one, by hand."""
 
+import inspect
 import math
+from functools import partial
 
 import masks_by_hand as by_hand
 import nets
@@ -89,20 +91,37 @@ def test_poly_does_not_hide_what_is_no_number():
     assert fusion.poly([fine, torch.ones(1, 2)]).isnan().any()
 
 
-@pytest.mark.parametrize("name", fusion.names())
+ANY = fusion.names()
+OF_MAPS = [name for name in ANY if not fusion.needs(fusion.find(name))]
+
+
+def fused(name, maps, seed=0):
+    """The fusion of these maps, and of whatever else it asks for, at random for each layer and sample."""
+    quantities = {}
+    for need in fusion.needs(fusion.find(name)):
+        source = torch.Generator().manual_seed(seed)
+        samples = [torch.randn(3, 5, *each.shape[1:], generator=source) for each in maps]
+        quantities[need] = [each[: len(maps[0])] for each in samples]
+    return fusion.find(name)(maps, **quantities), quantities
+
+
+@pytest.mark.parametrize("name", ANY)
 @pytest.mark.parametrize("sizes", [[(3,), (6,)], [(2, 4), (4, 2)], [(2, 2, 2), (3, 4, 2)]], ids=str)
 def test_any_rank_and_every_sample_by_itself(name, sizes, generator):
     maps = [torch.randn(3, *size, generator=generator) for size in sizes]
-    together = fusion.find(name)(maps)
+    together, quantities = fused(name, maps)
     assert together.shape == (3, *map(max, zip(*sizes, strict=True)))
+    fuse = fusion.find(name)
     for n in range(3):
-        torch.testing.assert_close(fusion.find(name)([each[n : n + 1] for each in maps]), together[n : n + 1])
-    torch.testing.assert_close(fusion.find(name)(maps[::-1]), together)
+        one = {need: [each[n : n + 1] for each in values] for need, values in quantities.items()}
+        torch.testing.assert_close(fuse([each[n : n + 1] for each in maps], **one), together[n : n + 1])
+    turned = {need: values[::-1] for need, values in quantities.items()}
+    torch.testing.assert_close(fuse(maps[::-1], **turned), together)
 
 
-@pytest.mark.parametrize("name", fusion.names())
+@pytest.mark.parametrize("name", ANY)
 def test_nothing_shown_stays_nothing(name):
-    assert not fusion.find(name)([torch.zeros(2, 3, 3), torch.zeros(2, 6, 6)]).any()
+    assert not fused(name, [torch.zeros(2, 3, 3), torch.zeros(2, 6, 6)])[0].any()
 
 
 def test_names_are_found_and_near_misses_suggested():
@@ -111,7 +130,7 @@ def test_names_are_found_and_near_misses_suggested():
         whycam.explain(nets.plain(), nets.images(), layer=["conv1", "conv2"], fusion="maximun")
 
 
-@pytest.mark.parametrize("name", [*fusion.names(), lambda maps: maps[0] - maps[0]])
+@pytest.mark.parametrize("name", [*OF_MAPS, lambda maps: maps[0] - maps[0]])
 def test_several_layers_become_one_map(name):
     model, inputs = nets.plain(), nets.images()
     parts = [whycam.explain(model, inputs, "layer_cam", layer=layer).maps for layer in ("relu1", "relu2")]
@@ -145,3 +164,89 @@ def test_fusing_is_plain_arithmetic_wherever_the_caller_is(mode):
         found = whycam.explain(model, inputs, layer=["relu1", "relu2"], fusion=fuse)
     assert torch.equal(found.maps[0], expected[0])
     assert not found.maps.is_inference()
+
+
+def layered(*importances):
+    """Gradients of layers of one map each, whose channels' means are on average the importances."""
+    return [torch.stack([torch.full((2, 3), value + 1), torch.full((2, 3), value - 1)])[None].double()
+            for value in importances]  # fmt: skip
+
+
+def one_each(count):
+    """Maps that are 1 at a location of their own and 0 elsewhere, so that a fused map reads off the weights."""
+    return list(torch.eye(6, dtype=torch.float64)[:count].reshape(count, 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("percentile", "weights"),
+    [
+        # of the importances 1, 2, 3, 11 the median is 2.5, and three quarters of the way 5
+        (100, [0.1, 0.1 + 0.9 * 1 / 10, 0.1 + 0.9 * 2 / 10, 1.0, 0.0, 0.0]),
+        (75, [0.1, 0.1 + 0.9 * 1 / 4, 0.1 + 0.9 * 2 / 4, 1.0, 0.0, 0.0]),
+        (50, [0.1, 0.1 + 0.9 * 1 / 1.5, 1.0, 1.0, 0.0, 0.0]),
+        (0, [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
+    ],
+)
+def test_winsor_cuts_off_the_most_important_layers_by_hand(percentile, weights):
+    gradients = layered(1.0, 2.0, 3.0, 11.0, 0.0, -4.0)
+    found = fusion.winsor(one_each(6), gradients, percentile=percentile)
+    torch.testing.assert_close(found.flatten(), torch.tensor(weights, dtype=torch.float64))
+    # a scale of all gradients changes nothing
+    again = fusion.winsor(one_each(6), [1e-9 * each for each in gradients], percentile=percentile)
+    torch.testing.assert_close(again, found)
+
+
+def test_winsor_takes_means_or_the_largest_channel():
+    gradients = [torch.tensor([[[[2.0, 4.0]], [[-1.0, -3.0]]]]), torch.tensor([[[[1.0, 1.0]], [[1.0, 1.0]]]])]
+    maps = [torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])]
+    # channels' means 3 and -2, and 1 and 1: on average 0.5 and 1, at most 3 and 1
+    assert fusion.winsor(maps, gradients, percentile=100)[0, 0].tolist() == pytest.approx([0.1, 1.0])
+    assert fusion.winsor(maps, gradients, percentile=100, importance="max")[0, 0].tolist() == pytest.approx([1.0, 0.1])
+
+
+def test_winsor_scales_maps_and_resizes_them_linearly():
+    maps = [2 + COARSE.clamp(min=0), FINE]
+    found = fusion.winsor(maps, [torch.ones(1, 2, 2, 2).double(), torch.ones(1, 2, 4, 4).double()])
+    torch.testing.assert_close(found, enlarged(COARSE.clamp(min=0) / 4) + FINE.clamp(min=0) / 2)
+
+
+def test_winsor_weighs_each_sample_by_itself_and_shows_what_is_not_finite():
+    maps = [torch.cat([each] * 3) for each in one_each(2)]
+    gradients = [torch.cat([*layered(a), *layered(b), *layered(c)]) for a, b, c in ((1.0, 5.0, 2.0), (2.0, 4.0, -1.0))]
+    found = fusion.winsor(maps, gradients, percentile=100).flatten(1)[:, :2]
+    torch.testing.assert_close(found, torch.tensor([[0.1, 1.0], [1.0, 0.1], [1.0, 0.0]], dtype=torch.float64))
+    gradients[0][1, 0, 0, 0] = torch.nan
+    spoilt = fusion.winsor(maps, gradients, percentile=100).flatten(1)[:, :2]
+    assert spoilt[1].isnan().any()
+    assert torch.equal(spoilt[[0, 2]], found[[0, 2]])
+    assert not fusion.winsor(one_each(2), layered(-1.0, 0.0)).any()
+
+
+def test_winsor_refuses_what_makes_no_sense():
+    with pytest.raises(WhycamError, match="percentile is a number from 0 to 100, not 101"):
+        fusion.winsor(one_each(2), layered(1.0, 2.0), percentile=101)
+    with pytest.raises(WhycamError, match="importance must be 'mean' or 'max', not 'min'"):
+        inspect.unwrap(fusion.winsor)(one_each(2), layered(1.0, 2.0), importance="min")
+
+
+def test_a_fusion_says_what_it_needs_by_its_parameters():
+    def asks(maps, gradients, activations, *, power=2.0):
+        return maps[0]
+
+    def leaves_open(maps, *, power):
+        return maps[0]
+
+    def has_a_default(maps, power=2.0, *more, **options):
+        return maps[0]
+
+    assert fusion.needs(fusion.mean) == frozenset()
+    assert fusion.needs(fusion.winsor) == {"gradients"}
+    assert fusion.needs(partial(fusion.winsor, percentile=50)) == {"gradients"}
+    assert fusion.needs(asks) == {"gradients", "activations"}
+    assert fusion.needs(partial(leaves_open, power=3)) == frozenset()
+    assert fusion.needs(has_a_default) == frozenset()
+    assert fusion.needs(max) == frozenset()
+    with pytest.raises(WhycamError, match=r"the fusion leaves_open asks for 'power'; .* can ask for activations, "):
+        fusion.needs(leaves_open)
+    with pytest.raises(WhycamError, match=r"asks for 'score_from'"):
+        fusion.needs(lambda maps, score_from: maps[0])

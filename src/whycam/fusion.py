@@ -2,20 +2,29 @@
 
 A fusion takes the maps of each layer, `(batch, *spatial)` of its own size, and returns maps of the finest size. Any
 such function can be passed as `fusion=`; those decorated here have a name.
+
+A fusion that needs more than maps names it: its further parameters before `*` are quantities of the layers, such as
+`gradients`, each given as a sequence with one tensor for each map. Parameters after `*` are options, which
+`functools.partial` gives: `fusion=partial(whycam.fusion.winsor, percentile=50)`. `needs` reads the names.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import normalize, resize
+from whycam.arrays import normalize, pool, resize
 from whycam.errors import WhycamError
+from whycam.quantities import FUNCTIONS, LAYER_QUANTITIES
 
-Fusion: TypeAlias = Callable[[Sequence[Tensor]], Tensor]
+Fusion: TypeAlias = Callable[..., Tensor]
+
+#: What a fusion may ask for beside the maps.
+_QUANTITIES = sorted(LAYER_QUANTITIES - FUNCTIONS)
 
 _FUSIONS: dict[str, Fusion] = {}
 
@@ -73,6 +82,63 @@ def poly(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
         level = resize(resize(each, fused.shape[1:]), each.shape[1:])
         fused = (each / level).where(level != 0, each.new_zeros(())) * resize(fused, each.shape[1:])
     return _resized([fused, *maps])[0]
+
+
+@_named
+def winsor(
+    maps: Sequence[Float[Tensor, "batch ..."]],
+    gradients: Sequence[Float[Tensor, "batch channel ..."]],
+    *,
+    percentile: float = 90.0,
+    importance: Literal["mean", "max"] = "mean",
+) -> Float[Tensor, "batch *spatial"]:
+    """Winsor-CAM's fusion: the maps, each scaled to [0, 1], weighted by their layers' importance with its top cut off.
+
+    A layer's importance is the mean (or the largest) of its channels' Grad-CAM weights, the mean gradients. Layers of
+    no positive importance count nothing; the others are cut at that percentile of theirs, then spread over 0.1 to 1,
+    sample by sample: at 0 all count alike, at 100 nothing is cut, so that the layers with the largest gradients rule.
+    The sum is not divided by anything. Negative values of the maps, which Grad-CAM has none of, count as 0.
+
+    Wall et al., arXiv:2507.10846, after the authors' code: its default percentile is 99 and its README's 90; it resizes
+    by nearest neighbours unless told otherwise, here it is linear.
+    """
+    if importance not in ("mean", "max"):
+        raise WhycamError(f"importance must be 'mean' or 'max', not {importance!r}.")
+    if not 0 <= percentile <= 100:
+        raise WhycamError(f"percentile is a number from 0 to 100, not {percentile}.")
+    weights = [pool(each) for each in gradients]
+    ranks = torch.stack([each.mean(1) if importance == "mean" else each.amax(1) for each in weights]).relu()
+    counted = ranks.where(ranks > 0, torch.nan)
+    cut = torch.minimum(counted, counted.nanquantile(percentile / 100, dim=0))
+    low, high = cut.nan_to_num(torch.inf).amin(0), cut.nan_to_num(-torch.inf).amax(0)
+    spread = (0.1 + 0.9 * (cut - low) / (high - low)).where(high > low, 1)
+    shares = spread.where(ranks > 0, ranks)  # 0 stays 0, and what is not finite shows
+    scaled = torch.stack(_resized([normalize(each.relu(), "minmax") for each in maps]))
+    return (shares.reshape(*shares.shape, *[1] * (scaled.ndim - 2)).to(scaled) * scaled).sum(0)
+
+
+def needs(fusion: Fusion) -> frozenset[str]:
+    """The quantities of the layers that a fusion asks for beside their maps.
+
+    Raises:
+        WhycamError: it asks for something that is none, or has an option without a value.
+    """
+    try:
+        parameters = list(inspect.signature(fusion).parameters.values())
+    except (TypeError, ValueError):  # a built-in function that does not say
+        return frozenset()
+    asked = set()
+    for each in parameters[1:]:
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            continue
+        if each.kind is each.POSITIONAL_OR_KEYWORD and each.name in _QUANTITIES:
+            asked.add(each.name)
+        elif each.default is each.empty:
+            raise WhycamError(
+                f"the fusion {name_of(fusion)} asks for {each.name!r}; before `*` a fusion can ask for "
+                f"{', '.join(_QUANTITIES)}, and functools.partial gives its options."
+            )
+    return frozenset(asked)
 
 
 def find(fusion: "str | Fusion") -> Fusion:
