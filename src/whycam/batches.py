@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.recording import Inputs
-from whycam.network.structures import first_tensor, mapped, spell, tensors
+from whycam.network.structures import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.views import View
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
@@ -32,6 +32,11 @@ class Batch:
     inputs: Inputs
     scene: Scene
     views: tuple[View, ...] | None = None
+
+    def with_picture(self, picture: Tensor) -> "Batch":
+        """The same batch with other numbers in the (first) input."""
+        path = next(path for path, tensor in tensors(self.inputs) if tensor is self.scene.inputs)
+        return replace(self, inputs=replaced(self.inputs, path, picture), scene=replace(self.scene, inputs=picture))
 
 
 def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None = None) -> Batch:

@@ -12,7 +12,7 @@ from whycam import fusion as fusions
 from whycam.batches import ViewLike, make_batch
 from whycam.errors import WhycamError
 from whycam.explanation import Comparison, Cost, Explanation
-from whycam.maker import Maker
+from whycam.maker import Maker, Smoothing, check_smoothing, fusion_needs
 from whycam.models.load import load
 from whycam.models.objects import from_module
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
@@ -27,6 +27,7 @@ from whycam.plans import Place, correct, measure, plan
 from whycam.progress import Progress
 from whycam.registry import Function, Method, find
 from whycam.registry import methods as list_registered
+from whycam.smoothing import augmentations
 from whycam.targets import TargetSpec, bind, key
 
 ModelLike: TypeAlias = nn.Module | VisionModel | str
@@ -48,6 +49,7 @@ def explain(
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
+    smoothing: Smoothing | None = None,
     precision: Precision | None = None,
     compile: bool = False,
     budget: int | None = None,
@@ -78,6 +80,10 @@ def explain(
         preprocess: photo -> input, for a module that is asked about photos: a `Preprocess`, any function, or an image
             processor of transformers' or a transform of torchvision's or timm's, which are read as a `Preprocess`.
         labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
+        smoothing: `"augmentations"` averages the maps of the inputs mirrored or not, at 0.9, 1 and 1.1 times their
+            strength, each asked about the same target (six times the cost); `"component"` projects a method's weighted
+            channels on their first principal component in place of summing them. (pytorch-grad-cam's `aug_smooth` and
+            `eigen_smooth`.)
         precision: for methods that run the network many times: let a private copy of it score the variants, made fast
             (normalisations folded, channels last) and in that precision: `"float32"`, `"bfloat16"` or `"float16"`. The
             result's notes say what was used and how far its scores are from the network's own. Left out, the network
@@ -124,6 +130,7 @@ def explain(
         views,
         preprocess,
         labels,
+        smoothing,
         _execution(precision, compile, budget, progress),
     )
     return next(iter(made.values()))
@@ -143,6 +150,7 @@ def compare(
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
+    smoothing: Smoothing | None = None,
     precision: Precision | None = None,
     compile: bool = False,
     budget: int | None = None,
@@ -160,7 +168,7 @@ def compare(
             `None` chooses, for each method.
         targets: each a target as for `explain`. `None` is each sample's top class.
         options: for each method by name, its options.
-        precision, compile, budget, progress: as for `explain`.
+        smoothing, precision, compile, budget, progress: as for `explain`.
 
     Returns:
         A mapping keyed (method, layer, target). Combinations that cannot be are in its `failures`, with the reason.
@@ -169,23 +177,14 @@ def compare(
         WhycamError: a name that does not exist, or nothing at all could be explained.
         PhotoError: a photo that cannot be read.
     """
-    if methods == "all":
-        methods = [each.name for each in list_registered().values()]
-    for name, value in (("methods", methods), ("layers", layers)):
-        if isinstance(value, (str, nn.Module)):
-            raise WhycamError(f"{name} is a list, such as {name}=[{value if isinstance(value, str) else 'module'!r}].")
+    chosen = chosen_methods(methods)
+    if isinstance(layers, (str, nn.Module)):
+        raise WhycamError(f"layers is a list, such as layers=[{layers if isinstance(layers, str) else 'module'!r}].")
     if isinstance(targets, (str, int)):
         raise WhycamError(f"targets is a list, such as targets=[{targets!r}].")
-    chosen = list({each.name: each for each in map(find, methods)}.values())
     if not chosen or (layers is not None and not list(layers)) or (targets is not None and not list(targets)):
         raise WhycamError("methods, layers and targets each need at least one entry; leave one out for its default.")
-    own = {each.name for each in chosen}  # a function of the caller's is in no table
-    by_name = {name if name in own else find(name).name: dict(values) for name, values in (options or {}).items()}
-    for name, values in by_name.items():
-        matching = [each for each in chosen if each.name == name]
-        if not matching:
-            raise WhycamError(f"options came for {name!r}, which is not among the methods.")
-        matching[0].check_options(values)
+    by_name = options_by_name(options or {}, chosen)
     places = [
         Place(tuple(each) if isinstance(each, (list, tuple)) else (each,), fused=isinstance(each, (list, tuple)))
         for each in (layers if layers is not None else [None])
@@ -193,8 +192,50 @@ def compare(
     asked = list(targets) if targets is not None else [None]
     execution = _execution(precision, compile, budget, progress)
     return _compare(
-        model, inputs, chosen, places, asked, fusion, by_name, layout, output, views, preprocess, labels, execution
+        model,
+        inputs,
+        chosen,
+        places,
+        asked,
+        fusion,
+        by_name,
+        layout,
+        output,
+        views,
+        preprocess,
+        labels,
+        smoothing,
+        execution,
     )
+
+
+def chosen_methods(methods: Sequence[MethodLike] | str) -> list[Method]:
+    """The methods that a list of names and functions stands for, each once; `"all"` is every method there is.
+
+    Raises:
+        WhycamError: a name that does not exist, or one name alone.
+    """
+    if isinstance(methods, str):
+        if methods != "all":
+            raise WhycamError(f"methods is a list, such as methods=[{methods!r}].")
+        return list(list_registered().values())
+    return list({each.name: each for each in map(find, methods)}.values())
+
+
+def options_by_name(options: Mapping[str, Mapping[str, Any]], chosen: Sequence[Method]) -> dict[str, dict[str, Any]]:
+    """The options of each method by its own name, however it was spelled.
+
+    Raises:
+        WhycamError: options of a method that was not asked for, or that it does not have.
+    """
+    own = {each.name for each in chosen}  # a function of the caller's is in no table
+    by_name = {name if name in own else find(name).name: dict(values) for name, values in options.items()}
+    for name, values in by_name.items():
+        matching = [each for each in chosen if each.name == name]
+        if not matching:
+            raise WhycamError(f"options came for {name!r}, which is not among the methods.")
+        matching[0].check_options(values)
+    return by_name
 
 
 def _execution(precision: Precision | None, compile: bool, budget: int | None, progress: bool | None) -> Execution:
@@ -221,11 +262,13 @@ def _compare(
     views: Sequence[ViewLike] | None,
     preprocess: PreprocessLike | None,
     labels: Labels | None,
+    smoothing: Smoothing | None,
     execution: Execution,
 ) -> Comparison:
     started = time.perf_counter()
     if fusion is not None:
         fusion = fusions.find(fusion)
+    check_smoothing(smoothing)
     vision = as_vision_model(model, preprocess, labels)
     module = unwrapped(vision.module)
     refuse_scripted(module)
@@ -238,16 +281,24 @@ def _compare(
     binds: list[Bind] = [Question(partial(bind, spec, labels=vision.labels), output) for spec in targets]
     plans, choosing = plan(module, batch, methods, places, binds)
     automatic = any(each.choice is not None for several in plans.values() for each in several)
-    measured = measure(module, batch, methods, plans, binds, layout, must_depend=not automatic)
+    extra = fusion_needs(methods, plans, fusion)
+    measured = measure(module, batch, methods, plans, binds, layout, must_depend=not automatic, extra=extra)
     if automatic:
         corrected, spent = correct(module, batch, methods, plans, measured, binds)
         choosing = choosing.plus(*spent)
         if corrected != plans or measured.disconnected:
             choosing = choosing.plus(*measured.passes)
-            plans, measured = corrected, measure(module, batch, methods, corrected, binds, layout)
+            plans, measured = corrected, measure(module, batch, methods, corrected, binds, layout, extra=extra)
     choosing = choosing.plus(measured.looking)
     passes = measured.passes.plus(*choosing)
-    maker = Maker(vision, module, batch, measured, fusion, options, output, execution)
+    maker = Maker(vision, module, batch, measured, fusion, options, output, execution, smoothing)
+    if smoothing == "augmentations":
+        settled: list[Bind] = [Question(lambda _, bound=bound: bound, output) for bound in measured.any.targets]  # type: ignore[misc]
+        for augmentation in augmentations(len(batch.scene.size)):
+            changed = batch.with_picture(augmentation.transform(batch.scene.inputs))
+            again = measure(module, changed, methods, plans, settled, layout, must_depend=False, extra=extra)
+            passes = passes.plus(*again.passes)
+            maker.augment(augmentation, changed, again)
     for method in methods:
         for each in plans[method.name]:
             for number, spec in enumerate(targets if method.class_specific else [None]):

@@ -87,7 +87,7 @@ def poly(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
 @_named
 def winsor(
     maps: Sequence[Float[Tensor, "batch ..."]],
-    gradients: Sequence[Float[Tensor, "batch channel ..."]],
+    gradients: Sequence[Float[Tensor, "batch _ ..."]],
     *,
     percentile: float = 90.0,
     importance: Literal["mean", "max"] = "mean",

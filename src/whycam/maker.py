@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
 from whycam import fusion as fusions
+from whycam.arrays import by_component
 from whycam.batches import Batch
 from whycam.errors import WhycamError
 from whycam.explanation import Cost, Explanation, Layer, Prediction
@@ -23,9 +24,37 @@ from whycam.plans import Measured, Plan
 from whycam.quantities import LAYER_QUANTITIES, Result
 from whycam.registry import Method
 from whycam.scene import Scene
+from whycam.smoothing import Augmentation
 from whycam.status import Evidence, Status, judge, judge_all, worst
 from whycam.supply import Supply
 from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
+
+#: How maps are smoothed, whatever the method.
+Smoothing: TypeAlias = Literal["augmentations", "component"]
+
+
+def check_smoothing(smoothing: Smoothing | None) -> None:
+    """Raise a `WhycamError` for a way of smoothing that does not exist."""
+    if smoothing is not None and smoothing not in get_args(Smoothing):
+        raise WhycamError(f"smoothing is 'augmentations' or 'component', or left out; not {smoothing!r}.")
+
+
+def fusion_needs(
+    methods: Sequence[Method], plans: Mapping[str, Sequence[Plan]], fuse: str | fusions.Fusion | None
+) -> frozenset[str]:
+    """What the fusions of the plans need beside the maps."""
+    found = [
+        fusions.needs(fusions.find(fuse if fuse is not None else method.fusion))
+        for method in methods
+        if any(len(plan.taps) > 1 or plan.taps[0].call == "all" for plan in plans[method.name] if plan.fused)
+    ]
+    return frozenset().union(*found)
+
+
+def _turned(made: Result, augmentation: Augmentation) -> Result:
+    """Maps of a changed batch, as they lie in the batch itself."""
+    parts = augmentation.inverse(made.parts) if made.parts is not None else None
+    return replace(made, maps=augmentation.inverse(made.maps), parts=parts)
 
 
 @contextmanager
@@ -48,7 +77,10 @@ class Maker:
         options: Mapping[str, Mapping[str, Any]],
         part: Part | None,
         execution: Execution,
+        smoothing: Smoothing | None = None,
     ) -> None:
+        self.part, self.execution, self.smoothing = part, execution, smoothing
+        self.augmented: list[tuple[Augmentation, Maker]] = []
         self.vision, self.module, self.batch, self.measured = vision, module, batch, measured
         self.fuse, self.options = fuse, options
         self.explanations: dict[tuple[str, str, Any], Explanation] = {}
@@ -61,6 +93,11 @@ class Maker:
         self.notes = self._notes()
         self.supply = Supply(module, batch, measured, part, execution, output_is_probability=self.output_is_probability)
         self.spent: list[Work] = []
+
+    def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
+        """Average every map with those made of a changed batch."""
+        other = Maker(self.vision, self.module, batch, measured, self.fuse, self.options, self.part, self.execution)
+        self.augmented.append((augmentation, other))
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
         """Add the explanation of one combination, or the reason why there is none; one for each call of `NAME#*`."""
@@ -87,12 +124,12 @@ class Maker:
         self.supply.work = []
         try:
             for record_ in places:
-                made = self._maps(method, record_, number, options)
+                made = self._smoothed(method, record_, number, options)
                 results.append(made)
                 statuses.append(self._judge(method, record_, number, made))
         finally:
-            self.spent += self.supply.work
-        work = tuple(self.supply.work)
+            work = tuple(self.supply.work)
+            self.spent += work
         maps = [each.maps for each in results]
         scene = self._scene(records)
         fuse = fusions.find(self.fuse if self.fuse is not None else method.fusion)
@@ -101,7 +138,7 @@ class Maker:
             fused, status = maps[0], statuses[0]
         else:
             with _plainly(self.batch.scene.inputs.device):
-                fused = fuse(maps).float()
+                fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
             status = [
@@ -120,11 +157,18 @@ class Maker:
             layer=layer,
             status=tuple(status),
             cost=Cost(0, 0, 0.0),
-            notes=(*self.notes, *_doubts(layer), *told(work)),
+            notes=(*self.notes, *_doubts(layer), *self._smoothing_note(), *told(work)),
             model=self.vision.name,
             scene=scene,
             work=work,
         )
+
+    def _smoothing_note(self) -> tuple[str, ...]:
+        if self.smoothing == "component":
+            return ("smoothed: the first principal component of the weighted channels stands in place of their sum",)
+        if self.smoothing == "augmentations":
+            return (f"smoothed: the mean over {len(self.augmented)} augmentations of the inputs",)
+        return ()
 
     def _scene(self, records: Sequence[LayerRecord]) -> Scene:
         """What the layers look at: of several pictures the one that is theirs."""
@@ -150,6 +194,52 @@ class Maker:
             return [tap]
         every = (replace(tap, call=number) for number in itertools.count())
         return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
+
+    def _for_fusion(
+        self, fuse: fusions.Fusion, records: Sequence[LayerRecord], number: int, title: str
+    ) -> dict[str, list[Tensor]]:
+        """What a fusion asks for beside the maps, layer by layer."""
+        return {
+            name: [self.supply.quantity(name, each, number, title) for each in records] for name in fusions.needs(fuse)
+        }
+
+    def _smoothed(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
+        """The method's maps, smoothed as the caller asked."""
+        if self.smoothing == "component":
+            with by_component() as components:
+                made = self._maps(method, layer, number, options)
+            if not components.used:
+                raise WhycamError(
+                    f"{method.title} sums no channels, so there is no principal component of them to smooth by; leave "
+                    "smoothing out, or use 'augmentations'."
+                )
+            return made
+        made = self._maps(method, layer, number, options)
+        if self.smoothing is None:
+            return made
+        if method.couples:
+            raise WhycamError(
+                f"what {method.title} finds in one batch has no counterpart in another, so its maps cannot be averaged "
+                "over augmentations; leave smoothing out."
+            )
+        every = []
+        for augmentation, other in self.augmented:
+            other.supply.work = self.supply.work
+            record = None if layer is None else other.record_like(self, layer)
+            every.append(_turned(other._maps(method, record, number, options), augmentation))
+        parts = [each.parts for each in every if each.parts is not None]
+        return replace(
+            made,
+            maps=torch.stack([each.maps for each in every]).mean(0),
+            parts=torch.stack(parts).mean(0) if parts else None,
+        )
+
+    def record_like(self, other: "Maker", layer: LayerRecord) -> LayerRecord:
+        """What this maker's batch did where another maker's did `layer`."""
+        assert self.measured.plain is not None  # a method with a layer needs the plain recording
+        assert other.measured.plain is not None
+        tap = next(tap for tap, each in other.measured.plain.layers.items() if each is layer)
+        return self.measured.plain.layers[tap]
 
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
         samples = len(self.measured.any.output)

@@ -67,7 +67,7 @@ def plan(
                     "layer is an empty list; name at least one layer, or leave it out to have one chosen."
                 )
             if place.specs == (None,) and method.stages > 1:
-                latest, forwards = stages(module, batch.inputs, method.stages)
+                latest, forwards = stages(module, batch.inputs, method.stages, or_fewer=True)
                 passes = passes.plus(forwards)
                 plans[method.name].append(Plan(tuple(latest), fused=True))
                 continue
@@ -135,8 +135,10 @@ def measure(
     layout: Layout | None,
     *,
     must_depend: bool = True,
+    extra: frozenset[str] = frozenset(),
 ) -> Measured:
-    needs = frozenset().union(*(method.needs for method in methods))
+    """Record what the methods need, and `extra`, at the layers of their plans."""
+    needs = extra.union(*(method.needs for method in methods))
     taps = list(dict.fromkeys(tap for each in plans.values() for plan in each for tap in plan.taps))
     chosen = {plan.choice.tap: plan.choice for each in plans.values() for plan in each if plan.choice is not None}
     layouts = {tap: choice.layout for tap, choice in chosen.items()} if layout is None else dict.fromkeys(taps, layout)

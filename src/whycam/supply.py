@@ -10,6 +10,10 @@ from torch import nn
 from whycam.arrays import wide
 from whycam.batches import Batch
 from whycam.errors import WhycamError
+from whycam.network.biases import bias_gradients
+from whycam.network.curvature import curvature
+from whycam.network.deep_lift import contributions
+from whycam.network.fast import Prepared, prepare
 from whycam.network.head import head_weights
 from whycam.network.outputs import Part
 from whycam.network.recording import LayerRecord
@@ -37,7 +41,7 @@ class Supply:
         device = batch.scene.inputs.device
         self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
         self.work: list[Work] = []
-        self._prepared: Any = None
+        self._prepared: Prepared | None = None
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer; `title` is of the method that asks."""
@@ -57,12 +61,17 @@ class Supply:
         if name == "input_gradients":
             return recording.input_gradients[number]
         if name == "score":
-            return Scorer(bound, probability, self._whole(), self._plain(Whole), self._begin(), title)
+            return Scorer(
+                bound,
+                probability,
+                self._whole(),
+                self._plain(lambda: Whole(self.network, self.execution)),
+                self._begin(),
+                title,
+            )
         if name == "differentiate":
             return Differentiator(self.network, bound, probability, self._begin())
         if name == "bias_gradients":
-            from whycam.network.biases import bias_gradients
-
             self._begin("forwards", "backwards")
             return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
         assert layer is not None  # the rest belong to a layer
@@ -72,18 +81,14 @@ class Supply:
             gradient = layer.gradients[number]
             return gradient if gradient is not None else torch.zeros_like(layer.activations)
         if name == "score_from":
-            plain = self._plain(Replaced, layer)
+            plain = self._plain(lambda: Replaced(self.network, self.execution, layer))
             return Scorer(bound, probability, self._above(layer), plain, self._begin(), title)
         if name == "trace":
             return Tracer(self.network, self.execution, layer, bound, self._begin(), title)
         if name == "curvature":
-            from whycam.network.curvature import curvature
-
             self._begin("forwards", "backwards", "backwards")
             return curvature(self.module, self.batch.inputs, layer, bound, self.network.part)
         if name == "contributions":
-            from whycam.network.deep_lift import contributions
-
             self._begin("forwards", "backwards")
             return contributions(self.module, self.batch.inputs, layer, bound, self.network.part)
         assert name == "head_weights", name
@@ -114,16 +119,12 @@ class Supply:
             lambda: Replaced(self.network, self.execution, layer, self._fast()),
         ]
 
-    def _plain(self, kind: type[Whole] | type[Replaced], *layer: LayerRecord) -> Callable[[], Runner] | None:
+    def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
         """What scores a sample of variants exactly where a fast copy scores them all."""
-        if self.execution.precision is None:
-            return None
-        return lambda: kind(self.network, self.execution, *layer)
+        return make if self.execution.precision is not None else None
 
     def _fast(self) -> nn.Module:
         """The fast private copy, made when it is first needed."""
-        from whycam.network.fast import prepare
-
         if self._prepared is None:
             assert self.execution.precision is not None  # else nothing asks for it
             recording = self.measured.any

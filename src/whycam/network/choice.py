@@ -102,8 +102,10 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = 
     return latest.on(side), forwards + spent[0], spent[1]
 
 
-def stages(model: nn.Module, inputs: Inputs, count: int) -> tuple[list[Tap], int]:
+def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = False) -> tuple[list[Tap], int]:
     """The last feature at each of the last `count` grids, in running order, and the forwards spent (0 or 1).
+
+    With `or_fewer` a network of fewer stages gives all it has.
 
     Raises:
         WhycamError: the network has fewer stages.
@@ -111,7 +113,7 @@ def stages(model: nn.Module, inputs: Inputs, count: int) -> tuple[list[Tap], int
     found, forwards = features(unwrapped(model), inputs)
     last = {feature.grid: feature for feature in _stream(found)}
     ends = [feature for feature in found if last.get(feature.grid) is feature]
-    if len(ends) < count:
+    if len(ends) < count and not or_fewer:
         grids = ", ".join("x".join(map(str, feature.grid)) for feature in ends)
         several = "s" if len(ends) > 1 else ""
         raise WhycamError(f"the model has {len(ends)} stage{several}, of {grids} locations, and not {count}.")

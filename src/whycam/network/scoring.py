@@ -7,7 +7,7 @@ pack: `Whole` runs the network on edited inputs, `Above` only the part of it abo
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -231,7 +231,7 @@ class _Forwards(Runner):
         rows = group[0] if len(group) == 1 else torch.cat(list(group))
         samples = torch.arange(size, device=self.network.device).repeat(len(group))
         answers = self.in_pieces(lambda piece: self.run(rows[piece], samples[piece]), len(rows))
-        return list(answers.split(size))
+        return list(torch.split(answers, size))
 
     def by_itself(self, variant: Tensor, samples: Tensor) -> Tensor:
         """The answer to one variant of the batch as the caller gave it, from the state in which the caller gave it."""
@@ -374,12 +374,11 @@ class Above(Runner):
         for sample in range(self.network.samples):
             pair = torch.stack([activations[sample], variant[sample].to(activations.dtype)])
             try:
-                with peak_bytes() if not sample else nullcontext() as counter:
+                with peak_bytes() as counter:
                     found = self._run(sample, pair)[:1]
             except Exception as error:  # the network's own, which was not written to be run in part
                 raise WhycamError(f"{type(error).__name__}: {_first_line(error)}") from error
-            if not sample:
-                peak = counter.peak
+            peak = max(peak, counter.peak)
             if not self.network.agrees(found, self.network.output[sample : sample + 1], tolerance):
                 raise WhycamError("resumed with the recorded activations, the network gives another answer")
         self.set_limit(peak, 2)
@@ -426,7 +425,7 @@ class Scorer:
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
         """The scores of each variant. See `quantities.Score`."""
         score: Score = self.as_probability() if probability else self.bound
-        total = len(variants) if hasattr(variants, "__len__") else None
+        total = len(variants) if isinstance(variants, Sized) else None
         stream = iter(variants)
         first = next(stream, None)
         if first is None:

@@ -1,6 +1,6 @@
 """The network run again on other inputs, forwards and backwards: for methods that smooth, or follow a path."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 
 import torch
@@ -28,7 +28,7 @@ class Tracer:
 
     def __call__(self, variants: Iterable[Tensor]) -> Iterator[Traced]:
         """What the network did on each variant. See `quantities.Trace`."""
-        total = len(variants) if hasattr(variants, "__len__") else None
+        total = len(variants) if isinstance(variants, Sized) else None
         with self.execution.progress.of(self.title, total, "forwards and backwards") as advance:
             for variant in variants:
                 yield self._one(variant)
