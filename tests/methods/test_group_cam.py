@@ -87,6 +87,14 @@ def test_the_lowest_locations_of_a_group_can_be_dropped(space, size, denoise, ge
     assert not torch.allclose(maps, by_loops(activations.abs(), gradients.abs(), inputs, net, 3, behind=behind))
 
 
+def test_a_location_at_the_quantile_is_dropped():
+    activations = torch.tensor([[[3.0, 1.0, 5.0, 4.0, 2.0]]])
+    score = by_hand.Scored(lambda x: x[:, 0, 2])
+    maps = group_cam(activations, torch.ones(1, 1, 5), torch.ones(1, 1, 5), score, denoise=0.5, baseline="zero",
+                     probability=False)  # fmt: skip
+    assert maps.tolist() == [[0, 0, 5, 4, 0]]
+
+
 def test_trap_s2_what_the_background_scores_is_subtracted(generator):
     activations, gradients, inputs, net = case(generator)
     one = group_cam(activations, gradients, inputs, by_hand.Scored(net), probability=False)

@@ -67,6 +67,15 @@ def test_worked_example():
     assert found.status[0].ok
 
 
+def test_channels_that_happen_not_to_move_are_no_cause_for_a_status():
+    # the last two are the mean of the first two, so their slope is 0 beside one of 1/4 and one of -1/4
+    activations = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]])
+    found = opti_cam(activations, torch.ones(1, 1, 3), slope_of(lambda x: x[:, 0, 0]), steps=1, lr=0.25)
+    weights = torch.tensor([0.25, -0.25, 0.0, 0.0]).softmax(0)
+    torch.testing.assert_close(found.maps[0], weights @ activations[0])
+    assert found.status[0].ok
+
+
 @every_rank
 @pytest.mark.parametrize("probability", [False, True])
 def test_is_adam_on_the_weights(space, size, probability, generator):
