@@ -56,4 +56,5 @@ def _without_lowest(maps: Float[Tensor, "batch *spatial"], share: float) -> Floa
     if not share:
         return maps
     flat = maps.flatten(1)
-    return flat.masked_fill(flat <= flat.quantile(share, 1, keepdim=True), 0).reshape_as(maps)
+    highest = torch.stack([row.quantile(share) for row in flat])[:, None]  # row by row: it has a largest size
+    return flat.masked_fill(flat <= highest, 0).reshape_as(maps)

@@ -2,6 +2,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Literal
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -71,5 +72,6 @@ def poly_cam(
 
 def _clipped(maps: Float[Tensor, "batch *spatial"]) -> Float[Tensor, "batch *spatial"]:
     flat = maps.flatten(1)
-    low, high = flat.quantile(flat.new_tensor([CLIPPED, 1 - CLIPPED]), 1, keepdim=True)
+    ends = flat.new_tensor([CLIPPED, 1 - CLIPPED])
+    low, high = torch.stack([row.quantile(ends) for row in flat], 1)[..., None]  # row by row: it has a largest size
     return flat.clamp(low, high).reshape_as(maps)
