@@ -20,6 +20,7 @@ Kind: TypeAlias = Literal[
     "score not positive",
     "incomplete",
     "uniform weights",
+    "not converged",
 ]
 
 #: A probability so near 1 that what is left of its gradient is of the size of rounding errors.
