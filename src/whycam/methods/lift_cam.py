@@ -12,10 +12,10 @@ def lift_cam(
 ) -> Float[Tensor, "batch *spatial"]:
     """Sum the channels, each weighted by its DeepLIFT contribution to the score, and keep the positive part.
 
-    The weights are in units of the score and add up to the score less that of a layer of zeros; they stand for the
-    Shapley values of the channels, at the price of one backward pass. The map is weights times activations. Under
-    global average pooling and one linear layer the weights are CAM's times each channel's mean, as Ablation-CAM's are
-    up to a factor.
+    The weights are in units of the score and add up to the score less that of a layer of zeros (class tokens take their
+    share of it); they stand for the Shapley values of the channels, at the price of one backward pass. The map is
+    weights times activations. Under global average pooling and one linear layer the weights are CAM's times each
+    channel's mean, as Ablation-CAM's are up to a factor.
 
     A channel counts as a whole: its contribution, summed over the locations, is spread over them by its activations,
     so a channel that speaks for the target in one place and against it in another cancels. What each location

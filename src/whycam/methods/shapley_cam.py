@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import pool, total, weighted_sum
+from whycam.arrays import channel_sum, pool, total, weighted_sum
 from whycam.errors import WhycamError
 from whycam.registry import method
 
@@ -45,4 +45,4 @@ def shapley_cam(
     if form == "xgrad":
         totals, attributed = total(activations), total(values)
         return weighted_sum(torch.where(totals == 0, 0 * attributed, attributed / totals), activations).relu()
-    return values.relu().sum(1) if form == "elementwise" else values.sum(1).relu()
+    return channel_sum(values.relu() if form == "elementwise" else values).relu()
