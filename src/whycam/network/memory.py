@@ -19,7 +19,7 @@ _UNKNOWN = 2 << 30
 _ROOT = Path("/")
 
 
-class Peak(TorchDispatchMode):
+class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the memory that operations of this thread make while it is entered: `live` now, and `peak`.
 
     What an operation needs only inside itself (a convolution's scratch space) is not seen. The numbers depend on the
@@ -27,7 +27,7 @@ class Peak(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: set[int] = set()
         self._lock = threading.RLock()
@@ -71,7 +71,7 @@ def peak_bytes() -> Iterator[Peak]:
 
 def _key(tensor: Tensor) -> int:
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError):  # sparse, nested and wrapper tensors have no memory of their own
         return 0
 

@@ -5,7 +5,7 @@ import functools
 import threading
 import types
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ _SHARED = (Tensor, np.ndarray, torch.fx.Node, types.ModuleType, type(threading.L
 _TRIES = 3
 
 
-def twin(model: nn.Module) -> nn.Module:
-    """A copy of a network's modules on the same parameters, buffers and other tensors.
+def twin(model: nn.Module, become: Callable[[Tensor], Tensor] | None = None) -> nn.Module:
+    """A copy of a network's modules on the same parameters, buffers and other tensors, or on what these `become`.
 
     What refers to a module of the network refers to its copy in the twin: parents, lists, bound methods, partials,
     closures and hooks, which are the user's and act in the twin as they do in the model. Code that was compiled for
@@ -34,7 +34,7 @@ def twin(model: nn.Module) -> nn.Module:
     for left in reversed(range(_TRIES)):
         memo: dict[int, Any] = {}
         try:
-            return _copied(model, memo)
+            return _copied(model, memo, become)
         except WhycamError:
             raise
         except Exception as error:
@@ -45,13 +45,13 @@ def twin(model: nn.Module) -> nn.Module:
     raise AssertionError
 
 
-def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def _copied(model: nn.Module, memo: dict[int, Any], become: Callable[[Tensor], Tensor] | None) -> nn.Module:
     originals = list(model.modules())
     numbers = {id(module) for module in originals}
     functions: list[types.FunctionType] = []
     for each in _reachable(model):
         if isinstance(each, _SHARED):
-            memo[id(each)] = each
+            memo[id(each)] = become(each) if become is not None and isinstance(each, Tensor) else each
         elif isinstance(each, torch.Generator):
             memo[id(each)] = _same_draws(each)
         elif isinstance(each, types.FunctionType) and _reaches(each, numbers):
@@ -188,21 +188,23 @@ def _inner(module: nn.Module) -> tuple[str, nn.Module] | None:
     """The module inside a wrapper that runs it in a way of its own (compiled, or on several devices), and its name."""
     parallel = isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel))
     name = "module" if parallel else "_orig_mod"
-    inner = module._modules[name] if name in module._modules else None  # noqa: SIM401  # in scripts it has no `get`
-    return None if inner is None else (name, inner)
+    if name not in module._modules:
+        return None
+    inner = module._modules[name]
+    return (name, inner) if inner is not None else None
 
 
 class _Opened(nn.Module):
     """In a wrapper's place: its module under the same name, and nothing else."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return next(iter(self._modules.values()))(*args, **kwargs)
+        return next(self.children())(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(next(iter(self._modules.values())), name)
+            return getattr(next(self.children()), name)
 
 
 def _same_draws(generator: torch.Generator) -> torch.Generator:
