@@ -549,9 +549,10 @@ def test_every_condition_gives_the_same_and_leaves_no_trace(make, layer):
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_it_can_be_asked_for_wherever_gradients_are_off(around):
-    expected = measured(nets.plain(), nets.images(), "conv1")
+    model, inputs = nets.plain(), nets.images()
+    expected = measured(model, inputs, "conv1")
     with around():
-        found = measured(nets.plain(), nets.images(), "conv1")
+        found = measured(model, inputs, "conv1")
     assert torch.equal(found, expected)
     assert not found.requires_grad
     assert not found.is_inference()
@@ -563,6 +564,7 @@ def _forget_compiled_code():
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 def test_reentrant_checkpointing_and_checkpointed_rules_are_refused_in_words():
     class Above(nets.Plain):
         def forward(self, x: Tensor) -> Tensor:
@@ -574,10 +576,11 @@ def test_reentrant_checkpointing_and_checkpointed_rules_are_refused_in_words():
             return self.relu2(self.conv2(self.relu1(x)))
 
     for reentrant in (False, True):
-        model = nets.fixed(Above())
+        model, inputs = nets.fixed(Above()), nets.images()
         model.reentrant = reentrant
+        layer, bound, _ = recorded(model, inputs, "conv1", gradients=False)
         with pytest.raises(whycam.WhycamError, match=r"checkpointing.*set_grad_checkpointing\(False\)"):
-            measured(model, nets.images(), "conv1")
+            contributions(model, inputs, layer, bound, None)
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -1,7 +1,7 @@
 """How a score bends at a layer: its Hessian there times the layer's activations."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -72,23 +72,35 @@ def _product(asked: Asked, bound: Bound, around: AbstractContextManager[Any] | N
         made = answer(asked, begin, from_start=from_start, around=around)
         with torch.enable_grad():
             scores = bound(made.output)
-            total = scores.sum()
         if not scores.requires_grad:
             return made, scores, None
-        first = torch.autograd.grad(total, leaves, create_graph=True, allow_unused=True)
-        if all(each is None for each in first):
+        # a seed with a history of its own gives one to every step of the way back, also to one that is not to have it
+        seed = torch.ones_like(scores).requires_grad_()
+        first = torch.autograd.grad(scores, leaves, seed, create_graph=True, allow_unused=True)
+        pairs = [(each, leaf.detach()) for each, leaf in zip(first, leaves, strict=True) if each is not None]
+        if not pairs:
             return made, scores, None
-        steep = [(each, leaf) for each, leaf in zip(first, leaves, strict=True) if each is not None]
-        bending = [(each, leaf.detach()) for each, leaf in steep if each.requires_grad]
-        second: tuple[Tensor | None, ...] = (None,) * len(leaves)
-        if bending:
-            gradients, along = zip(*bending, strict=True)
-            second = torch.autograd.grad(gradients, leaves, along, allow_unused=True)
+        gradients, along = zip(*pairs, strict=True)
+        _refuse_errors(gradients)
+        second = torch.autograd.grad(gradients, leaves, along, allow_unused=True)
         products = [torch.zeros_like(leaf) if each is None else each for each, leaf in zip(second, leaves, strict=True)]
         maps = asked.layer.layout.to_maps(made.by_sample(products).detach())
         return made, scores, wide(maps)
 
     return differentiated(asked, attempt)
+
+
+def _refuse_errors(gradients: Iterable[Tensor]) -> None:
+    """Raise what torch would where a function forbids a second derivative, which cuts the way and may go unnoticed."""
+    todo, known = [each.grad_fn for each in gradients], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        if node.name().endswith("autograd::Error"):
+            raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        todo += [source for source, _ in node.next_functions]
 
 
 def _once_only(error: RuntimeError) -> str:

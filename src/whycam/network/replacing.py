@@ -17,7 +17,7 @@ from whycam.network.recomputing import asks_for_a_start, hidden, recomputed
 from whycam.network.recording import LayerRecord
 from whycam.network.recurrent import differentiable
 from whycam.network.running import Inputs, call, watching
-from whycam.network.structures import detached_copy, mapped, only_tensor, replaced
+from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, replaced
 
 #: How far activations may be from the recorded ones, in parts of their largest magnitude; the second in half precision.
 _ROUNDING = (1e-2, 1e-1)
@@ -108,6 +108,8 @@ def answer(
     refuse_scripted(model.get_submodule(layer.tap.module))
     with as_found(model), eager(model), differentiable(model):
         given = detached_copy(asked.inputs)
+        leaf = first_tensor(given)
+        leaf.requires_grad_(from_start and leaf.is_floating_point())  # so that a block that hides a part shows itself
         with watching(model.get_submodule(layer.tap.module), layer.tap.side, see), around or nullcontext():
             torch.set_grad_enabled(from_start)  # put back by the guard around this pass
             try:
