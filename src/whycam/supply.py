@@ -105,7 +105,7 @@ class Supply:
     def _whole(self) -> list[Callable[[], Runner]]:
         if self.execution.precision is None:
             return [lambda: Whole(self.network, self.execution)]
-        return [lambda: Whole(self.network, self.execution, self._fast())]
+        return [lambda: Whole(self.network, self.execution, *self._fast())]
 
     def _above(self, layer: LayerRecord) -> list[Callable[[], Runner]]:
         if self.execution.precision is None:
@@ -113,18 +113,19 @@ class Supply:
                 lambda: Above(self.network, self.execution, layer, lambda: twin(self.module)),
                 lambda: Replaced(self.network, self.execution, layer),
             ]
-        fast = self.execution.precision
-        return [
-            lambda: Above(self.network, self.execution, layer, lambda: twin(self._fast()), dtype=getattr(torch, fast)),
-            lambda: Replaced(self.network, self.execution, layer, self._fast()),
-        ]
+
+        def above() -> Runner:
+            fast, dtype = self._fast()
+            return Above(self.network, self.execution, layer, lambda: twin(fast), dtype)
+
+        return [above, lambda: Replaced(self.network, self.execution, layer, *self._fast())]
 
     def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
         """What scores a sample of variants exactly where a fast copy scores them all."""
         return make if self.execution.precision is not None else None
 
-    def _fast(self) -> nn.Module:
-        """The fast private copy, made when it is first needed."""
+    def _fast(self) -> tuple[nn.Module, torch.dtype]:
+        """The fast private copy, made when it is first needed, and what it computes in."""
         if self._prepared is None:
             assert self.execution.precision is not None  # else nothing asks for it
             recording = self.measured.any
@@ -137,4 +138,4 @@ class Supply:
             )
         if self.work:
             self.work[-1].precision = self._prepared.said
-        return self._prepared.module
+        return self._prepared.module, self._prepared.precision

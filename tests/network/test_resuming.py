@@ -49,7 +49,7 @@ def test_what_finished_before_is_kept_once_and_by_the_outermost_name():
     before = watch.before(Tap("1.0"), 0)
     assert before is not None
     assert set(before.finished) == {("0", 0)}
-    assert torch.equal(before.finished["0", 0], model[0](inputs))
+    assert torch.equal(before.finished["0", 0].value, model[0](inputs))
     assert torch.equal(before.value, model[1][0](model[0](inputs)))
 
 

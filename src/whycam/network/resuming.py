@@ -1,26 +1,43 @@
 """A network resumed at a layer: what had finished before it answers from the record, and only the rest runs.
 
 A module that finished before the layer returned anything cannot depend on what the layer returns. What such modules
-returned is kept while the network is recorded (`Before`), and handed out again by a private copy of the network that
-shares its weights (`Resumed`). The code between the modules runs as it is written.
+returned, and what they wrote into what they were given, is kept while the network is recorded (`Before`), and handed
+out again by a private copy of the network that shares its weights (`Resumed`). The code between the modules runs as it
+is written.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
+from whycam.network.misfits import out_of_memory
 from whycam.network.running import Inputs, call, watching
-from whycam.network.structures import Path, mapped, only_tensor, replaced
+from whycam.network.structures import Path, mapped, only_tensor, replaced, spell, tensors
 from whycam.network.taps import Tap
 
 #: One call of a module: its first name in the model, and the number of the call.
 Moment = tuple[str, int]
+
+
+class Finished(NamedTuple):
+    """A call that had finished.
+
+    Attributes:
+        value: what it returned.
+        written: what it made of tensors that it was given and wrote to, by where they were among its arguments.
+        inside: how often it called each module.
+    """
+
+    value: Any
+    written: Mapping[Path, Tensor]
+    inside: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -30,14 +47,18 @@ class Before:
     Attributes:
         moment, side: the call, and whether what it returns or what it is given is the layer.
         value: what it returned (or was given), with the layer's tensor at `path`.
-        finished: what was returned by the calls that had finished, the outermost of each.
+        finished: the calls that had finished, the outermost of each.
+        inside: how often the layer's own call had called each module.
+        watch: what watched the pass.
     """
 
     moment: Moment
     side: str
     value: Any
     path: Path
-    finished: Mapping[Moment, Any]
+    finished: Mapping[Moment, Finished]
+    inside: Mapping[str, int]
+    watch: "Watch" = field(repr=False)
 
 
 @dataclass
@@ -45,21 +66,29 @@ class _Frame:
     """One call of a module while it runs."""
 
     name: str
-    finished: dict[Moment, Any] = field(default_factory=dict)
+    given: Any = ()
+    versions: dict[Path, int] = field(default_factory=dict)
+    finished: dict[Moment, Finished] = field(default_factory=dict)
+    inside: Counter[str] = field(default_factory=Counter)
 
 
 class Watch:
-    """Keeps, during one forward, what is needed to resume a network at some of its layers."""
+    """Keeps, during one forward, what is needed to resume a network at some of its layers.
+
+    `leaves` says where the pass left tensors other than by returning them: on which module, as what. Such a network
+    cannot be resumed, since a part that is not run leaves nothing.
+    """
 
     def __init__(self, model: nn.Module, taps: Collection[Tap]) -> None:
         self.model = model
-        self.names = first_names(model)
+        self.names = {id(module): name for name, module in model.named_modules()}
         self.layers = {(self.names[id(model.get_submodule(tap.module))], tap.side) for tap in taps}
         parts = [name.split(".") for name, _ in self.layers]
         self.ancestors = {".".join(each[:n]) for each in parts for n in range(len(each))}
-        self.calls: dict[str, int] = {}
+        self.calls: Counter[str] = Counter()
         self.frames = [_Frame("")]
         self.found: dict[tuple[Moment, str], Before] = {}
+        self.leaves = ""
 
     def before(self, tap: Tap, number: int) -> Before | None:
         """What had been computed at that call of a layer; `None` where that was not seen."""
@@ -68,42 +97,93 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch every module of the model until the block ends."""
+        attributes = _attributes(self.model)
         with ExitStack() as stack:
             for name, module in self.model.named_modules():
                 if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
                     stack.enter_context(watching(module, "input", partial(self._entered, name)))
                     stack.enter_context(watching(module, "output", partial(self._left, name)))
             yield
+        self.leaves = _changed(self.model, attributes)
 
     def _entered(self, name: str, value: Any, _: Any) -> None:
         if (name, "input") in self.layers:
-            self._keep((name, self.calls.get(name, 0)), "input", value)
-        self.frames.append(_Frame(name))
+            self._keep((name, self.calls[name]), "input", value, {})
+        versions = {path: _version(tensor) for path, tensor in tensors(value)}
+        self.frames.append(_Frame(name, value, versions))
 
     def _left(self, name: str, value: Any, _: Any) -> None:
-        while self.frames.pop().name != name:  # what raised and was caught by the network itself
+        while (mine := self.frames.pop()).name != name:  # what raised and was caught by the network itself
             pass
-        moment = (name, self.calls.get(name, 0))
-        self.calls[name] = moment[1] + 1
+        moment = (name, self.calls[name])
+        self.calls[name] += 1
         if (name, "output") in self.layers:
-            self._keep(moment, "output", value)
+            self._keep(moment, "output", value, mine.inside)
         frame = self.frames[-1]
+        frame.inside[name] += 1
+        frame.inside.update(mine.inside)
         if frame.name in self.ancestors:  # else it ends, with all in it, before the layer, or never holds it
-            frame.finished[moment] = mapped(value, _kept)
+            copies: dict[int, Tensor] = {}
+            kept = partial(_kept, copies)
+            written = {
+                path: kept(tensor)
+                for path, tensor in tensors(mine.given)
+                if _version(tensor) != mine.versions.get(path)
+            }
+            frame.finished[moment] = Finished(mapped(value, kept), written, dict(mine.inside))
 
-    def _keep(self, moment: Moment, side: str, value: Any) -> None:
+    def _keep(self, moment: Moment, side: str, value: Any, inside: Mapping[str, int]) -> None:
         path, _ = only_tensor(value, moment[0])
         finished = {key: kept for frame in self.frames for key, kept in frame.finished.items()}
-        self.found[moment, side] = Before(moment, side, mapped(value, _kept), path, finished)
+        self.found[moment, side] = Before(
+            moment, side, mapped(value, partial(_kept, {})), path, finished, dict(inside), self
+        )
 
 
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone()  # what comes next in the network may write to it
+def _kept(copies: dict[int, Tensor], tensor: Tensor) -> Tensor:
+    """A copy, the same one for one tensor: what comes next in the network may write to it."""
+    if id(tensor) not in copies:
+        copies[id(tensor)] = tensor.detach().clone()
+    return copies[id(tensor)]
 
 
-def first_names(model: nn.Module) -> dict[int, str]:
-    """The first name of each module, by identity."""
-    return {id(module): name for name, module in model.named_modules()}
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _attributes(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """The tensors among the attributes and buffers of each module, and in containers there: identity and version."""
+    return {(name, key): _marks(value) for name, module in model.named_modules() for key, value in _own(module)}
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    yield from module._buffers.items()
+    for key, value in vars(module).items():
+        if not (key.startswith("_") and key in _OF_MODULES) and not isinstance(value, (bool, int, float, str)):
+            yield key, value
+
+
+_OF_MODULES = frozenset(vars(nn.Module()))
+
+
+def _marks(value: Any) -> list[tuple[Tensor, int]]:
+    try:
+        return [(tensor, _version(tensor)) for _, tensor in tensors(value)]
+    except Exception:  # an attribute is anything at all
+        return []
+
+
+def _changed(model: nn.Module, before: Mapping[tuple[str, str], list[tuple[Tensor, int]]]) -> str:
+    """The first attribute that holds other tensors than before, as code would write it; empty if there is none."""
+    for (name, key), marks in _attributes(model).items():
+        old = before.get((name, key), [])
+        same = len(old) == len(marks) and all(
+            version == then if tensor is was else tensor.shape == was.shape and torch.equal(tensor, was)
+            for (tensor, version), (was, then) in zip(marks, old, strict=True)
+        )
+        if not same:
+            return f"{name}.{key}".lstrip(".")
+    return ""
 
 
 class Resumed:
@@ -115,14 +195,15 @@ class Resumed:
         """`copy` is changed for good: no one else may use it. `dtype`: what it computes in, if not as recorded."""
         self.dtype = dtype
         self.model, self.before, self.inputs, self.samples = copy, before, inputs, samples
-        self.calls: dict[str, int] = {}
+        self.calls: Counter[str] = Counter()
         self.rows: Tensor | None = None
         self.sample = 0
         self.answered = 0
         self.copies = False
-        kept = {name for name, _ in before.finished} | {before.moment[0]}
+        self.shared: list[tuple[Tensor, int]] = []
+        names = {name for name, _ in before.finished} | {before.moment[0]}
         for name, module in list(copy.named_modules()):
-            if name in kept and not isinstance(module, torch.jit.ScriptModule):
+            if name in names and not isinstance(module, torch.jit.ScriptModule):
                 self._answer_from_record(name, module)
 
     def run(self, sample: int, rows: Tensor) -> Any:
@@ -132,16 +213,22 @@ class Resumed:
             LookupError: the layer was not asked for its output exactly once.
         """
         try:
-            return self._run(sample, rows)
-        except (RuntimeError, WhycamError):  # the latter says in words what torch said
-            if self.copies:
+            output = self._run(sample, rows)
+        except (RuntimeError, WhycamError) as error:  # the latter says in words what torch said
+            if self.copies or out_of_memory(error):
                 raise
-            # rows that share their memory cannot be written to, which something behind the layer may want
+            written = True
+        else:
+            written = any(_version(tensor) != version for tensor, version in self.shared)
+        finally:
+            self.shared = []
+        if written:  # rows that share their memory cannot be written to, which something behind the layer wants
             self.copies = True
-            return self._run(sample, rows)
+            output = self._run(sample, rows)
+        return output
 
     def _run(self, sample: int, rows: Tensor) -> Any:
-        self.calls, self.answered = {}, 0
+        self.calls, self.answered, self.shared = Counter(), 0, []
         self.sample, self.rows = sample, rows
         try:
             output = call(self.model, self._spread(self.inputs))
@@ -156,17 +243,31 @@ class Resumed:
         session = self
 
         def answer(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            moment = (name, session.calls.get(name, 0))
-            session.calls[name] = moment[1] + 1
-            if moment == session.before.moment:
-                if session.before.side == "output":
+            before, moment = session.before, (name, session.calls[name])
+            session.calls[name] += 1
+            if moment == before.moment:
+                if before.side == "output":
+                    session.calls.update(before.inside)
                     return session._layer()
                 args, kwargs = session._layer()
-            elif moment in session.before.finished:
-                return session._spread(session.before.finished[moment])
+            elif moment in before.finished:
+                finished = before.finished[moment]
+                session.calls.update(finished.inside)
+                session._write(finished.written, (args, kwargs))
+                return session._spread(finished.value)
             return kind.__call__(module, *args, **kwargs)
 
         module.__class__ = type(kind.__name__, (kind,), {"__call__": answer, "__module__": kind.__module__})
+
+    def _write(self, written: Mapping[Path, Tensor], given: Any) -> None:
+        """What a call that is not run would have written into what it was given."""
+        if not written:
+            return
+        found = dict(tensors(given))
+        for path, tensor in written.items():
+            if path not in found:
+                raise LookupError(f"the copy gave a finished module other arguments (without {spell(path)})")
+            found[path].data = self._spread_tensor(tensor)
 
     def _layer(self) -> Any:
         """What the layer returns (or is given), with the rows in their place."""
@@ -176,14 +277,21 @@ class Resumed:
         return replaced(self._spread(self.before.value), self.before.path, rows)
 
     def _spread(self, value: Any) -> Any:
-        """Recorded tensors as if the one sample had been given in every row, without a copy where that will do."""
+        """Recorded tensors as if the one sample had been given in every row, sharing memory where that will do."""
         return mapped(value, self._spread_tensor)
 
     def _spread_tensor(self, tensor: Tensor) -> Tensor:
         assert self.rows is not None  # set while the copy runs
         if not tensor.ndim or len(tensor) != self.samples:
-            return tensor.clone() if self.copies else tensor
-        row = tensor[self.sample : self.sample + 1]
-        row = row.to(self.dtype) if self.dtype is not None and row.is_floating_point() else row
+            return self._cast(tensor).clone()
+        row = self._cast(tensor[self.sample : self.sample + 1].clone())  # the record itself stays as it is
+        if len(self.rows) == 1:
+            return row
         spread = row.expand(len(self.rows), *row.shape[1:])
-        return spread.clone() if self.copies or len(self.rows) == 1 else spread
+        if self.copies:
+            return spread.clone()
+        self.shared.append((spread, _version(spread)))
+        return spread
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

@@ -8,7 +8,7 @@ pack: `Whole` runs the network on edited inputs, `Above` only the part of it abo
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whycam.arrays import is_half, wide
+from whycam.arrays import generator, is_half, wide
 from whycam.errors import WhycamError
 from whycam.network.eager import eager
 from whycam.network.guard import acting, as_found
@@ -152,16 +152,19 @@ def autocast_of(device: torch.device) -> tuple[bool, torch.dtype]:
 
 
 class Runner(ABC):
-    """Gives the network's answers to packs of variants."""
+    """Gives the network's answers to packs of variants, each a stack `(variant, batch, ...)`."""
 
     #: What is run, in words.
     about = "the whole network"
 
-    def __init__(self, network: Network, execution: Execution) -> None:
-        self.network, self.execution = network, execution
+    def __init__(self, network: Network, execution: Execution, dtype: torch.dtype | None) -> None:
+        """`dtype`: what is computed in, if not as the network itself does."""
+        self.network, self.execution, self.dtype = network, execution, dtype
         self.limit = 1  # rows at once
+        self.group = 1  # variants at once
         self.halved = 0
         self.alone = False  # whether each variant must be run by itself, with the batch as the caller gave it
+        self.tried = 0  # runs that went into finding these out
 
     @abstractmethod
     def prepare(self, variant: Tensor) -> None:
@@ -172,22 +175,28 @@ class Runner(ABC):
         """
 
     @abstractmethod
-    def outputs(self, group: Sequence[Tensor]) -> list[Tensor]:
+    def outputs(self, group: Tensor) -> list[Tensor]:
         """The network's answer to each variant, `(batch, ...)`."""
 
     @property
-    def group(self) -> int:
-        """How many variants are run together."""
-        return 1 if self.alone else max(1, self.limit // self.network.samples)
+    def tolerance(self) -> float:
+        """How far an answer may be from the recorded one."""
+        return max(self.network.tolerance, _ROUNDING[1] if self.dtype in _HALF else 0.0)
 
-    def set_limit(self, peak: int, rows: int) -> None:
-        """Choose the rows at once from the bytes that were alive at most while some rows ran."""
+    def set_limit(self, peak: int, rows: int, held: int) -> None:
+        """Choose how many rows and variants at once.
+
+        Args:
+            peak: bytes that were alive at most while so many rows ran. What operations need inside comes on top.
+            held: bytes that one variant of the whole batch, and the answer to it, take beside.
+        """
         each = max(1, peak // rows)
         budget = self.execution.budget if self.execution.budget is not None else free_bytes(self.network.device) // 2
-        fitting = budget // (2 * each)  # what the operations themselves need comes on top
+        fitting = budget // (2 * each)
         if self.network.device.type == "cpu":
             fitting = min(fitting, max(1, round(CACHED / each)))
         self.limit = max(1, min(MOST_ROWS, fitting))
+        self.group = max(1, min(self.limit, budget // (2 * max(1, held))))
 
     def in_pieces(self, run: Callable[[slice], Tensor], rows: int) -> Tensor:
         """The answers to all rows, given as many at once as there is memory for."""
@@ -208,71 +217,79 @@ class Runner(ABC):
             start = stop
         return done[0] if len(done) == 1 else torch.cat(done)
 
+    def cast(self, tensor: Tensor) -> Tensor:
+        """In what is computed in."""
+        return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
+
 
 class _Forwards(Runner):
     """Whole forwards, of the caller's model or of a fast copy of it."""
 
-    def __init__(self, network: Network, execution: Execution, model: nn.Module | None = None) -> None:
-        super().__init__(network, execution)
+    def __init__(
+        self,
+        network: Network,
+        execution: Execution,
+        model: nn.Module | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(network, execution, dtype)
         self.model = model if model is not None else network.model
-        self.dtype = None if model is None else next((p.dtype for p in model.parameters()), None)
         self.alone = bool(acting(network.model))
 
     @abstractmethod
     def run(self, rows: Tensor, samples: Tensor) -> Tensor:
         """The answers to rows of variants, which belong to the samples of those numbers."""
 
-    def outputs(self, group: Sequence[Tensor]) -> list[Tensor]:
+    @abstractmethod
+    def recorded(self) -> Tensor:
+        """What variants are edits of."""
+
+    def outputs(self, group: Tensor) -> list[Tensor]:
         """The network's answer to each variant, `(batch, ...)`."""
         size = self.network.samples
+        samples = torch.arange(size, device=self.network.device)
         if self.alone:
-            every = torch.arange(size, device=self.network.device)
-            return [self.by_itself(variant, every) for variant in group]
-        rows = group[0] if len(group) == 1 else torch.cat(list(group))
-        samples = torch.arange(size, device=self.network.device).repeat(len(group))
-        answers = self.in_pieces(lambda piece: self.run(rows[piece], samples[piece]), len(rows))
+            made = []
+            for variant in group:
+                with self.network.running():  # each from the state in which the caller left the network
+                    made.append(self.run(variant, samples))
+            return made
+        rows, samples = group.flatten(0, 1), samples.repeat(len(group))
+        with self.network.running():
+            answers = self.in_pieces(lambda piece: self.run(rows[piece], samples[piece]), len(rows))
         return list(torch.split(answers, size))
 
-    def by_itself(self, variant: Tensor, samples: Tensor) -> Tensor:
-        """The answer to one variant of the batch as the caller gave it, from the state in which the caller gave it."""
-        with self.network.running() if acting(self.network.model) else nullcontext():
-            return self.run(variant, samples)
-
     def prepare(self, variant: Tensor) -> None:
-        """Run the first sample, as recorded and as the variant has it, side by side."""
+        """Run the first sample, as recorded and with noise on it, side by side."""
         if self.alone:
             return
         recorded = self.recorded()
-        pair = torch.cat([recorded[:1], variant[:1].to(recorded.dtype)]) if _alike(recorded, variant) else recorded[:1]
+        pair = torch.cat([recorded[:1], _noisy(recorded[:1])])
+        drawn = _draws(self.network.device)
         try:
-            with peak_bytes() as peak:
-                found = self.run(pair, torch.zeros(len(pair), dtype=torch.long, device=self.network.device))
+            with self.network.running(), peak_bytes() as peak:
+                found = self.run(pair, torch.zeros(2, dtype=torch.long, device=self.network.device))
+                self.alone = _draws(self.network.device) != drawn
         except Exception:  # some networks take no other number of samples; what they have against all of it comes later
             self.alone = True
             return
-        tolerance = max(self.network.tolerance, _ROUNDING[1] if self.dtype in _HALF else 0.0)
-        if self.network.agrees(found[:1], self.network.output[:1], tolerance):
-            self.set_limit(peak.peak, len(pair))
+        self.tried += 1
+        if self.network.agrees(found[:1], self.network.output[:1], self.tolerance):
+            self.set_limit(peak.peak, 2, self.network.samples * (variant[:1].nbytes + found[:1].nbytes))
+            self.group = max(1, min(self.group, self.limit // self.network.samples))
         elif self.model is self.network.model:
             self.alone = True  # samples know of each other
         else:
             raise WhycamError("the fast copy of the network gives another answer than the network itself.")
-
-    @abstractmethod
-    def recorded(self) -> Tensor:
-        """What variants are edits of."""
 
     def others(self, samples: Tensor) -> Inputs:
         """The inputs, each row that of its sample."""
         size = self.network.samples
         made: Inputs = mapped(
             self.network.inputs,
-            lambda tensor: self._cast(tensor[samples] if tensor.ndim and len(tensor) == size else tensor.clone()),
+            lambda tensor: self.cast(tensor[samples] if tensor.ndim and len(tensor) == size else tensor.clone()),
         )
         return made
-
-    def _cast(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
 
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -288,11 +305,8 @@ class Whole(_Forwards):
     def run(self, rows: Tensor, samples: Tensor) -> Tensor:
         """The answers to rows of edited inputs."""
         path = next(path for path, tensor in tensors(self.network.inputs) if tensor is self.network.picture)
-        rows = self._cast(rows.to(self.network.picture.dtype))
-        if not path:
-            given: Any = rows.clone() if rows.data_ptr() == self.network.picture.data_ptr() else rows
-        else:
-            given = replaced(self.others(samples), path, rows)
+        rows = self.cast(rows.to(self.network.picture.dtype))
+        given = replaced(self.others(samples), path, rows) if path else rows
         return self.network.answer(call(self.model, given), len(rows))
 
 
@@ -300,9 +314,14 @@ class Replaced(_Forwards):
     """Runs the whole network with what a layer returns replaced: what resuming it comes to, at full cost."""
 
     def __init__(
-        self, network: Network, execution: Execution, layer: LayerRecord, model: nn.Module | None = None
+        self,
+        network: Network,
+        execution: Execution,
+        layer: LayerRecord,
+        model: nn.Module | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(network, execution, model)
+        super().__init__(network, execution, model, dtype)
         self.layer = layer
         self.alone = self.alone or layer.rows is not None
 
@@ -352,56 +371,57 @@ class Above(Runner):
         dtype: torch.dtype | None = None,
     ) -> None:
         """`copy` makes a private copy of the network, which computes in `dtype` if not as the network itself."""
-        super().__init__(network, execution)
-        self.layer, self.copy, self.dtype = layer, copy, dtype
+        super().__init__(network, execution, dtype)
+        self.layer, self.copy = layer, copy
         self.resumed: Resumed | None = None
         self.about = f"the part above {layer.tap}"
 
     def prepare(self, variant: Tensor) -> None:
-        """Resume what was recorded, beside another row, and compare with the recorded answers.
+        """Resume what was recorded, beside a row of noise on it, and compare with the recorded answers.
 
         What runs before the layer cannot depend on it, so a copy that answers as recorded without having run it has
         missed nothing that was left behind other than by return values.
         """
-        if self.layer.before is None or self.layer.rows is not None:
-            raise WhycamError("the batch does not pass through the layer at once")
-        if acting(self.network.model):
-            raise WhycamError("the model is in training mode, and draws or batch statistics tie its parts together")
         before, network = self.layer.before, self.network
+        if before is None or self.layer.rows is not None:
+            raise WhycamError("the batch does not pass through the layer at once")
+        if acting(network.model):
+            raise WhycamError("the model is in training mode, and draws or batch statistics tie its parts together")
+        if before.watch.leaves:
+            raise WhycamError(f"the network leaves something of a pass on its modules ({before.watch.leaves})")
         self.resumed = Resumed(self.copy(), before, network.inputs, network.samples, self.dtype)
         activations, peak = self.layer.activations, 0
-        tolerance = max(network.tolerance, _ROUNDING[1] if self.dtype in _HALF else 0.0)
-        for sample in range(self.network.samples):
-            pair = torch.stack([activations[sample], variant[sample].to(activations.dtype)])
-            try:
-                with peak_bytes() as counter:
-                    found = self._run(sample, pair)[:1]
-            except Exception as error:  # the network's own, which was not written to be run in part
-                raise WhycamError(f"{type(error).__name__}: {_first_line(error)}") from error
-            peak = max(peak, counter.peak)
-            if not self.network.agrees(found, self.network.output[sample : sample + 1], tolerance):
-                raise WhycamError("resumed with the recorded activations, the network gives another answer")
-        self.set_limit(peak, 2)
+        drawn = _draws(network.device)
+        with network.running():
+            for sample in range(network.samples):
+                row = activations[sample : sample + 1]
+                try:
+                    with peak_bytes() as counter:
+                        found = self._run(sample, torch.cat([row, _noisy(row)]))[:1]
+                except Exception as error:  # the network's own, which was not written to be run in part
+                    raise WhycamError(f"{type(error).__name__}: {_first_line(error)}") from error
+                peak = max(peak, counter.peak)
+                if _draws(network.device) != drawn:
+                    raise WhycamError("the network draws random numbers, which differ from row to row")
+                if not network.agrees(found, network.output[sample : sample + 1], self.tolerance):
+                    raise WhycamError("resumed with the recorded activations, the network gives another answer")
+        self.tried += 2
+        self.set_limit(peak, 2, network.samples * (2 * variant[:1].nbytes + found.nbytes))
 
-    @property
-    def group(self) -> int:
-        """How many variants are run together."""
-        return self.limit
-
-    def outputs(self, group: Sequence[Tensor]) -> list[Tensor]:
+    def outputs(self, group: Tensor) -> list[Tensor]:
         """The network's answer to each variant, `(batch, ...)`."""
-        variants = torch.stack(list(group))
         answers = []
-        for sample in range(self.network.samples):
-            rows = variants[:, sample]
-            answers.append(self.in_pieces(lambda piece, n=sample, rows=rows: self._run(n, rows[piece]), len(rows)))  # type: ignore[misc]
+        with self.network.running():
+            for sample in range(self.network.samples):
+                rows = group[:, sample]
+                answers.append(self.in_pieces(lambda piece, n=sample, rows=rows: self._run(n, rows[piece]), len(rows)))  # type: ignore[misc]
         return list(torch.stack(answers, 1))
 
     def _run(self, sample: int, rows: Tensor) -> Tensor:
         assert self.resumed is not None  # since prepared
         assert self.layer.before is not None
         raw = dict(tensors(self.layer.before.value))[self.layer.before.path]
-        laid = _laid_out(self.layer, rows, raw[sample : sample + 1])
+        laid = _laid_out(self.layer, rows, raw, sample)
         return self.network.answer(self.resumed.run(sample, laid), len(rows))
 
 
@@ -419,7 +439,7 @@ class Scorer:
     ) -> None:
         """`runners` are tried in turn; `plain` is what a sample of variants is scored by as well."""
         self.bound, self.as_probability = bound, as_probability
-        self.runners, self.plain, self.work, self.title = runners, plain, work, title
+        self.runners, self.plain, self.work, self.title = list(runners), plain, work, title
         self.runner: Runner | None = None
 
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
@@ -431,78 +451,141 @@ class Scorer:
         if first is None:
             raise WhycamError(f"{self.title} asked for the scores of no variants.")
         found: list[Tensor] = []
-        with ExitStack() as stack:
-            runner = self._ready(first)
-            stack.enter_context(runner.network.running())
-            advance = stack.enter_context(runner.execution.progress.of(self.title, total, f"runs of {runner.about}"))
-            stream = itertools.chain([first], stream)
-            sample: list[Tensor] = []
-            while group := list(itertools.islice(stream, runner.group)):
+        sample: list[Tensor] = []
+        runner = self._ready(first)
+        if len(first) != runner.network.samples:
+            raise WhycamError(
+                f"a variant holds the whole batch of {runner.network.samples}; {len(first)} samples came."
+            )
+        stream = itertools.chain([first], stream)
+        with runner.execution.progress.of(self.title, total, f"runs of {runner.about}") as advance:
+            while (group := _pack(stream, self._runner.group)) is not None:
                 if self.plain is not None and len(sample) < _SAMPLE:
-                    sample += group[: _SAMPLE - len(sample)]
-                found += [score(output) for output in runner.outputs(group)]
+                    sample += list(group[: _SAMPLE - len(sample)].clone())
+                found += [score(output) for output in self._outputs(group, first=not found)]
                 advance(len(group))
-            self._note(runner, len(found))
-            made = torch.stack(found)
-            if self.plain is not None:
-                self._compare(sample, made, score)
+        self._note(self._runner, len(found))
+        made = torch.stack(found)
+        if self.plain is not None:
+            self._compare(sample, made, score)
         return made
+
+    @property
+    def _runner(self) -> Runner:
+        assert self.runner is not None  # since it was ready
+        return self.runner
 
     def _ready(self, variant: Tensor) -> Runner:
         """The first runner that can be used, once and for all."""
-        if self.runner is not None:
-            return self.runner
-        for number, make in enumerate(self.runners, 1):
-            runner = make()
+        while self.runner is None:
+            runner = self.runners.pop(0)()
             try:
-                with runner.network.running():
-                    runner.prepare(variant)
+                runner.prepare(variant)
             except WhycamError as error:
-                if number == len(self.runners):
+                if not self.runners:
                     raise
                 self.work.fallback = str(error).rstrip(".")
                 continue
             self.runner = runner
-            break
-        assert self.runner is not None  # the last one was ready, or had raised
-        if isinstance(self.runner, Above):
-            self.work.parts += 2
-        elif not self.runner.alone:
-            self.work.forwards += 1
-        self.work.part = self.runner.about
+            self._count(runner, runner.tried)
+            self.work.part = runner.about
         return self.runner
 
-    def _note(self, runner: Runner, variants: int) -> None:
-        self.work.variants += variants
-        self.work.rows = max(self.work.rows, min(runner.limit, variants * runner.network.samples))
-        self.work.halved = runner.halved
+    def _outputs(self, group: Tensor, *, first: bool) -> list[Tensor]:
+        """The answers to a group; by the next runner, or each by itself, where those of this one cannot be had."""
+        while True:
+            runner = self._runner
+            try:
+                outputs = runner.outputs(group)
+                if not first or runner.alone or len(group) == 1:
+                    return outputs
+                # once: whether the last of a group is what it is by itself
+                again = runner.outputs(group[-1:])[0]
+                self._count(runner, 1)
+                if runner.network.agrees(outputs[-1], again, runner.tolerance):
+                    return outputs
+                why = "rows that are run together change each other's answers"
+            except Exception as error:  # the network's own, which may bear two rows and no other number
+                if out_of_memory(error) or (runner.alone and not self.runners):
+                    raise
+                why = f"{type(error).__name__}: {_first_line(error)}"
+            if self.runners:
+                self.work.fallback, self.runner = why, None
+                self._ready(group[0])
+            else:
+                runner.alone, runner.group = True, 1
+
+    def _count(self, runner: Runner, runs: int) -> None:
         if isinstance(runner, Above):
-            self.work.parts += variants
+            self.work.parts += runs
         else:
-            self.work.forwards += variants
+            self.work.forwards += runs
+
+    def _note(self, runner: Runner, variants: int) -> None:
+        rows = runner.network.samples if runner.alone else runner.limit
+        self.work.variants += variants
+        self.work.rows = max(self.work.rows, min(rows, variants * runner.network.samples))
+        self.work.halved = runner.halved
+        self._count(runner, variants)
 
     def _compare(self, sample: Sequence[Tensor], made: Tensor, score: Score) -> None:
         """How far the fast copy's scores are from the plain network's, over the first variants."""
         assert self.plain is not None  # else there is nothing to compare with
         runner = self.plain()
         runner.prepare(sample[0])
-        exact = torch.stack([score(output) for output in runner.outputs(sample)])
-        self._note(runner, 0)
-        if isinstance(runner, Above):
-            self.work.parts += len(sample) + 2
-        else:
-            self.work.forwards += len(sample) + 1
+        exact = torch.stack([score(output) for output in runner.outputs(torch.stack(list(sample)))])
+        self._count(runner, len(sample) + runner.tried)
         deviation = float((made[: len(sample)] - exact).abs().amax())
         self.work.deviation = max(self.work.deviation or 0.0, deviation)
 
 
-def _laid_out(layer: LayerRecord, maps: Tensor, raw: Tensor) -> Tensor:
-    """Maps as the layer returns them, in its own precision; `raw` is what it returned, for what no map shows."""
-    return layer.layout.from_maps(maps.to(raw.dtype), raw).contiguous()
+def _pack(stream: Iterator[Tensor], size: int) -> Tensor | None:
+    """The next variants in one tensor, as many as there are up to `size`; copied one by one, so that a caller may make
+    them all in one place. `None` where there are no more.
+    """
+    first = next(stream, None)
+    if first is None:
+        return None
+    if size == 1:
+        return first[None].clone()
+    pack = first.new_empty((size, *first.shape))
+    pack[0] = first
+    count = 1
+    for variant in itertools.islice(stream, size - 1):
+        if variant.shape != first.shape:
+            raise WhycamError(
+                f"variants that are scored together have one shape; {tuple(variant.shape)} came after "
+                f"{tuple(first.shape)}."
+            )
+        pack[count] = variant
+        count += 1
+    return pack[:count]
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.shape[1:] == other.shape[1:]
+def _noisy(row: Tensor) -> Tensor:
+    """Another row than this, in its range; the same one every time."""
+    spread = row.detach().float().std(correction=0).nan_to_num(1.0).clamp(min=1e-3)
+    noise = torch.randn(row.shape, generator=generator(0)).to(row.device)
+    return row + (spread * noise).to(row.dtype)
+
+
+def _draws(device: torch.device) -> bytes:
+    """The state that random numbers come from."""
+    state = torch.get_rng_state().numpy().tobytes()
+    return state + torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else state
+
+
+def _laid_out(layer: LayerRecord, maps: Tensor, raw: Tensor, sample: int | None = None) -> Tensor:
+    """Maps as the layer returns them, in its own precision and order of memory.
+
+    `raw` is what it returned, for what no map shows; where a `sample` is named, all maps are of that one.
+    """
+    beside = raw if sample is None else raw[sample : sample + 1]
+    laid = layer.layout.from_maps(maps.to(raw.dtype), beside)
+    strides: tuple[int, ...] = raw.stride()
+    order = sorted(range(laid.ndim), key=lambda axis: -strides[axis])
+    back = [order.index(axis) for axis in range(laid.ndim)]
+    return laid.permute(order).contiguous().permute(back)
 
 
 def _first_line(error: Exception) -> str:
