@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, get_args
 
+import torch
 from torch import nn
 
 from whycam import fusion as fusions
@@ -269,6 +270,11 @@ def _compare(
     if fusion is not None:
         fusion = fusions.find(fusion)
     check_smoothing(smoothing)
+    if execution.precision is not None and not any(method.needs & {"score", "score_from"} for method in methods):
+        raise WhycamError(
+            f"precision= is for methods that score variants, such as score_cam; {methods[0].title} scores none and "
+            "runs the network as it is. Leave precision out."
+        )
     vision = as_vision_model(model, preprocess, labels)
     module = unwrapped(vision.module)
     refuse_scripted(module)
@@ -295,7 +301,10 @@ def _compare(
     if smoothing == "augmentations":
         settled: list[Bind] = [Question(lambda _, bound=bound: bound, output) for bound in measured.any.targets]  # type: ignore[misc]
         for augmentation in augmentations(len(batch.scene.size)):
-            changed = batch.with_picture(augmentation.transform(batch.scene.inputs))
+            picture = augmentation.transform(batch.scene.inputs)
+            if torch.equal(picture, batch.scene.inputs):
+                continue  # which is measured
+            changed = batch.with_picture(picture)
             again = measure(module, changed, methods, plans, settled, layout, must_depend=False, extra=extra)
             passes = passes.plus(*again.passes)
             maker.augment(augmentation, changed, again)

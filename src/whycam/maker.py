@@ -167,7 +167,7 @@ class Maker:
         if self.smoothing == "component":
             return ("smoothed: the first principal component of the weighted channels stands in place of their sum",)
         if self.smoothing == "augmentations":
-            return (f"smoothed: the mean over {len(self.augmented)} augmentations of the inputs",)
+            return (f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs",)
         return ()
 
     def _scene(self, records: Sequence[LayerRecord]) -> Scene:
@@ -222,7 +222,7 @@ class Maker:
                 f"what {method.title} finds in one batch has no counterpart in another, so its maps cannot be averaged "
                 "over augmentations; leave smoothing out."
             )
-        every = []
+        every = [made]  # the inputs as they are, which are one of the augmentations
         for augmentation, other in self.augmented:
             other.supply.work = self.supply.work
             record = None if layer is None else other.record_like(self, layer)
@@ -393,12 +393,16 @@ def told(work: Sequence[Work]) -> tuple[str, ...]:
     for each in work:
         if each.fallback:
             notes.append(f"whole forwards were run, because the part above the layer cannot be: {each.fallback}")
+        if each.alone:
+            notes.append(f"each variant was run by itself: {each.alone}")
         if each.halved:
             notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
         if each.precision:
+            deviation = each.deviation or 0.0
+            share = f", {deviation / each.spread:.1%} of how far all scores lie apart" if each.spread else ""
             notes.append(
                 f"scored by a private copy of the network ({each.precision}), whose scores differ from the network's "
-                f"by at most {each.deviation or 0:.2g} over a sample of variants"
+                f"by at most {deviation:.2g}{share}, over a sample of variants"
             )
     return tuple(notes)
 

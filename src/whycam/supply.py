@@ -39,7 +39,10 @@ class Supply:
         self.module, self.batch, self.measured, self.execution = module, batch, measured, execution
         self.output_is_probability = output_is_probability
         device = batch.scene.inputs.device
-        self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
+        answer = measured.any.output_name or None  # the same part of every answer, whatever their sizes
+        self.network = Network(
+            module, batch.inputs, answer if part is None else part, measured.any.output, autocast_of(device)
+        )
         self.work: list[Work] = []
         self._prepared: Prepared | None = None
 
@@ -60,6 +63,12 @@ class Supply:
             return recording.scores[number]
         if name == "input_gradients":
             return recording.input_gradients[number]
+        given = len(self.batch.scene.inputs)
+        if name in ("score", "trace", "differentiate") and given != self.network.samples:
+            raise WhycamError(
+                f"{title} runs the network on other inputs, one for each sample, and {given} came "
+                f"for the {self.network.samples} that the network answers for; use a method that reads the layer alone."
+            )
         if name == "score":
             return Scorer(
                 bound,

@@ -339,3 +339,74 @@ def test_variants_of_other_shapes_or_batches_are_refused():
         whycam.explain(model, inputs, mixed)
     with pytest.raises(whycam.WhycamError, match="whole batch"):
         whycam.explain(model, inputs, few)
+
+
+class Prototypes(Base):
+    """Answers with its prototypes beside the logits: a pack of six rows has as many as there are prototypes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.ones(6, 4))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.prototypes * 1.0, super().forward(x)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_same_part_of_every_answer_is_explained(samples):
+    model, inputs = nets.fixed(Prototypes()), nets.images(samples)
+    found = whycam.explain(model, inputs, channels, layer="layer")
+
+    class Alone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model(x)[1]
+
+    torch.testing.assert_close(found.maps[:, 0], by_hand(Alone(), inputs, "model.layer").float())
+
+
+class Counter(Base):
+    """Never answers the same twice."""
+
+    runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return super().forward(x) * self.runs
+
+
+def test_a_network_that_does_not_answer_the_same_twice_is_refused():
+    with pytest.raises(whycam.WhycamError, match="same answer twice"):
+        whycam.explain(nets.fixed(Counter()), nets.images(2), channels, layer="layer")
+
+
+class Capacity(Base):
+    """Silences all rows of a batch but the first four."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = super().forward(x)
+        return torch.where(torch.arange(len(x))[:, None] < 4, answer, answer * 0)
+
+
+def test_rows_that_matter_in_large_packs_alone_are_noticed():
+    model, inputs = nets.fixed(Capacity()), nets.images(2)
+    found = whycam.explain(model, inputs, channels, layer="layer")
+    torch.testing.assert_close(found.maps[:, 0], by_hand(model, inputs, "layer").float())
+    assert "change each other" in found.work[0].fallback
+    assert found.work[0].alone
+    assert any("each variant was run by itself" in note for note in found.notes)
+
+
+class Folded(Base):
+    """Two frames are one sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).unflatten(0, (-1, 2)).mean(1)
+
+
+def test_frames_folded_into_the_batch_are_refused_in_words():
+    with pytest.raises(whycam.WhycamError, match="6 came for the 3"):
+        whycam.explain(nets.fixed(Folded()), nets.images(6), "occlusion")

@@ -93,9 +93,9 @@ def test_rows_are_packed_up_to_the_limit(monkeypatch):
     monkeypatch.setattr(scoring, "MOST_ROWS", 8)
     model = nets.fixed(Counting())
     whycam.explain(model, nets.images(), shades)
-    # the recording, a pair of rows to learn from, and seven variants of three samples, two at a time; the second once
-    # more by itself
-    assert model.rows == [3, 2, 6, 3, 6, 6, 3]
+    # the recording, a pair of rows to learn from, and seven variants of three samples, two at a time; the first two once
+    # more by themselves
+    assert model.rows == [3, 2, 6, 3, 3, 6, 6, 3]
 
 
 def test_large_batches_are_cut(monkeypatch):
@@ -288,14 +288,14 @@ def test_what_cannot_be_run_in_part_is_run_whole_and_it_is_said(kind, layer):
 def test_runs_are_counted():
     model = nets.fixed(Counting())
     found = whycam.explain(model, nets.images(), shades)
-    assert found.cost.forwards == 1 + 2 + 7  # the recording, rows to learn from, the variants
+    assert found.cost.forwards == 1 + 3 + 7  # the recording, rows to learn from, the variants
     assert found.cost.parts == 0
     model.rows.clear()
     found = whycam.explain(model, nets.images(), channels, layer="relu2")
     assert found.cost.forwards == 1
     assert model.rows == [3]  # the network itself; the part is run on a copy
-    assert found.cost.parts == 3 + 8
-    assert "11 runs of the part above the layer" in str(found.cost)
+    assert found.cost.parts == 4 + 8
+    assert "12 runs of the part above the layer" in str(found.cost)
 
 
 def test_nothing_to_score_is_said():

@@ -9,7 +9,7 @@ is written.
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ class Before:
         value: what it returned (or was given), with the layer's tensor at `path`.
         finished: the calls that had finished, the outermost of each.
         inside: how often the layer's own call had called each module.
-        watch: what watched the pass.
+        leaves: where the pass left tensors other than by returning them.
     """
 
     moment: Moment
@@ -58,7 +58,7 @@ class Before:
     path: Path
     finished: Mapping[Moment, Finished]
     inside: Mapping[str, int]
-    watch: "Watch" = field(repr=False)
+    leaves: str = ""
 
 
 @dataclass
@@ -92,7 +92,8 @@ class Watch:
 
     def before(self, tap: Tap, number: int) -> Before | None:
         """What had been computed at that call of a layer; `None` where that was not seen."""
-        return self.found.get(((self.names[id(self.model.get_submodule(tap.module))], number), tap.side))
+        found = self.found.get(((self.names[id(self.model.get_submodule(tap.module))], number), tap.side))
+        return replace(found, leaves=self.leaves) if found is not None else None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -104,6 +105,7 @@ class Watch:
                     stack.enter_context(watching(module, "input", partial(self._entered, name)))
                     stack.enter_context(watching(module, "output", partial(self._left, name)))
             yield
+        self.frames.clear()
         self.leaves = _changed(self.model, attributes)
 
     def _entered(self, name: str, value: Any, _: Any) -> None:
@@ -135,9 +137,7 @@ class Watch:
     def _keep(self, moment: Moment, side: str, value: Any, inside: Mapping[str, int]) -> None:
         path, _ = only_tensor(value, moment[0])
         finished = {key: kept for frame in self.frames for key, kept in frame.finished.items()}
-        self.found[moment, side] = Before(
-            moment, side, mapped(value, partial(_kept, {})), path, finished, dict(inside), self
-        )
+        self.found[moment, side] = Before(moment, side, mapped(value, partial(_kept, {})), path, finished, dict(inside))
 
 
 def _kept(copies: dict[int, Tensor], tensor: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ pack: `Whole` runs the network on edited inputs, `Above` only the part of it abo
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -70,7 +70,9 @@ class Work:
         fallback: why whole forwards were run where the part was meant to be.
         halved: how often memory ran out and the rows were halved.
         precision: what the fast copy was, in words, if one was used.
-        deviation: the largest difference of its scores from the plain network's, over a sample of variants.
+        deviation: the largest difference of its scores from the plain network's, over a sample of variants, and
+        spread: how far the scores of all variants lie apart at most.
+        alone: why each variant was run by itself, if so.
     """
 
     part: str = "the whole network"
@@ -83,6 +85,8 @@ class Work:
     halved: int = 0
     precision: str = ""
     deviation: float | None = None
+    spread: float | None = None
+    alone: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,10 @@ class Network:
         return found
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """A block in which the network runs as it did for the caller, and is left as it was found."""
+    def running(self, *, as_called: bool = True) -> Iterator[None]:
+        """A block in which the network is left as it was found; `as_called`: under the caller's autocast."""
         enabled, dtype = self.autocast
+        enabled = enabled and as_called
         with as_found(self.model), eager(self.model), torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
             yield
 
@@ -178,6 +183,10 @@ class Runner(ABC):
     def outputs(self, group: Tensor) -> list[Tensor]:
         """The network's answer to each variant, `(batch, ...)`."""
 
+    @abstractmethod
+    def recorded(self) -> Tensor:
+        """What variants are edits of."""
+
     @property
     def tolerance(self) -> float:
         """How far an answer may be from the recorded one."""
@@ -217,6 +226,10 @@ class Runner(ABC):
             start = stop
         return done[0] if len(done) == 1 else torch.cat(done)
 
+    def running(self) -> AbstractContextManager[None]:
+        """A block in which answers are found and the network is left as it was. A fast copy has its own precision."""
+        return self.network.running(as_called=self.dtype is None)
+
     def cast(self, tensor: Tensor) -> Tensor:
         """In what is computed in."""
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
@@ -240,47 +253,51 @@ class _Forwards(Runner):
     def run(self, rows: Tensor, samples: Tensor) -> Tensor:
         """The answers to rows of variants, which belong to the samples of those numbers."""
 
-    @abstractmethod
-    def recorded(self) -> Tensor:
-        """What variants are edits of."""
-
     def outputs(self, group: Tensor) -> list[Tensor]:
         """The network's answer to each variant, `(batch, ...)`."""
-        size = self.network.samples
-        samples = torch.arange(size, device=self.network.device)
         if self.alone:
-            made = []
-            for variant in group:
-                with self.network.running():  # each from the state in which the caller left the network
-                    made.append(self.run(variant, samples))
-            return made
-        rows, samples = group.flatten(0, 1), samples.repeat(len(group))
-        with self.network.running():
+            return [self.by_itself(variant) for variant in group]
+        size = self.network.samples
+        rows, samples = group.flatten(0, 1), torch.arange(size, device=self.network.device).repeat(len(group))
+        with self.running():
             answers = self.in_pieces(lambda piece: self.run(rows[piece], samples[piece]), len(rows))
         return list(torch.split(answers, size))
 
     def prepare(self, variant: Tensor) -> None:
-        """Run the first sample, as recorded and with noise on it, side by side."""
+        """Run the first sample, as recorded and with noise on it, side by side; else the whole batch as recorded."""
+        if not self.alone:
+            self.alone = not self._packs(variant)
         if self.alone:
-            return
+            self.tried += 1
+            if not self.network.agrees(self.by_itself(self.recorded()), self.network.output, self.tolerance):
+                raise WhycamError(
+                    "the fast copy of the network gives another answer than the network itself; leave precision out."
+                    if self.model is not self.network.model
+                    else "the network does not give the same answer twice, so variants cannot be compared with it."
+                )
+
+    def _packs(self, variant: Tensor) -> bool:
+        """Whether rows can be run together."""
         recorded = self.recorded()
         pair = torch.cat([recorded[:1], _noisy(recorded[:1])])
         drawn = _draws(self.network.device)
         try:
-            with self.network.running(), peak_bytes() as peak:
+            with self.running(), peak_bytes() as peak:
                 found = self.run(pair, torch.zeros(2, dtype=torch.long, device=self.network.device))
-                self.alone = _draws(self.network.device) != drawn
-        except Exception:  # some networks take no other number of samples; what they have against all of it comes later
-            self.alone = True
-            return
+                draws = _draws(self.network.device) != drawn
+        except Exception:  # some networks take no other number of samples
+            return False
         self.tried += 1
-        if self.network.agrees(found[:1], self.network.output[:1], self.tolerance):
-            self.set_limit(peak.peak, 2, self.network.samples * (variant[:1].nbytes + found[:1].nbytes))
-            self.group = max(1, min(self.group, self.limit // self.network.samples))
-        elif self.model is self.network.model:
-            self.alone = True  # samples know of each other
-        else:
-            raise WhycamError("the fast copy of the network gives another answer than the network itself.")
+        if draws or not self.network.agrees(found[:1], self.network.output[:1], self.tolerance):
+            return False
+        self.set_limit(peak.peak, 2, self.network.samples * (variant[:1].nbytes + found[:1].nbytes))
+        self.group = max(1, min(self.group, self.limit // self.network.samples))
+        return True
+
+    def by_itself(self, variant: Tensor) -> Tensor:
+        """The answers to the whole batch as the caller gave it, from the state in which the caller left the network."""
+        with self.running():
+            return self.run(variant.clone(), torch.arange(self.network.samples, device=self.network.device))
 
     def others(self, samples: Tensor) -> Inputs:
         """The inputs, each row that of its sample."""
@@ -376,6 +393,10 @@ class Above(Runner):
         self.resumed: Resumed | None = None
         self.about = f"the part above {layer.tap}"
 
+    def recorded(self) -> Tensor:
+        """The activations."""
+        return self.layer.activations
+
     def prepare(self, variant: Tensor) -> None:
         """Resume what was recorded, beside a row of noise on it, and compare with the recorded answers.
 
@@ -387,19 +408,19 @@ class Above(Runner):
             raise WhycamError("the batch does not pass through the layer at once")
         if acting(network.model):
             raise WhycamError("the model is in training mode, and draws or batch statistics tie its parts together")
-        if before.watch.leaves:
-            raise WhycamError(f"the network leaves something of a pass on its modules ({before.watch.leaves})")
+        if before.leaves:
+            raise WhycamError(f"the network leaves something of a pass on its modules ({before.leaves})")
         self.resumed = Resumed(self.copy(), before, network.inputs, network.samples, self.dtype)
         activations, peak = self.layer.activations, 0
         drawn = _draws(network.device)
-        with network.running():
+        with self.running():
             for sample in range(network.samples):
                 row = activations[sample : sample + 1]
                 try:
                     with peak_bytes() as counter:
                         found = self._run(sample, torch.cat([row, _noisy(row)]))[:1]
                 except Exception as error:  # the network's own, which was not written to be run in part
-                    raise WhycamError(f"{type(error).__name__}: {_first_line(error)}") from error
+                    raise WhycamError(_told(error)) from error
                 peak = max(peak, counter.peak)
                 if _draws(network.device) != drawn:
                     raise WhycamError("the network draws random numbers, which differ from row to row")
@@ -411,7 +432,7 @@ class Above(Runner):
     def outputs(self, group: Tensor) -> list[Tensor]:
         """The network's answer to each variant, `(batch, ...)`."""
         answers = []
-        with self.network.running():
+        with self.running():
             for sample in range(self.network.samples):
                 rows = group[:, sample]
                 answers.append(self.in_pieces(lambda piece, n=sample, rows=rows: self._run(n, rows[piece]), len(rows)))  # type: ignore[misc]
@@ -451,7 +472,8 @@ class Scorer:
         if first is None:
             raise WhycamError(f"{self.title} asked for the scores of no variants.")
         found: list[Tensor] = []
-        sample: list[Tensor] = []
+        wanted = _spread(total)
+        sample: dict[int, Tensor] = {}
         runner = self._ready(first)
         if len(first) != runner.network.samples:
             raise WhycamError(
@@ -460,15 +482,14 @@ class Scorer:
         stream = itertools.chain([first], stream)
         with runner.execution.progress.of(self.title, total, f"runs of {runner.about}") as advance:
             while (group := _pack(stream, self._runner.group)) is not None:
-                if self.plain is not None and len(sample) < _SAMPLE:
-                    sample += list(group[: _SAMPLE - len(sample)].clone())
+                if self.plain is not None:
+                    here = range(len(found), len(found) + len(group))
+                    sample |= {number: group[number - len(found)].clone() for number in wanted if number in here}
                 found += [score(output) for output in self._outputs(group, first=not found)]
                 advance(len(group))
         self._note(self._runner, len(found))
         made = torch.stack(found)
-        if self.plain is not None:
-            self._compare(sample, made, score)
-        return made
+        return made if self.plain is None else self._corrected(sample, made, score)
 
     @property
     def _runner(self) -> Runner:
@@ -499,16 +520,19 @@ class Scorer:
                 outputs = runner.outputs(group)
                 if not first or runner.alone or len(group) == 1:
                     return outputs
-                # once: whether the last of a group is what it is by itself
-                again = runner.outputs(group[-1:])[0]
-                self._count(runner, 1)
-                if runner.network.agrees(outputs[-1], again, runner.tolerance):
+                # once: whether what is in the middle and at the end of a group is what it is by itself
+                some = [len(group) // 2 - 1, len(group) - 1]
+                again = [runner.outputs(group[k : k + 1])[0] for k in some]
+                self._count(runner, 2)
+                if all(
+                    runner.network.agrees(outputs[k], one, runner.tolerance) for k, one in zip(some, again, strict=True)
+                ):
                     return outputs
                 why = "rows that are run together change each other's answers"
             except Exception as error:  # the network's own, which may bear two rows and no other number
                 if out_of_memory(error) or (runner.alone and not self.runners):
                     raise
-                why = f"{type(error).__name__}: {_first_line(error)}"
+                why = _told(error)
             if self.runners:
                 self.work.fallback, self.runner = why, None
                 self._ready(group[0])
@@ -523,20 +547,41 @@ class Scorer:
 
     def _note(self, runner: Runner, variants: int) -> None:
         rows = runner.network.samples if runner.alone else runner.limit
+        if runner.alone:
+            training = acting(runner.network.model)
+            self.work.alone = (
+                "the model is in training mode" if training else "rows that run together differ from rows alone"
+            )
         self.work.variants += variants
         self.work.rows = max(self.work.rows, min(rows, variants * runner.network.samples))
         self.work.halved = runner.halved
         self._count(runner, variants)
 
-    def _compare(self, sample: Sequence[Tensor], made: Tensor, score: Score) -> None:
-        """How far the fast copy's scores are from the plain network's, over the first variants."""
+    def _corrected(self, sample: Mapping[int, Tensor], made: Tensor, score: Score) -> Tensor:
+        """A fast copy's scores, less what it is off by for what was recorded; and how far they are off all the same.
+
+        Methods set the scores of variants beside the recorded ones, so what all of them are off by must not count.
+        """
         assert self.plain is not None  # else there is nothing to compare with
-        runner = self.plain()
-        runner.prepare(sample[0])
-        exact = torch.stack([score(output) for output in runner.outputs(torch.stack(list(sample)))])
-        self._count(runner, len(sample) + runner.tried)
-        deviation = float((made[: len(sample)] - exact).abs().amax())
-        self.work.deviation = max(self.work.deviation or 0.0, deviation)
+        fast, plain = self._runner, self.plain()
+        recorded = fast.outputs(fast.recorded()[None])[0]
+        made = made + (score(fast.network.output) - score(recorded))
+        plain.prepare(next(iter(sample.values())))
+        exact = torch.stack([score(output) for output in plain.outputs(torch.stack(list(sample.values())))])
+        self._count(fast, 1)
+        self._count(plain, len(sample) + plain.tried)
+        apart = (made[list(sample)] - exact).abs().amax()
+        spread = (made.amax(0) - made.amin(0)).amax()
+        self.work.deviation = max(self.work.deviation or 0.0, float(apart))
+        self.work.spread = max(self.work.spread or 0.0, float(spread))
+        return made
+
+
+def _spread(total: int | None) -> list[int]:
+    """The numbers of the variants that are scored by the plain network as well: some from the first to the last."""
+    if total is None or total <= _SAMPLE:
+        return list(range(_SAMPLE))
+    return [round(k * (total - 1) / (_SAMPLE - 1)) for k in range(_SAMPLE)]
 
 
 def _pack(stream: Iterator[Tensor], size: int) -> Tensor | None:
@@ -588,5 +633,6 @@ def _laid_out(layer: LayerRecord, maps: Tensor, raw: Tensor, sample: int | None 
     return laid.permute(order).contiguous().permute(back)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+def _told(error: Exception) -> str:
+    said = str(error).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
