@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from whycam.engine import explain as explain
     from whycam.errors import PhotoError as PhotoError
     from whycam.errors import WhycamError as WhycamError
+    from whycam.estimating import Estimate as Estimate
+    from whycam.estimating import estimate_cost as estimate_cost
     from whycam.explanation import Comparison as Comparison
     from whycam.explanation import Explanation as Explanation
     from whycam.findings import Finding as Finding
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Checkup": "whycam.checkup",
     "Comparison": "whycam.explanation",
+    "Estimate": "whycam.estimating",
     "Explanation": "whycam.explanation",
     "Finding": "whycam.findings",
     "LayerInfo": "whycam.catalogue",
@@ -39,6 +42,7 @@ _HOMES = {
     "WhycamError": "whycam.errors",
     "compare": "whycam.engine",
     "doctor": "whycam.checkup",
+    "estimate_cost": "whycam.estimating",
     "explain": "whycam.engine",
     "layers": "whycam.catalogue",
     "list_methods": "whycam.catalogue",
