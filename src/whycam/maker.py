@@ -404,7 +404,7 @@ def told(work: Sequence[Work]) -> tuple[str, ...]:
                 f"scored by a private copy of the network ({each.precision}), whose scores differ from the network's "
                 f"by at most {deviation:.2g}{share}, over a sample of variants"
             )
-    return tuple(notes)
+    return tuple(dict.fromkeys(notes))
 
 
 def looks_like_probability(output: Tensor) -> bool:

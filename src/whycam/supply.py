@@ -17,7 +17,19 @@ from whycam.network.fast import Prepared, prepare
 from whycam.network.head import head_weights
 from whycam.network.outputs import Part
 from whycam.network.recording import LayerRecord
-from whycam.network.scoring import Above, Execution, Network, Replaced, Runner, Scorer, Whole, Work, autocast_of
+from whycam.network.scoring import (
+    Above,
+    Execution,
+    Network,
+    Replaced,
+    Runner,
+    Runners,
+    Scorer,
+    Whole,
+    Work,
+    autocast_of,
+)
+from whycam.network.taps import Tap
 from whycam.network.tracing import Differentiator, Tracer
 from whycam.network.twin import twin
 from whycam.plans import Measured
@@ -45,6 +57,7 @@ class Supply:
         )
         self.work: list[Work] = []
         self._prepared: Prepared | None = None
+        self._runners: dict[Tap | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer; `title` is of the method that asks."""
@@ -111,40 +124,50 @@ class Supply:
         self.work.append(work)
         return work
 
-    def _whole(self) -> list[Callable[[], Runner]]:
-        if self.execution.precision is None:
-            return [lambda: Whole(self.network, self.execution)]
-        return [lambda: Whole(self.network, self.execution, *self._fast())]
+    def _whole(self) -> Runners:
+        def whole() -> Runner:
+            if self.execution.precision is None:
+                return Whole(self.network, self.execution)
+            fast = self._fast()
+            compiled = fast.at if fast.compiled else None
+            return Whole(self.network, self.execution, fast.module, fast.precision, fast.said, compiled)
 
-    def _above(self, layer: LayerRecord) -> list[Callable[[], Runner]]:
-        if self.execution.precision is None:
-            return [
-                lambda: Above(self.network, self.execution, layer, lambda: twin(self.module)),
-                lambda: Replaced(self.network, self.execution, layer),
-            ]
+        return self._runners.setdefault(None, Runners(whole))
 
+    def _above(self, layer: LayerRecord) -> Runners:
         def above() -> Runner:
-            fast, dtype = self._fast()
-            return Above(self.network, self.execution, layer, lambda: twin(fast), dtype)
+            if self.execution.precision is None:
+                return Above(self.network, self.execution, layer, lambda: twin(self.module))
+            fast = self._fast()
+            return Above(self.network, self.execution, layer, lambda: twin(fast.module), fast.precision, _eager(fast))
 
-        return [above, lambda: Replaced(self.network, self.execution, layer, *self._fast())]
+        def replaced() -> Runner:
+            if self.execution.precision is None:
+                return Replaced(self.network, self.execution, layer)
+            fast = self._fast()
+            return Replaced(self.network, self.execution, layer, fast.module, fast.precision, _eager(fast))
+
+        return self._runners.setdefault(layer.tap, Runners(above, replaced))
 
     def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
         """What scores a sample of variants exactly where a fast copy scores them all."""
         return make if self.execution.precision is not None else None
 
-    def _fast(self) -> tuple[nn.Module, torch.dtype]:
-        """The fast private copy, made when it is first needed, and what it computes in."""
+    def _fast(self) -> Prepared:
+        """The fast private copy, made when it is first needed."""
         if self._prepared is None:
             assert self.execution.precision is not None  # else nothing asks for it
-            recording = self.measured.any
             self._prepared = prepare(
                 self.module,
                 self.batch.inputs,
                 precision=self.execution.precision,
-                keep={tap.module for tap in recording.layers},
+                keep={tap.module for tap in self.measured.any.layers},
                 compile=self.execution.compile,
             )
-        if self.work:
-            self.work[-1].precision = self._prepared.said
-        return self._prepared.module, self._prepared.precision
+        return self._prepared
+
+
+def _eager(fast: Prepared) -> str:
+    """What is said of a copy whose compiled code is not what runs."""
+    said = fast.said.removesuffix(", compiled")
+    return f"{said}; not compiled, which only whole forwards of edited inputs can be" if fast.compiled else said

@@ -21,9 +21,8 @@ _training = threading.RLock()
 _OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 #: Models in use now: how many blocks use them, and their attributes as the first found them.
-_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, dict[str, Any]]]]]" = (
-    weakref.WeakKeyDictionary()
-)
+_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]]]"
+_attributes = weakref.WeakKeyDictionary()
 _attributes_lock = threading.Lock()
 
 
@@ -78,7 +77,7 @@ def _same_attributes(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator
         users, found = _attributes.get(model, (0, []))
         if not users:
             found = [
-                (module, dict(vars(module)))
+                (module, dict(vars(module)), _contents(module))
                 for module in modules
                 if module._forward_pre_hooks or not _keeps_nothing(type(module))
             ]
@@ -91,12 +90,32 @@ def _same_attributes(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator
             if users > 1:
                 _attributes[model] = users - 1, found
             else:
-                for module, before in found:
-                    _restore(module, before)
+                for module, before, contents in found:
+                    _restore(module, before, contents)
 
 
-def _restore(module: nn.Module, before: dict[str, Any]) -> None:
+def _contents(module: nn.Module) -> dict[str, Any]:
+    """What lists and dicts hold that a module keeps; torch's own, of parameters and hooks, are left out."""
+    return {
+        name: value.copy()
+        for name, value in vars(module).items()
+        if type(value) in (list, dict) and name not in _OF_MODULES
+    }
+
+
+_OF_MODULES = frozenset(vars(nn.Module()))
+
+
+def _restore(module: nn.Module, before: dict[str, Any], contents: dict[str, Any]) -> None:
     now = vars(module)
+    for name, held in contents.items():
+        value = before[name]
+        changed = len(value) != len(held) or any(
+            one is not other for one, other in zip(_values(value), _values(held), strict=True)
+        )
+        if changed and any(True for _ in tensors(value)):
+            value.clear()
+            value.extend(held) if isinstance(value, list) else value.update(held)
     changed = [name for name, value in now.items() if name not in before or before[name] is not value]
     for name in changed:
         if not any(True for _ in tensors(now[name])):
@@ -105,6 +124,10 @@ def _restore(module: nn.Module, before: dict[str, Any]) -> None:
             now[name] = before[name]
         else:
             del now[name]
+
+
+def _values(held: list[Any] | dict[Any, Any]) -> Sequence[Any]:
+    return held if isinstance(held, list) else list(held.values())
 
 
 def _keeps_nothing(kind: type[nn.Module]) -> bool:

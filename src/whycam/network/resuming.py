@@ -106,7 +106,7 @@ class Watch:
                     stack.enter_context(watching(module, "output", partial(self._left, name)))
             yield
         self.frames.clear()
-        self.leaves = _changed(self.model, attributes)
+        self.leaves = self.leaves or _changed(self.model, attributes)
 
     def _entered(self, name: str, value: Any, _: Any) -> None:
         if (name, "input") in self.layers:
@@ -127,11 +127,10 @@ class Watch:
         if frame.name in self.ancestors:  # else it ends, with all in it, before the layer, or never holds it
             copies: dict[int, Tensor] = {}
             kept = partial(_kept, copies)
-            written = {
-                path: kept(tensor)
-                for path, tensor in tensors(mine.given)
-                if _version(tensor) != mine.versions.get(path)
-            }
+            changed = [each for each in tensors(mine.given) if _version(each[1]) != mine.versions.get(each[0])]
+            written = {path: kept(tensor) for path, tensor in changed}
+            if any(_aliased(tensor) for _, tensor in changed):
+                self.leaves = self.leaves or f"what {name} writes into memory that others read"
             frame.finished[moment] = Finished(mapped(value, kept), written, dict(mine.inside))
 
     def _keep(self, moment: Moment, side: str, value: Any, inside: Mapping[str, int]) -> None:
@@ -145,6 +144,17 @@ def _kept(copies: dict[int, Tensor], tensor: Tensor) -> Tensor:
     if id(tensor) not in copies:
         copies[id(tensor)] = tensor.detach().clone()
     return copies[id(tensor)]
+
+
+def _aliased(tensor: Tensor) -> bool:
+    """Whether other tensors may look at the same memory: this is a view, or there are views of it."""
+    if isinstance(tensor, nn.Parameter) or tensor._is_view():
+        return True
+    uses = getattr(torch._C, "_storage_Use_Count", None)
+    if uses is None:
+        return False
+    own = torch.empty(1)
+    return bool(uses(tensor.untyped_storage()._cdata) > uses(own.untyped_storage()._cdata))
 
 
 def _version(tensor: Tensor) -> int:

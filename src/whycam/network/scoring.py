@@ -40,6 +40,8 @@ CACHED = 32 * 2**20
 _SAMPLE = 4
 #: How far outputs may be from the recorded ones, in parts of their largest magnitude; for half precision the second.
 _ROUNDING = (1e-4, 5e-2)
+#: And how far they are taken to be the same whatever else is known.
+_FLOOR = (1.2e-5, 1e-2)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,24 @@ class Work:
     deviation: float | None = None
     spread: float | None = None
     alone: str = ""
+
+    def count(self, runner: "Runner", runs: int) -> None:
+        """Add runs of the whole batch."""
+        if isinstance(runner, Above):
+            self.parts += runs
+        else:
+            self.forwards += runs
+
+    def note(self, runner: "Runner", variants: int) -> None:
+        """Add variants that were scored, and how."""
+        self.count(runner, variants)
+        self.variants += variants
+        rows = runner.network.samples if runner.alone else runner.limit
+        self.rows = max(self.rows, min(rows, variants * runner.network.samples))
+        self.halved = runner.halved
+        if runner.alone:
+            training = bool(acting(runner.network.model))
+            self.alone = "the model is in training mode" if training else "rows run together differ from rows alone"
 
 
 @dataclass(frozen=True)
@@ -140,15 +160,25 @@ class Network:
         """How far an output may be from the recorded one for the two to count as one."""
         return _ROUNDING[is_half(self.output)]
 
-    def agrees(self, found: Tensor, expected: Tensor, tolerance: float | None = None) -> bool:
-        """Whether outputs are those that were recorded, up to rounding."""
+    def agrees(
+        self, found: Tensor, expected: Tensor, tolerance: float | None = None, other: Tensor | None = None
+    ) -> bool:
+        """Whether outputs are those that were recorded, up to rounding.
+
+        Where the answer to an `other` row is given, the difference must also be small beside how far that one is off: a
+        large constant in all outputs hides nothing then.
+        """
         finite = expected.isfinite()
         if not torch.equal(finite, found.isfinite()):
             return False
         expected, found = expected[finite], found[finite]
         largest = expected.abs().amax() if expected.numel() else 0.0
-        allowed = self.tolerance if tolerance is None else tolerance
-        return bool(((found - expected).abs() <= allowed * largest).all())
+        allowed = (self.tolerance if tolerance is None else tolerance) * largest
+        if other is not None and self.tolerance == tolerance:
+            moved = (other[finite] - expected).abs()
+            moved = moved[moved.isfinite()].amax() if moved.isfinite().any() else moved.new_zeros(())
+            allowed = min(float(allowed), max(_FLOOR[is_half(self.output)] * float(largest), float(moved) / 100))
+        return bool(((found - expected).abs() <= allowed).all())
 
 
 def autocast_of(device: torch.device) -> tuple[bool, torch.dtype]:
@@ -162,9 +192,9 @@ class Runner(ABC):
     #: What is run, in words.
     about = "the whole network"
 
-    def __init__(self, network: Network, execution: Execution, dtype: torch.dtype | None) -> None:
-        """`dtype`: what is computed in, if not as the network itself does."""
-        self.network, self.execution, self.dtype = network, execution, dtype
+    def __init__(self, network: Network, execution: Execution, dtype: torch.dtype | None, said: str) -> None:
+        """`dtype`: what a fast copy computes in, if one is run, and `said` what it is."""
+        self.network, self.execution, self.dtype, self.said = network, execution, dtype, said
         self.limit = 1  # rows at once
         self.group = 1  # variants at once
         self.halved = 0
@@ -244,9 +274,12 @@ class _Forwards(Runner):
         execution: Execution,
         model: nn.Module | None = None,
         dtype: torch.dtype | None = None,
+        said: str = "",
+        compiled: Callable[[int], nn.Module] | None = None,
     ) -> None:
-        super().__init__(network, execution, dtype)
+        super().__init__(network, execution, dtype, said)
         self.model = model if model is not None else network.model
+        self.compiled = compiled
         self.alone = bool(acting(network.model))
 
     @abstractmethod
@@ -288,10 +321,12 @@ class _Forwards(Runner):
         except Exception:  # some networks take no other number of samples
             return False
         self.tried += 1
-        if draws or not self.network.agrees(found[:1], self.network.output[:1], self.tolerance):
+        if draws or not self.network.agrees(found[:1], self.network.output[:1], self.tolerance, found[1:]):
             return False
         self.set_limit(peak.peak, 2, self.network.samples * (variant[:1].nbytes + found[:1].nbytes))
         self.group = max(1, min(self.group, self.limit // self.network.samples))
+        if self.compiled is not None:
+            self.model = self.compiled(self.limit)
         return True
 
     def by_itself(self, variant: Tensor) -> Tensor:
@@ -337,8 +372,9 @@ class Replaced(_Forwards):
         layer: LayerRecord,
         model: nn.Module | None = None,
         dtype: torch.dtype | None = None,
+        said: str = "",
     ) -> None:
-        super().__init__(network, execution, model, dtype)
+        super().__init__(network, execution, model, dtype, said)
         self.layer = layer
         self.alone = self.alone or layer.rows is not None
 
@@ -386,9 +422,10 @@ class Above(Runner):
         layer: LayerRecord,
         copy: Callable[[], nn.Module],
         dtype: torch.dtype | None = None,
+        said: str = "",
     ) -> None:
-        """`copy` makes a private copy of the network, which computes in `dtype` if not as the network itself."""
-        super().__init__(network, execution, dtype)
+        """`copy` makes a private copy of the network."""
+        super().__init__(network, execution, dtype, said)
         self.layer, self.copy = layer, copy
         self.resumed: Resumed | None = None
         self.about = f"the part above {layer.tap}"
@@ -418,13 +455,13 @@ class Above(Runner):
                 row = activations[sample : sample + 1]
                 try:
                     with peak_bytes() as counter:
-                        found = self._run(sample, torch.cat([row, _noisy(row)]))[:1]
+                        found, other = self._run(sample, torch.cat([row, _noisy(row)])).split(1)
                 except Exception as error:  # the network's own, which was not written to be run in part
                     raise WhycamError(_told(error)) from error
                 peak = max(peak, counter.peak)
                 if _draws(network.device) != drawn:
                     raise WhycamError("the network draws random numbers, which differ from row to row")
-                if not network.agrees(found, network.output[sample : sample + 1], self.tolerance):
+                if not network.agrees(found, network.output[sample : sample + 1], self.tolerance, other):
                     raise WhycamError("resumed with the recorded activations, the network gives another answer")
         self.tried += 2
         self.set_limit(peak, 2, network.samples * (2 * variant[:1].nbytes + found.nbytes))
@@ -446,6 +483,63 @@ class Above(Runner):
         return self.network.answer(self.resumed.run(sample, laid), len(rows))
 
 
+class Runners:
+    """The ways to run variants, in turn: the first that can be used is used, by every method and target."""
+
+    def __init__(self, *makers: Callable[[], Runner]) -> None:
+        self.makers = list(makers)
+        self.now: Runner | None = None
+        self.fallback = ""
+        self.checked = False  # whether packs were seen to answer as their rows do by themselves
+
+    def ready(self, variant: Tensor, work: Work) -> Runner:
+        """The one to be used."""
+        while self.now is None:
+            runner = self.makers.pop(0)()
+            try:
+                runner.prepare(variant)
+            except WhycamError as error:
+                if not self.makers:
+                    raise
+                self.fallback = str(error).rstrip(".")
+                continue
+            self.now = runner
+            work.count(runner, runner.tried)
+        work.part, work.fallback, work.precision = self.now.about, self.fallback, self.now.said
+        return self.now
+
+    def outputs(self, group: Tensor, work: Work) -> list[Tensor]:
+        """The answers to a group; by the next runner, or each by itself, where those of this one cannot be had."""
+        while True:
+            runner = self.ready(group[0], work)
+            try:
+                outputs = runner.outputs(group)
+                if self.checked or runner.alone or len(group) == 1 or self._same_alone(runner, group, outputs, work):
+                    return outputs
+                why = "rows that are run together change each other's answers"
+            except Exception as error:  # the network's own, which may bear two rows and no other number
+                if out_of_memory(error) or (runner.alone and not self.makers):
+                    raise
+                why = _told(error)
+            if self.makers:
+                self.fallback, self.now = why, None
+            else:
+                runner.alone, runner.group = True, 1
+
+    def _same_alone(self, runner: Runner, group: Tensor, outputs: Sequence[Tensor], work: Work) -> bool:
+        """Whether the last of a group, and the one that moved the answer most, are what they are by themselves."""
+        moved = [float((each - runner.network.output).abs().nan_to_num(0.0).amax()) for each in outputs]
+        some = {len(group) - 1, max(range(len(group)), key=moved.__getitem__)}
+        work.count(runner, len(some))
+        self.checked = all(
+            runner.network.agrees(
+                outputs[k], runner.outputs(group[k : k + 1])[0], runner.tolerance, runner.network.output
+            )
+            for k in some
+        )
+        return self.checked
+
+
 class Scorer:
     """`score` or `score_from` of one target."""
 
@@ -453,123 +547,57 @@ class Scorer:
         self,
         bound: Bound,
         as_probability: Callable[[], Score],
-        runners: Sequence[Callable[[], Runner]],
+        runners: Runners,
         plain: Callable[[], Runner] | None,
         work: Work,
         title: str,
     ) -> None:
-        """`runners` are tried in turn; `plain` is what a sample of variants is scored by as well."""
+        """`plain` is what a sample of variants is scored by as well."""
         self.bound, self.as_probability = bound, as_probability
-        self.runners, self.plain, self.work, self.title = list(runners), plain, work, title
-        self.runner: Runner | None = None
+        self.runners, self.plain, self.work, self.title = runners, plain, work, title
 
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
         """The scores of each variant. See `quantities.Score`."""
         score: Score = self.as_probability() if probability else self.bound
         total = len(variants) if isinstance(variants, Sized) else None
-        stream = iter(variants)
+        stream = map(_checked, variants)
         first = next(stream, None)
         if first is None:
             raise WhycamError(f"{self.title} asked for the scores of no variants.")
         found: list[Tensor] = []
         wanted = _spread(total)
         sample: dict[int, Tensor] = {}
-        runner = self._ready(first)
+        runner = self.runners.ready(first, self.work)
         if len(first) != runner.network.samples:
             raise WhycamError(
                 f"a variant holds the whole batch of {runner.network.samples}; {len(first)} samples came."
             )
         stream = itertools.chain([first], stream)
         with runner.execution.progress.of(self.title, total, f"runs of {runner.about}") as advance:
-            while (group := _pack(stream, self._runner.group)) is not None:
+            while (group := _pack(stream, self.runners.ready(first, self.work).group)) is not None:
                 if self.plain is not None:
                     here = range(len(found), len(found) + len(group))
                     sample |= {number: group[number - len(found)].clone() for number in wanted if number in here}
-                found += [score(output) for output in self._outputs(group, first=not found)]
+                found += [score(output) for output in self.runners.outputs(group, self.work)]
                 advance(len(group))
-        self._note(self._runner, len(found))
+        runner = self.runners.ready(first, self.work)
+        self.work.note(runner, len(found))
         made = torch.stack(found)
-        return made if self.plain is None else self._corrected(sample, made, score)
+        return made if self.plain is None else self._corrected(runner, sample, made, score)
 
-    @property
-    def _runner(self) -> Runner:
-        assert self.runner is not None  # since it was ready
-        return self.runner
-
-    def _ready(self, variant: Tensor) -> Runner:
-        """The first runner that can be used, once and for all."""
-        while self.runner is None:
-            runner = self.runners.pop(0)()
-            try:
-                runner.prepare(variant)
-            except WhycamError as error:
-                if not self.runners:
-                    raise
-                self.work.fallback = str(error).rstrip(".")
-                continue
-            self.runner = runner
-            self._count(runner, runner.tried)
-            self.work.part = runner.about
-        return self.runner
-
-    def _outputs(self, group: Tensor, *, first: bool) -> list[Tensor]:
-        """The answers to a group; by the next runner, or each by itself, where those of this one cannot be had."""
-        while True:
-            runner = self._runner
-            try:
-                outputs = runner.outputs(group)
-                if not first or runner.alone or len(group) == 1:
-                    return outputs
-                # once: whether what is in the middle and at the end of a group is what it is by itself
-                some = [len(group) // 2 - 1, len(group) - 1]
-                again = [runner.outputs(group[k : k + 1])[0] for k in some]
-                self._count(runner, 2)
-                if all(
-                    runner.network.agrees(outputs[k], one, runner.tolerance) for k, one in zip(some, again, strict=True)
-                ):
-                    return outputs
-                why = "rows that are run together change each other's answers"
-            except Exception as error:  # the network's own, which may bear two rows and no other number
-                if out_of_memory(error) or (runner.alone and not self.runners):
-                    raise
-                why = _told(error)
-            if self.runners:
-                self.work.fallback, self.runner = why, None
-                self._ready(group[0])
-            else:
-                runner.alone, runner.group = True, 1
-
-    def _count(self, runner: Runner, runs: int) -> None:
-        if isinstance(runner, Above):
-            self.work.parts += runs
-        else:
-            self.work.forwards += runs
-
-    def _note(self, runner: Runner, variants: int) -> None:
-        rows = runner.network.samples if runner.alone else runner.limit
-        if runner.alone:
-            training = acting(runner.network.model)
-            self.work.alone = (
-                "the model is in training mode" if training else "rows that run together differ from rows alone"
-            )
-        self.work.variants += variants
-        self.work.rows = max(self.work.rows, min(rows, variants * runner.network.samples))
-        self.work.halved = runner.halved
-        self._count(runner, variants)
-
-    def _corrected(self, sample: Mapping[int, Tensor], made: Tensor, score: Score) -> Tensor:
+    def _corrected(self, fast: Runner, sample: Mapping[int, Tensor], made: Tensor, score: Score) -> Tensor:
         """A fast copy's scores, less what it is off by for what was recorded; and how far they are off all the same.
 
         Methods set the scores of variants beside the recorded ones, so what all of them are off by must not count.
         """
         assert self.plain is not None  # else there is nothing to compare with
-        fast, plain = self._runner, self.plain()
+        plain = self.plain()
         recorded = fast.outputs(fast.recorded()[None])[0]
         made = made + (score(fast.network.output) - score(recorded))
         plain.prepare(next(iter(sample.values())))
         exact = torch.stack([score(output) for output in plain.outputs(torch.stack(list(sample.values())))])
-        self._count(fast, 1)
-        self._count(plain, len(sample) + plain.tried)
+        self.work.count(fast, 1)
+        self.work.count(plain, len(sample) + plain.tried)
         apart = (made[list(sample)] - exact).abs().amax()
         spread = (made.amax(0) - made.amin(0)).amax()
         self.work.deviation = max(self.work.deviation or 0.0, float(apart))
@@ -582,6 +610,12 @@ def _spread(total: int | None) -> list[int]:
     if total is None or total <= _SAMPLE:
         return list(range(_SAMPLE))
     return [round(k * (total - 1) / (_SAMPLE - 1)) for k in range(_SAMPLE)]
+
+
+def _checked(variant: Any) -> Tensor:
+    if not isinstance(variant, Tensor):
+        raise WhycamError(f"a variant is a tensor with the whole batch, not {type(variant).__name__}.")
+    return variant
 
 
 def _pack(stream: Iterator[Tensor], size: int) -> Tensor | None:
