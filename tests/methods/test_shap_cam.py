@@ -174,6 +174,13 @@ def test_one_player_has_all_of_it():
     assert shap_cam(activations[:, :1], scoring(net), players="channels").item() == 2 * 4
 
 
+def test_locations_keep_their_sign_and_channels_their_positive_part():
+    activations = torch.ones(1, 2, 3)
+    against = scoring(lambda maps: -maps.sum((1, 2)))
+    torch.testing.assert_close(shap_cam(activations, against), torch.full((1, 3), -2.0))
+    assert not shap_cam(activations, against, players="channels").any()
+
+
 def test_a_score_that_ignores_the_layer_gives_no_map():
     assert not shap_cam(torch.ones(1, 2, 3, 3), scoring(lambda maps: torch.ones(1))).any()
 

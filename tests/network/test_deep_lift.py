@@ -153,6 +153,23 @@ def test_an_activation_passes_back_its_change_over_the_change_of_its_input(funct
     assert found.any()
 
 
+@pytest.mark.parametrize("write", [torch.relu_, lambda x: x.mul_(x.sigmoid()), lambda x: F.elu(x, inplace=True)])
+def test_what_is_written_in_place_is_seen_by_who_holds_the_same_memory(write):
+    class Held(nets.Plain):
+        def features(self, x: Tensor) -> Tensor:
+            x = same = self.conv1(x)
+            assert write(x) is x
+            return self.relu2(self.conv2(same))
+
+    class Apart(nets.Plain):
+        def features(self, x: Tensor) -> Tensor:
+            return self.relu2(self.conv2(write(self.conv1(x).clone())))
+
+    inputs = nets.images()
+    found = measured(nets.fixed(Held()), inputs, "conv1")
+    torch.testing.assert_close(found, measured(nets.fixed(Apart()), inputs, "conv1"))
+
+
 class Scaled(nn.Module):
     def __init__(self):
         super().__init__()
