@@ -6,7 +6,7 @@ PHOTOS ?= photos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'chelsea.png')")
 
-.PHONY: demo test lint bench compat clean
+.PHONY: demo test lint bench bench-cost bench-meaning compat clean
 
 demo: $(VENV)/demo
 	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
@@ -22,9 +22,15 @@ lint: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# PHOTOS: a folder of ImageNet photos whose names begin with the class number, 281_tabby.jpg
+# Beside the other libraries; writes its part of docs/benchmarks.md and benchmarks/results.json
 bench: $(VENV)/bench
+	$(BIN)/python benchmarks/bench.py
+
+# PHOTOS: a folder of ImageNet photos whose names begin with the class number, 281_tabby.jpg
+bench-cost: $(VENV)/bench
 	$(BIN)/python benchmarks/cost.py --images "$(PHOTOS)"
+
+bench-meaning: $(VENV)/bench
 	$(BIN)/python benchmarks/meaning.py --images "$(PHOTOS)"
 
 # Every model of the zoo; it goes on from where it was stopped, and writes docs/compatibility.md when all are done
