@@ -1,6 +1,7 @@
 """Files: raw maps that can be read back, and records that say how they came about."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,3 +113,23 @@ def test_a_file_is_no_folder_to_save_into(model, tmp_path):
     (tmp_path / "notes").write_text("")
     with pytest.raises(whycam.WhycamError, match="is a file; for one picture"):
         e.save(tmp_path / "notes")
+
+
+def test_parts_and_values_can_be_read_back(model, tmp_path):
+    plain = whycam.explain(model, torch.rand(2, 3, 8, 6), "layer_cam", target=0)
+    record = json.loads(plain.save(tmp_path)[2].read_text())
+    assert (record["parts"], record["values"]) == (None, {})
+    parts = torch.rand(2, 5, 8, 6)
+    e = replace(plain, parts=parts, values={"residual": torch.tensor([0.25, torch.nan])})
+    written = e.save(tmp_path)
+    assert [path.name for path in written] == [
+        f"sample{i}.layer_cam{end}" for i in (0, 1) for end in (".overlay.png", ".map.npy", ".parts.npy", ".json")
+    ]
+    np.testing.assert_array_equal(np.load(written[6]), parts[1].numpy())
+    np.testing.assert_array_equal(np.load(written[5]), plain.maps[1].numpy())
+    with Image.open(written[0]) as picture:
+        assert picture.size[1] > 8  # on the numbers of its parts
+    records = [json.loads(written[k].read_text()) for k in (3, 7)]
+    assert records[0]["parts"] == {"shape": [5, 8, 6]}
+    assert records[0]["values"] == {"residual": 0.25}
+    assert records[1]["values"] == {"residual": None}

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
-from whycam.arrays import normalize
+from whycam.arrays import normalize, resize
 from whycam.errors import WhycamError
 from whycam.pictures import figures
-from whycam.pictures.colours import colourise
+from whycam.pictures.colours import colourise, hues
 from whycam.pictures.figures import Panel
 from whycam.pictures.geometry import Geometry
-from whycam.pictures.overlay import contact_sheet
+from whycam.pictures.overlay import contact_sheet, overlay_parts
 from whycam.pictures.overlay import overlay as blend
 from whycam.scene import Scene
 
@@ -35,6 +36,12 @@ _PIXEL_QUANTILE = 0.995
 CLIPPED = f"colours end at the {_PIXEL_QUANTILE:.1%} quantile"
 _THUMBNAIL, _THUMBNAILS = 256, 8
 
+#: In each row of a figure of one explanation.
+_PANELS = 4
+
+#: Opacity of one part by itself, where nothing but its strength is to be told.
+_ALONE = 0.8
+
 
 def overlay(
     explanation: Explanation,
@@ -48,19 +55,26 @@ def overlay(
     """The maps over what they explain, as one picture; see `Explanation.overlay`."""
     if on not in ("photo", "input"):
         raise WhycamError(f"on must be 'photo' or 'input', not {on!r}.")
-    heat = _flat_heat(explanation, signed)
+    parts = _part_heat(explanation) if explanation.parts is not None else None
+    heat = _flat_heat(explanation, signed) if parts is None else None
     pictures = []
     for i, status in enumerate(explanation.status):
         image, geometry = canvas(scene_of(explanation), i, on)
-        over, seen = (heat[i], None) if geometry is None else geometry.to_photo(heat[i])
         text = str(status) if caption and not status.ok else None
-        pictures.append(blend(image, over, colormap=colormap, opacity=opacity, signed=signed, seen=seen, caption=text))
+        if heat is not None:
+            over, seen = _on_canvas(heat[i], geometry)
+            look: dict[str, Any] = {"colormap": colormap, "signed": signed}
+            pictures.append(blend(image, over, opacity=opacity, seen=seen, caption=text, **look))
+        elif parts is not None:
+            over, seen = _on_canvas(parts[i], geometry)
+            colours = hues(len(over), colormap)
+            pictures.append(overlay_parts(image, over, colours, opacity=opacity, seen=seen, caption=text))
     return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
 
 
 def four_panels(explanation: Explanation, *, colormap: str | None = None, signed: bool = False) -> Figure:
     """For each sample a row: the photo, the raw map at the layer's size, the map resized, the overlay."""
-    rows = [_row(each, colormap, signed) for each in explanation]
+    rows = [row for each in explanation for row in (_row(each, colormap, signed), *_part_rows(each, colormap))]
     what = explanation.title + (f": {explanation.target[0]}" if explanation.target and len(explanation) == 1 else "")
     return figures.grid(rows, title=what, colorbar=True, colormap=colormap)
 
@@ -111,6 +125,19 @@ def _row(one: Explanation, colormap: str | None, signed: bool) -> list[Panel]:
     ]  # fmt: skip
 
 
+def _part_rows(one: Explanation, colormap: str | None) -> list[list[Panel]]:
+    """Each part by itself, in its colour, as many in a row as there are panels above."""
+    if one.parts is None:
+        return []
+    image, geometry = canvas(scene_of(one), 0, "photo")
+    strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
+    colours = hues(len(strengths), colormap)
+    look: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
+    pictures = [overlay_parts(image, strengths[[k]], colours[[k]], **look) for k in range(len(strengths))]
+    panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
+    return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
+
+
 def raw_panel(raw: Tensor, signed: bool) -> Panel:
     """A raw map at its own size; its colours have zero in the middle if it is signed, whether or not that was asked."""
     return Panel(values=raw, signed=signed or bool((raw < 0).any()))
@@ -128,13 +155,37 @@ def scene_of(explanation: Explanation) -> Scene:
     return explanation.scene
 
 
-def _flat_heat(explanation: Explanation, signed: bool) -> Tensor:
-    """Maps of two spatial axes at the input's size, scaled for colours; NaN stays, and is drawn as no value."""
+def _check_flat(explanation: Explanation) -> None:
     if explanation.maps.ndim != 3 or len(scene_of(explanation).size) != 2:
         raise WhycamError(
             f"a picture needs maps with two spatial axes; these have {explanation.maps.ndim - 1} "
             f"(shape {tuple(explanation.maps.shape)}). Their values are in .maps and .heatmaps()."
         )
+
+
+def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
+    """A map, or one of each part, where it lies on what it is drawn on, and which of that the network saw."""
+    if geometry is None:
+        return heat, None
+    if heat.ndim == 2:
+        return geometry.to_photo(heat)
+    laid, seen = zip(*map(geometry.to_photo, heat), strict=True)
+    return torch.stack(laid), seen[0]
+
+
+def _part_heat(explanation: Explanation) -> Tensor:
+    """The parts at the input's size, those of one sample on one scale from 0 to 1."""
+    _check_flat(explanation)
+    assert explanation.parts is not None  # asked for where there are some
+    parts = explanation.parts.cpu()
+    large = resize(parts.flatten(0, 1), scene_of(explanation).size)
+    scaled = normalize(large.reshape(len(parts), -1), "max")
+    return scaled.reshape(*parts.shape[:2], *large.shape[1:])
+
+
+def _flat_heat(explanation: Explanation, signed: bool) -> Tensor:
+    """Maps of two spatial axes at the input's size, scaled for colours; NaN stays, and is drawn as no value."""
+    _check_flat(explanation)
     if not is_by_pixel(explanation):
         return explanation.heatmaps(normalize="signed" if signed else "max").cpu()
     raw = explanation.heatmaps(normalize="none").cpu()

@@ -115,6 +115,9 @@ class Explanation:
         target: what is explained, in words, one for each sample; empty for methods that explain no class.
         method: the method's name; `title` its name in the literature; `options` those it ran with.
         layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
+        parts: several maps of each sample, `(batch, part, *spatial)`, for methods that find some, such as the concepts
+            of a factorisation; drawn in a colour each.
+        values: what else a method says of each sample in numbers, `(batch,)`, by name.
         notes: what else a reader should know, such as which part of a nested output was explained.
         model: where the model came from.
         scene: what the network was shown, for drawing.
@@ -131,6 +134,8 @@ class Explanation:
     layer: Layer
     status: tuple[Status, ...]
     cost: Cost
+    parts: Float[Tensor, "batch part *spatial"] | None = None
+    values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     model: str = ""
     scene: Scene | None = field(default=None, repr=False)
@@ -160,6 +165,8 @@ class Explanation:
             predictions=self.predictions[index],
             target=self.target[index],
             status=self.status[index],
+            parts=self.parts[index] if self.parts is not None else None,
+            values={name: value[index] for name, value in self.values.items()},
             scene=self.scene[index] if self.scene is not None else None,
         )
 
@@ -196,10 +203,15 @@ class Explanation:
     ) -> Image:
         """The map over the photo, as one picture; several samples side by side.
 
+        Where there are `parts`, each location has the colour of the strongest of them, over the greys of the photo; the
+        stronger it is, beside the strongest of all parts in that sample, the less of the photo shows through. They are
+        numbered below, from 1.
+
         Args:
-            colormap: by name; the default is perceptually even, `"jet"` is the classic look.
+            colormap: by name; the default is perceptually even, `"jet"` is the classic look. Colours of parts are taken
+                from it at even distances.
             opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
-            signed: diverging colours pinned at zero, so that evidence against the target shows too.
+            signed: diverging colours pinned at zero, so that evidence against the target shows too; parts have none.
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
                 Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.
@@ -209,7 +221,10 @@ class Explanation:
         return overlay(self, colormap=colormap, opacity=opacity, signed=signed, on=on, caption=caption)
 
     def figure(self, *, colormap: str | None = None, signed: bool = False) -> Figure:
-        """Four panels for each sample: photo, map at layer resolution, resized map, overlay (needs `whycam[plot]`)."""
+        """Four panels for each sample: photo, map at layer resolution, resized map, overlay (needs `whycam[plot]`).
+
+        Where there are `parts`, each stands by itself in the rows below.
+        """
         from whycam.drawing import four_panels
 
         return four_panels(self, colormap=colormap, signed=signed)
@@ -217,7 +232,7 @@ class Explanation:
     def save(
         self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5, signed: bool = False
     ) -> list[Path]:
-        """Write, for each sample, the overlay (PNG), the raw map (NPY) and how they came about (JSON).
+        """Write, for each sample, the overlay (PNG), the raw map and any parts (NPY), and how they came about (JSON).
 
         Raises:
             WhycamError: `folder` is a file, or named like one.

@@ -35,7 +35,8 @@ def save(
     """Write three files for each sample: `NAME.METHOD.overlay.png`, `NAME.METHOD.map.npy` and `NAME.METHOD.json`.
 
     NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
-    layer's own size. There is no overlay for maps that are not pictures. Each file is whole or absent.
+    layer's own size. Its parts, where it has some, are in `NAME.METHOD.parts.npy`, one after the other. There is no
+    overlay for maps that are not pictures. Each file is whole or absent.
     """
     if folder.is_file() or (folder.suffix in _FILES and not folder.is_dir()):
         what = "a file" if folder.is_file() else "named like one"
@@ -51,9 +52,12 @@ def save(
             picture = io.BytesIO()
             overlay(one, colormap=colormap, opacity=opacity, signed=signed).save(picture, "png")
             written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
-        data = io.BytesIO()
-        np.save(data, one.maps[0].cpu().numpy())
-        written.append(write_whole(_with(stem, ".map.npy"), data.getvalue()))
+        arrays = {"map": one.maps, "parts": one.parts}
+        for kind, values in arrays.items():
+            if values is not None:
+                data = io.BytesIO()
+                np.save(data, values[0].cpu().numpy())
+                written.append(write_whole(_with(stem, f".{kind}.npy"), data.getvalue()))
         text = json.dumps(record(explanation, i), indent=2, ensure_ascii=False, allow_nan=False)
         written.append(write_whole(_with(stem, ".json"), text.encode() + b"\n"))
     return written
@@ -82,6 +86,8 @@ def record(explanation: Explanation, sample: int) -> dict[str, Any]:
         "status": {"kind": one.status[0].kind, "message": one.status[0].message},
         "map": {"shape": list(one.maps.shape[1:]), "min": float(one.maps.min()),
                 "max": float(one.maps.max())},
+        "parts": {"shape": list(one.parts.shape[1:])} if one.parts is not None else None,
+        "values": {name: float(value[0]) for name, value in one.values.items()},
         "geometry": asdict(geometry) if geometry is not None else None,
         "cost": asdict(one.cost),
         "notes": list(one.notes),

@@ -15,6 +15,8 @@ from whycam.errors import WhycamError
 # photo out where there is nothing, and their dark ends vanish on dark photos.
 DEFAULT = "bids:inferno"
 DEFAULT_SIGNED = "crameri:berlin"
+# For parts that have no order: hues of one lightness, evenly apart, round the circle.
+DEFAULT_HUES = "cmocean:phase"
 #: Where a map has no value. Flat, so that it cannot be taken for a level of the map.
 NO_VALUE = (128, 128, 128)
 
@@ -45,6 +47,14 @@ def colourise(
     colours: UInt8[np.ndarray, "height width 3"] = table[(share * len(table)).astype(np.int64).clip(0, len(table) - 1)]
     colours[~known] = NO_VALUE
     return colours
+
+
+def hues(count: int, colormap: str | None = None) -> UInt8[np.ndarray, "count 3"]:
+    """One RGB colour for each of several things, taken from a colour map at even distances."""
+    table = palette(colormap or DEFAULT_HUES)
+    places = [int((number + 0.5) / count * len(table)) for number in range(count)]
+    chosen: UInt8[np.ndarray, "count 3"] = table[places]
+    return chosen
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.pictures.colours import colourise
+from whycam.pictures.colours import NO_VALUE, colourise
+
+_STRIP, _LETTERS = (24, 24, 24), (240, 240, 240)
 
 
 def overlay(
@@ -28,20 +30,41 @@ def overlay(
 
     Raises `WhycamError` where sizes differ, or `opacity` is not in [0, 1].
     """
-    size = (image.height, image.width)
-    if tuple(heat.shape) != size or (seen is not None and tuple(seen.shape) != size):
-        mask = "" if seen is None else f" and the mask {tuple(seen.shape)}"
-        raise WhycamError(f"the picture is {size} (height, width), the map {tuple(heat.shape)}{mask}; make them equal")
-    if not 0 <= opacity <= 1:
-        raise WhycamError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}")
+    _check(image, tuple(heat.shape), opacity, seen)
     pixels = np.asarray(image.convert("RGB"))
     colours = colourise(heat, colormap, signed)
     blended = np.float32(opacity) * colours + np.float32(1 - opacity) * pixels
-    result = np.rint(blended).astype(np.uint8)
-    if seen is not None:
-        unseen = ~(seen.cpu().numpy() if isinstance(seen, Tensor) else seen)
-        result[unseen] = _hatched(pixels)[unseen]
-    picture = Image.fromarray(result)
+    picture = _outside_hatched(pixels, blended, seen)
+    return _captioned(picture, caption) if caption else picture
+
+
+def overlay_parts(
+    image: Image.Image,
+    strengths: Float[Tensor, "part height width"],
+    colours: UInt8[np.ndarray, "part 3"],
+    *,
+    opacity: float = 0.5,
+    seen: Bool[Tensor, "height width"] | None = None,
+    legend: bool = True,
+    caption: str | None = None,
+) -> Image.Image:
+    """Lay several maps in [0, 1] over the greys of a picture, each pixel in the colour of the strongest there.
+
+    Each pixel is `opacity * root(strength)` of that colour, so that what is weak still has a hue; one hue would be no
+    sign beside the picture's own, hence the greys. The rest is as for `overlay`. A `legend` below numbers the colours.
+    """
+    _check(image, tuple(strengths.shape[1:]), opacity, seen)
+    heats = strengths.detach().cpu().float().numpy()
+    known = np.isfinite(heats).all(0)
+    heats = np.where(known, heats, np.float32(0))
+    if heats.min() < 0 or heats.max() > 1 + 1e-4:
+        raise WhycamError(f"strengths run from {heats.min():g} to {heats.max():g}; colours are for 0 to 1")
+    pixels = np.asarray(image.convert("RGB"))
+    inked = np.where(known[..., None], colours[heats.argmax(0)], np.array(NO_VALUE, np.uint8))
+    share = np.float32(opacity) * np.where(known, np.sqrt(heats.max(0)), np.float32(1))[..., None]
+    picture = _outside_hatched(pixels, share * inked + (1 - share) * _grey(pixels)[..., None], seen)
+    if legend:
+        picture = _with_legend(picture, colours)
     return _captioned(picture, caption) if caption else picture
 
 
@@ -67,9 +90,36 @@ def contact_sheet(images: Sequence[Image.Image], columns: int | None = None) -> 
     return sheet
 
 
+def _check(image: Image.Image, shape: tuple[int, ...], opacity: float, seen: Tensor | np.ndarray | None) -> None:
+    size = (image.height, image.width)
+    if shape != size or (seen is not None and tuple(seen.shape) != size):
+        mask = "" if seen is None else f" and the mask {tuple(seen.shape)}"
+        raise WhycamError(f"the picture is {size} (height, width), the map {shape}{mask}; make them equal")
+    if not 0 <= opacity <= 1:
+        raise WhycamError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}")
+
+
+def _outside_hatched(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    blended: Float[np.ndarray, "height width 3"],
+    seen: Bool[Tensor, "height width"] | Bool[np.ndarray, "height width"] | None,
+) -> Image.Image:
+    """The blend as a picture, and what was not seen as something outside."""
+    result = np.rint(blended).astype(np.uint8)
+    if seen is not None:
+        unseen = ~(seen.cpu().numpy() if isinstance(seen, Tensor) else seen)
+        result[unseen] = _hatched(pixels)[unseen]
+    return Image.fromarray(result)
+
+
+def _grey(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
+    """How bright each pixel looks."""
+    return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
 def _hatched(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
     """A picture as something outside: grey, pulled towards the middle tones, under fine diagonals."""
-    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = _grey(pixels)
     dim = 0.4 * grey + 40
     height, width = grey.shape
     period = max(6, min(height, width) // 48)
@@ -79,15 +129,44 @@ def _hatched(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "
 
 def _captioned(image: Image.Image, caption: str) -> Image.Image:
     """The picture on a strip with wrapped text; a picture too narrow for words is put on a wider strip."""
-    width = max(image.width, 160)
-    font = ImageFont.load_default(size=max(11.0, min(32.0, width / 28)))
-    margin = max(4, width // 64)
+    width, font, margin = _strip(image)
     text = "\n".join(_wrapped(caption, font, width - 2 * margin))
     box = ImageDraw.Draw(image).multiline_textbbox((0, 0), text, font=font)
-    strip = int(box[3]) + 2 * margin + 1
-    canvas = Image.new("RGB", (width, image.height + strip), (24, 24, 24))
+    canvas = _on_strip(image, width, int(box[3]) + 2 * margin + 1)
+    ImageDraw.Draw(canvas).multiline_text((margin, image.height + margin), text, font=font, fill=_LETTERS)
+    return canvas
+
+
+def _with_legend(image: Image.Image, colours: UInt8[np.ndarray, "part 3"]) -> Image.Image:
+    """The picture on a strip with a patch of each colour and its number, in as many rows as they take."""
+    width, font, margin = _strip(image)
+    patch = int(font.size)
+    step = patch + margin + int(font.getlength(str(len(colours)))) + 2 * margin
+    columns = max(1, (width - margin) // step)
+    rows = -(-len(colours) // columns)
+    canvas = _on_strip(image, width, rows * (patch + margin) + margin)
+    draw = ImageDraw.Draw(canvas)
+    for number, colour in enumerate(colours):
+        left = margin + number % columns * step
+        top = image.height + margin + number // columns * (patch + margin)
+        draw.rectangle((left, top, left + patch - 1, top + patch - 1), fill=tuple(map(int, colour)))
+        middle = (left + patch + margin, top + patch / 2)
+        draw.text(middle, str(number + 1), font=font, fill=_LETTERS, anchor="lm")
+    return canvas
+
+
+def _strip(image: Image.Image) -> tuple[int, ImageFont.FreeTypeFont, int]:
+    """How wide a strip below the picture is, and its letters and margins."""
+    width = max(image.width, 160)
+    font = ImageFont.load_default(size=max(11.0, min(32.0, width / 28)))
+    assert isinstance(font, ImageFont.FreeTypeFont)  # what a size gives
+    return width, font, max(4, width // 64)
+
+
+def _on_strip(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The picture above an empty strip of that size."""
+    canvas = Image.new("RGB", (width, image.height + height), _STRIP)
     canvas.paste(image, ((width - image.width) // 2, 0))
-    ImageDraw.Draw(canvas).multiline_text((margin, image.height + margin), text, font=font, fill=(240, 240, 240))
     return canvas
 
 
