@@ -148,12 +148,14 @@ def test_the_seed_decides_the_draws(generator):
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-8, 1e-20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_trap_g4_no_epsilon_drowns_small_gradients(scale, dtype, generator):
+@pytest.mark.parametrize("numerator", ["second", "first"])
+def test_trap_g4_no_epsilon_drowns_small_gradients(scale, dtype, numerator, generator):
     activations, draws = features((4, 5), generator)
     activations, draws = activations.to(dtype), (scale * draws).to(dtype)
-    made = smooth_grad_cam_plus_plus(activations, pictures((4, 5), generator).to(dtype), replay(draws), samples=4)
+    inputs = pictures((4, 5), generator).to(dtype)
+    made = smooth_grad_cam_plus_plus(activations, inputs, replay(draws), samples=4, numerator=numerator)
     assert made.dtype == dtype
-    torch.testing.assert_close(made.double(), by_fractions(activations, draws), rtol=1e-5, atol=0)
+    torch.testing.assert_close(made.double(), by_fractions(activations, draws, numerator), rtol=1e-5, atol=0)
 
 
 def test_locations_without_gradient_add_nothing():

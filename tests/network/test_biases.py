@@ -189,10 +189,10 @@ class ByFunctions(nn.Module):
 
 
 def test_functions_count_without_modules_and_a_part_of_a_parameter_has_its_owner():
-    model = nets.fixed(ByFunctions())
+    model = nets.fixed(nn.Sequential(ByFunctions()))
     (only,) = measured(model, nets.images())
-    assert only.name == ""
-    torch.testing.assert_close(only.bias, model.bias[:8].detach())
+    assert only.name == "0"
+    torch.testing.assert_close(only.bias, model[0].bias[:8].detach())
     assert gaps(model, nets.images()).max() < 1e-10
 
 
@@ -206,7 +206,8 @@ NORMS = {
     "layer": lambda: nn.LayerNorm([6, 8, 8]),
     "group": lambda: nn.GroupNorm(2, 6),
     "instance": lambda: nn.InstanceNorm2d(6, affine=True),
-    "batch in training": lambda: nn.BatchNorm2d(6).train(),
+    "instance in training": lambda: nn.InstanceNorm2d(6, affine=True, track_running_stats=True),
+    "batch in training": lambda: nn.BatchNorm2d(6),
     "batch without statistics": lambda: nn.BatchNorm2d(6, track_running_stats=False),
 }
 
@@ -215,7 +216,7 @@ NORMS = {
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 def test_a_normalisation_by_the_inputs_own_statistics_adds_its_beta_alone(norm):
     model = nets.fixed(nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), norm(), nn.Flatten(), nn.Linear(384, 5)))
-    if isinstance(model[1], nn.BatchNorm2d) and model[1].track_running_stats:
+    if getattr(model[1], "track_running_stats", False):
         model[1].train()
         model[1].running_mean.fill_(7.0)
     found = measured(model, nets.images())
@@ -254,6 +255,31 @@ def test_channels_last_have_places():
     wanted = (model.head.weight[SCORED] / 48)[None, :, None, None]
     passed = model.linear(model.conv(inputs).relu().movedim(1, -1)).movedim(-1, 1) > 0
     torch.testing.assert_close(found[1].gradients, (wanted * passed).detach())
+    assert gaps(model, inputs).max() < 1e-10
+
+
+class Heads(nn.Module):
+    """A linear layer on tokens in groups, of as many axes as an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.head = nn.Linear(4, 7), nn.Linear(7, 5)
+
+    def forward(self, x):
+        x = self.linear(x.reshape(len(x), 3, -1, 4)).relu()
+        return self.head(x.mean((1, 2)))
+
+
+def test_axes_that_are_not_the_pictures_have_no_places():
+    model = nets.fixed(Heads())
+    assert [tuple(each.gradients.shape) for each in measured(model, nets.images())] == [(3, 7), (3, 5)]
+    assert gaps(model, nets.images()).max() < 1e-10
+
+
+def test_a_series_of_tokens_has_no_places():
+    model = nets.fixed(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)))
+    inputs = nets.images(rank=1)
+    assert [tuple(each.gradients.shape) for each in measured(model, inputs)] == [(3, 8), (3, 5)]
     assert gaps(model, inputs).max() < 1e-10
 
 
@@ -398,9 +424,28 @@ class Wrapped(nets.Plain):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("network", [Wrapped, nets.InnerNoGrad, nets.Checkpointed])
-def test_gradients_turned_off_inside_and_checkpointing_make_no_difference(network):
-    model, inputs = nets.fixed(network()), nets.images()
+class Writing(nets.Plain):
+    """Writes to what it is given, and back."""
+
+    def forward(self, x):
+        x += 1
+        x.sub_(1)
+        return super().forward(x)
+
+
+NETWORKS_ALIKE = {
+    "gradients off": Wrapped,
+    "gradients off inside": nets.InnerNoGrad,
+    "checkpointed": nets.Checkpointed,
+    "checkpointed as a whole": lambda: nets.Checkpointed(whole=True),
+    "writing": Writing,
+}
+
+
+@pytest.mark.parametrize("make", NETWORKS_ALIKE.values(), ids=NETWORKS_ALIKE)
+@pytest.mark.parametrize("prepare", [lambda model: model, nets.frozen], ids=["trainable", "frozen"])
+def test_gradients_turned_off_checkpointing_and_writing_make_no_difference(make, prepare):
+    model, inputs = prepare(nets.fixed(make())), nets.images()
     for one, other in zip(measured(model, inputs), measured(nets.plain(), inputs), strict=True):
         torch.testing.assert_close(one.gradients, other.gradients)
 
@@ -444,6 +489,16 @@ def test_several_inputs_and_inputs_by_name():
     assert {each.name for each in by_place} == {"conv1", "conv2", "head", "numbers"}
     for one, other in zip(by_place, by_name, strict=True):
         assert torch.equal(one.gradients, other.gradients)
+
+
+def test_a_bias_that_the_target_adds_counts():
+    model, inputs = nets.plain(), nets.images()
+    bias = torch.tensor([2.0], dtype=torch.float64)
+    weight = torch.ones(1, 5, dtype=torch.float64)
+    bound = bind(lambda output: F.linear(output, weight, bias)[:, 0], model(inputs).detach())
+    *_, last = bias_gradients(model, inputs, bound, None)
+    assert (last.name, last.bias.item()) == ("", 2.0)
+    assert last.gradients.eq(1).all()
 
 
 def test_a_target_that_reads_nothing_has_no_biases():

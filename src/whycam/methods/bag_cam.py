@@ -23,8 +23,8 @@ def bag_cam(
     A score of 0 or below has no logarithm, and the authors' code gives NaN for it. Here the gradient is divided by the
     score's magnitude, so that positive values still speak for the target, and the status says so; at 0 the map is 0.
 
-    The authors' code also passes positive gradients only through every ReLU module, as guided backprop does, of which
-    their formula says nothing; gradients are what they are here. It scales the map to [0, 1].
+    The authors' code also passes positive gradients only through every ReLU module, as guided backprop does; here
+    gradients are what they are. It scales the map to [0, 1].
     """
     sizes = scores.abs().reshape(-1, *[1] * (activations.ndim - 1))
     products = (activations * gradients / sizes).masked_fill(sizes == 0, 0)

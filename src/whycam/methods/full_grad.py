@@ -24,8 +24,9 @@ def full_grad(
 
     A network of convolutions, ReLUs and normalisations by running statistics is linear where it stands, so its score
     is exactly the sum of `input * gradient` and of `bias * gradient` over all biases. The map adds the magnitudes of
-    these terms: those of a layer are scaled together to [0, 1] in each image, over all its channels (eq. 4), and
-    summed over the channels, so that a layer counts by how many of its channels come near the strongest.
+    these terms: those of a layer are scaled together to [0, 1] in each image, over all its channels, and summed over
+    the channels, so that a layer counts by how many of its channels come near the strongest. (Scaled one by one, as
+    in pytorch-grad-cam, a dead channel would weigh as much as that one.)
 
     The map has no unit and no sign: what speaks against the target counts like what speaks for it. A layer of one
     location adds the same everywhere.
@@ -36,8 +37,8 @@ def full_grad(
     implicit biases are left out as in the authors' code, or constants that are added outside of a layer. Biases
     without a place on the image (vectors, tokens, windows) count in the sums and not in the map.
 
-    Layers are resized between pixel centres and the authors' code aligns corners; it adds 1e-6 to the divisor. Trap:
-    pytorch-grad-cam scales every channel by itself, which makes a dead one weigh as much as the strongest.
+    As in the authors' code, but for the resizing, which is between pixel centres where theirs aligns corners, and the
+    1e-6 that theirs adds to divisors.
     """
     maps = _scaled(inputs * input_gradients)
     from_inputs = precise(inputs * input_gradients).flatten(1).sum(1)

@@ -29,9 +29,9 @@ def integrated_grad_cam(
     depends on the baseline, which is 0 unless another is given: in normalised inputs the data set's mean colour. Many
     points on the path are pictures that the network has never seen.
 
-    The paper's sum over the points is divided by their number here, so that it does not grow with `steps`. The authors'
-    notebook subtracts no activations of the baseline, and begins its points at the baseline instead of ending them at
-    the input; 50 steps are its default.
+    The sum over the points is divided by their number, so that it does not grow with `steps`. The authors' notebook
+    subtracts no activations of the baseline, and begins its points at the baseline instead of ending them at the
+    input; 50 steps are its default.
     """
     if steps < 1:
         raise WhycamError(f"steps must be at least 1, not {steps}.")

@@ -19,7 +19,7 @@ def seg_eigen_cam(
     """Project each location's products of activation and gradient magnitude on their first principal direction.
 
     In units of the score, up to the entries of a unit vector. Made for segmentation, with the sum of a class's scores
-    over some pixels as target; the map stays where the object is when most gradient falls outside of it.
+    over some pixels as target; it takes any other.
 
     It shows where the score is sensitive to what the layer shows, and not in which direction: a location that speaks
     against the target counts like one that speaks for it. The sign is that of the larger extreme (eq. 13), so a map

@@ -41,12 +41,12 @@ def sess(
 
     The defaults are those of the authors' code: 12 sizes, each 64 pixels larger at an input of 224, windows side by
     side, the last of each row moved back inside. These are 122 windows, each scored once and traced once. `drop` is
-    the share of the windows, those of the lowest scores, that are not traced; the paper drops up to 99 per cent, the
-    code none by default. `merge="max"` takes the largest value of each pixel. The map is smoothed at the end by a
-    Gaussian of deviation 5 cut off at 11 pixels, unless `smooth=False`.
+    the share of the windows, those of the lowest scores, that are left out and not traced. `merge="max"` takes the
+    largest value of each pixel. The map is smoothed at the end by a Gaussian of deviation 5 cut off at 11 pixels,
+    unless `smooth=False`.
 
-    Weights are the class's probability, as in the paper, or the target's own score with `probability=False`; where no
-    window has a score above 0, the map is 0. Grad-CAM is the base here, as in the paper's main results.
+    Weights are the class's probability, as in the authors' code, or the target's own score with `probability=False`;
+    where no window has a score above 0, the map is 0. Grad-CAM is the base here; the authors' code has others too.
     """
     _check(steps, growth, drop, merge)
     space = tuple(inputs.shape[2:])

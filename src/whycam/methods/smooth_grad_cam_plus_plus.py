@@ -32,10 +32,10 @@ def smooth_grad_cam_plus_plus(
     range. The draws depend on the seed and their number alone, and are the same for every sample. Few of them leave
     the weights noisy; too strong noise explains another picture.
 
-    The paper is printed with `D1` as the numerator of alpha, where Grad-CAM++, which it means to smooth, has `D2`.
-    `D2` is taken here, as torch-cam does; `numerator="first"` is as printed. The derivatives are of the score and not
-    of its exponential, as in Grad-CAM++ here. Where a signed layer takes the denominator to 0 or below, alpha is 0. No
-    authors' code was found.
+    The paper has `D1` as the numerator of alpha, as torch-cam's text notes, where Grad-CAM++, which it means to
+    smooth, has `D2`. `D2` is taken here, as torch-cam does; `numerator="first"` is as printed. The derivatives are of
+    the score and not of its exponential, as in Grad-CAM++ here. Where a signed layer takes the denominator to 0 or
+    below, alpha is 0. No authors' code was found.
     """
     if samples < 1:
         raise WhycamError(f"samples must be at least 1, not {samples}.")

@@ -23,7 +23,7 @@ from whycam.network.outputs import Part, number_of_classes, read
 from whycam.network.recomputing import hidden, recomputed
 from whycam.network.recurrent import differentiable
 from whycam.network.running import Inputs, call
-from whycam.network.structures import detached_copy, first_tensor, mapped
+from whycam.network.structures import detached_copy, first_tensor, mapped, tensors
 from whycam.quantities import BiasGradient
 from whycam.targets import Bound
 
@@ -44,10 +44,10 @@ _CHANNELS_LAST = (F.linear, F.layer_norm)
 def bias_gradients(model: nn.Module, inputs: Inputs, bound: Bound, part: Part | None) -> list[BiasGradient]:
     """Each bias that is added on the way to the score, and the score's gradient there, in the order of the forward.
 
-    Convolutions, linear layers and normalisations count, whether a module calls them or the network itself; a module
-    that is called twice comes twice, and one that the score does not depend on does not come. A batch normalisation by
-    its running statistics adds `beta - mean * gamma / deviation`. Any other normalisation adds its `beta`: what it
-    subtracts depends on its input, so it is no bias.
+    Convolutions, linear layers and normalisations count, whether a module calls them, the network itself or the
+    target; a module that is called twice comes twice, and one that the score does not depend on does not come. A batch
+    normalisation by its running statistics adds `beta - mean * gamma / deviation`. Any other normalisation adds its
+    `beta`: what it subtracts depends on its input, so it is no bias.
 
     A gradient is a map where there is one row for each sample and as many axes as the picture has: channels second, or
     channels last in the proportions of a picture of two axes or more. Elsewhere (vectors, tokens, windows, the frames
@@ -67,9 +67,11 @@ def bias_gradients(model: nn.Module, inputs: Inputs, bound: Bound, part: Part | 
     with as_found(model), eager(model), differentiable(model), run:
         given = detached_copy(inputs)
         picture = first_tensor(given)
+        for _, tensor in tensors(given):
+            # a part that checkpointing computes again must keep as much as the first time, weights frozen or not
+            tensor.requires_grad_(tensor.is_floating_point())
         torch.set_grad_enabled(True)  # put back by the guard around this pass
         output = call(model, mapped(given, torch.clone))  # a model may write to what it is given
-        run.over = True
         torch.set_grad_enabled(True)  # for the score
         answer = wide(read(output, part, len(picture), number_of_classes(model))[1])
         scores = bound(answer)
@@ -123,7 +125,6 @@ class _Adding(TorchFunctionMode):
 
     Attributes:
         found: the additions. `off`: the owners of those that ran with gradients off.
-        over: whether the forward is over; what is computed anew in the backward pass is known already.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -136,7 +137,6 @@ class _Adding(TorchFunctionMode):
         }
         self.found: list[_Addition] = []
         self.off: set[str] = set()
-        self.over = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -159,9 +159,8 @@ class _Adding(TorchFunctionMode):
             self.off.add(name)
             torch.set_grad_enabled(True)
         if not output.requires_grad:
-            output = output.detach().requires_grad_()  # the graph starts here
-        if not self.over:
-            self.found.append(_Addition(name, wide(bias.detach().flatten()), output, bias.ndim if last else 0))
+            output = output.detach().requires_grad_()  # gradients were off: the graph starts here
+        self.found.append(_Addition(name, wide(bias.detach().flatten()), output, bias.ndim if last else 0))
         # an in-place operation next in the network must reach the copy, not the history of this
         return output.clone()
 
