@@ -134,11 +134,12 @@ class ByHand:
         return score_from
 
     def _replaced(self, value: Tensor, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
-        calls = []
+        calls: list[Tensor] = []
+        wanted = self.case.call % self._count()
 
         def see(_: Any, __: Any, output: Tensor) -> Tensor | None:
             calls.append(output)
-            return value if len(calls) - 1 == self.case.call % self._count() else None
+            return value if len(calls) - 1 == wanted else None
 
         hook = self.layer(model or self.case.twin).register_forward_hook(see)
         logits = self.forward(inputs, model)

@@ -101,3 +101,14 @@ def test_a_method_of_several_layers_brings_its_layers_and_its_fusion():
     assert "poly" in found.layer.why
     parts = whycam.compare(model, inputs, ["poly_cam"], found.layer.name.split(" + "), [1])
     torch.testing.assert_close(found.maps, fusion.poly([each.maps for each in parts.values()]))
+
+
+def test_parts_and_values_reach_the_explanation():
+    model, inputs = nets.plain(), nets.images()
+    found = whycam.explain(model, inputs, "deep_feature_factorization", layer="relu2")
+    assert found.parts is not None
+    assert found.parts.shape[:1] == (3,)
+    assert found[1].parts.shape[0] == 1
+    gap = whycam.explain(model, inputs, "full_grad").values["completeness_gap"]
+    assert gap.shape == (3,)
+    assert gap.abs().max() < 1e-6

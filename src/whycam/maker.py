@@ -161,6 +161,8 @@ class Maker:
             model=self.vision.name,
             scene=scene,
             work=work,
+            parts=results[0].parts if len(results) == 1 else None,
+            values=results[0].values if len(results) == 1 else {},
         )
 
     def _smoothing_note(self) -> tuple[str, ...]:
