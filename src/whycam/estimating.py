@@ -32,9 +32,10 @@ from whycam.network.layouts import Layout
 from whycam.network.outputs import Part, Question
 from whycam.network.recording import Bind, LayerRecord
 from whycam.network.running import call
-from whycam.network.scoring import Above, Execution, Network, Precision, Runner, Scorer, Work
+from whycam.network.scoring import Above, Execution, Network, Precision, Runner, Runners, Scorer, Work
 from whycam.network.structures import detached_copy
 from whycam.network.survey import is_ours
+from whycam.network.taps import Tap
 from whycam.network.tracing import Differentiator, Tracer
 from whycam.plans import Measured, Place, Plan, correct, measure, plan
 from whycam.progress import Progress, duration
@@ -43,9 +44,7 @@ from whycam.registry import Method
 from whycam.supply import Supply
 from whycam.targets import TargetSpec, bind, key
 
-#: How many variants are really made, to see how long that takes.
-_DRAWN = 4
-#: How many are scored, to see what is run beside them.
+#: How many variants are really scored at least.
 _ENOUGH = 4
 #: How often something is timed, at most, and for how many seconds.
 _TIMES, _SECONDS = 3, 1.0
@@ -269,6 +268,7 @@ class Rehearsal:
         maker.explanations.clear()
         maker.failures.clear()
         maker.options = self.options
+        ground.supply.begin()
         self.bill = _Bill()
         started = time.perf_counter()
         for each in ground.plans:
@@ -354,7 +354,7 @@ class Rehearsal:
         return self._forward
 
     def once(self, known: Any, make: Callable[[], Runner]) -> Callable[[], Runner]:
-        """What gives a runner that is made ready once for all methods, and runs each number of rows once."""
+        """What gives a runner that is made ready once for all methods."""
 
         def made() -> Runner:
             if known not in self.runners:
@@ -370,11 +370,11 @@ class Rehearsal:
         if isinstance(runner, Above):
             if runner.about not in self._shares:
                 with counted() as counter:
-                    once.outputs(group[:1])
+                    runner.outputs(group[:1])
                 self._shares[runner.about] = counter.get_total_flops()
             operations = self._shares[runner.about]
         if group.shape not in once.seconds:
-            once.seconds[group.shape] = self._fastest(lambda: once.outputs(group)) / len(group)
+            once.seconds[group.shape] = self._fastest(lambda: runner.outputs(group)) / len(group)
         return operations, once.seconds[group.shape]
 
     def _fastest(self, run: Callable[[], Any]) -> float:
@@ -430,35 +430,27 @@ class Rehearsal:
 
 
 class _Once:
-    """A runner whose answers are remembered, since they are all the same to those who count."""
+    """A runner that is made ready for the first method, and is for the others as it was then."""
 
     def __init__(self, runner: Runner) -> None:
-        self.runner, self.outputs = runner, runner.outputs
+        self.runner = runner
         self.seconds: dict[Any, float] = {}
         self._prepare = runner.prepare
         self._prepared: dict[str, Any] = {}
         self._refusal: WhycamError | None = None
-        self._answers: dict[Any, list[Tensor]] = {}
         runner.prepare = self._ready  # type: ignore[method-assign]
-        runner.outputs = self._answer  # type: ignore[method-assign]
 
     def _ready(self, variant: Tensor) -> None:
         if self._refusal is not None:
             raise self._refusal
-        if self._prepared:  # as it was then, whatever one of the methods found out later
-            vars(self.runner).update(self._prepared)
-            return
-        try:
-            self._prepare(variant)
-        except WhycamError as error:
-            self._refusal = error
-            raise
-        self._prepared = {name: vars(self.runner)[name] for name in ("limit", "group", "alone", "tried")}
-
-    def _answer(self, group: Tensor) -> list[Tensor]:
-        if group.shape not in self._answers:
-            self._answers[group.shape] = self.outputs(group)
-        return self._answers[group.shape]
+        if not self._prepared:
+            try:
+                self._prepare(variant)
+            except WhycamError as error:
+                self._refusal = error
+                raise
+            self._prepared = dict(vars(self.runner))
+        vars(self.runner).update(self._prepared)
 
 
 class _Counting(Supply):
@@ -474,6 +466,7 @@ class _Counting(Supply):
             output_is_probability=output_is_probability,
         )
         self.rehearsal = rehearsal
+        self.shared: dict[Tap | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer."""
@@ -486,51 +479,56 @@ class _Counting(Supply):
             return found
         found = super().quantity(name, layer, number, title)
         if isinstance(found, Scorer):
-            return _Scores(self.rehearsal, found, self._recorded(layer if name == "score_from" else None))
+            return _Scores(self.rehearsal, found)
         if isinstance(found, Tracer):
             return _Traces(self.rehearsal, found)
         assert isinstance(found, Differentiator), name
         return _Slopes(self.rehearsal, found)
 
-    def _recorded(self, layer: LayerRecord | None) -> Tensor:
-        return layer.activations if layer is not None else self.network.picture
+    def begin(self) -> None:
+        """Another method comes, which shares no runners with the one before."""
+        self.shared.clear()
 
-    def _whole(self) -> list[Callable[[], Runner]]:
-        return [self.rehearsal.once(("whole", n), make) for n, make in enumerate(super()._whole())]
+    def _whole(self) -> Runners:
+        return self._share(None, super()._whole())
 
-    def _above(self, layer: LayerRecord) -> list[Callable[[], Runner]]:
-        return [self.rehearsal.once((layer.tap, n), make) for n, make in enumerate(super()._above(layer))]
+    def _above(self, layer: LayerRecord) -> Runners:
+        return self._share(layer.tap, super()._above(layer))
+
+    def _share(self, known: Tap | None, real: Runners) -> Runners:
+        makers = (self.rehearsal.once((known, number), make) for number, make in enumerate(real.makers))
+        return self.shared.setdefault(known, Runners(*makers))
 
 
 class _Scores(Scorer):
-    """Stands for `score` and `score_from`; what is really run is what was recorded, in place of any variant."""
+    """Stands for `score` and `score_from`: scores the first variants, counts the others, and makes up what they got."""
 
-    def __init__(self, rehearsal: Rehearsal, real: Scorer, recorded: Tensor) -> None:
+    def __init__(self, rehearsal: Rehearsal, real: Scorer) -> None:
         super().__init__(real.bound, real.as_probability, real.runners, real.plain, real.work, real.title)
-        self.rehearsal, self.recorded = rehearsal, recorded
+        self.rehearsal = rehearsal
 
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
         """Scores that are made up."""
         score = self.as_probability() if probability else self.bound
         with self.rehearsal.aside():
+            before = replace(self.work)
             stream = iter(variants)
-            drawn, seconds = _drawn(stream)
-            if not drawn or len(drawn[0]) != len(self.recorded):
-                return super().__call__(drawn)  # which refuses them
+            drawn, _ = _drawn(stream, 1)
+            if not drawn or not isinstance(drawn[0], Tensor):
+                return super().__call__(drawn)  # which refuses it
+            # whatever is run beside the variants is run for the first of them; from then on each is one run
+            runner = self.runners.ready(drawn[0], self.work)
+            more, seconds = _drawn(stream, max(runner.group, _ENOUGH) - 1)
+            drawn += more
             count = len(variants) if isinstance(variants, Sized) else len(drawn) + sum(1 for _ in stream)
-            forwards, parts = self.work.forwards, self.work.parts
-            one = self.recorded.to(drawn[0].dtype) if self.recorded.shape == drawn[0].shape else drawn[0]
-            self._ready(one)
-            # whatever is run beside the variants is run with the first group; from then on each adds one
-            few = min(count, max(self._runner.group, _ENOUGH))
-            super().__call__([one] * few, probability=probability)
-            self._note(self._runner, count - few)
-            group = one.expand(min(self._runner.group, count), *one.shape)
-            made = _made_up(score(self._runner.network.output), count, probability=probability)
-            operations, each = self.rehearsal.scoring(self._runner, group)
-            whole = self.rehearsal.one_forward(self._runner.network)[0]
-            forwards, parts = self.work.forwards - forwards, self.work.parts - parts
-            self.rehearsal.bill.operations += forwards * whole + parts * operations
+            super().__call__(drawn, probability=probability)
+            runner = self.runners.ready(drawn[0], self.work)
+            self.work.note(runner, count - len(drawn))
+            made = _made_up(score(runner.network.output), count, probability=probability)
+            part, each = self.rehearsal.scoring(runner, torch.stack(drawn[: runner.group]))
+            whole, _ = self.rehearsal.one_forward(runner.network)
+            forwards, parts = self.work.forwards - before.forwards, self.work.parts - before.parts
+            self.rehearsal.bill.operations += forwards * whole + parts * part
             self.rehearsal.bill.seconds += (forwards + parts) * each + count * seconds
         return made
 
@@ -575,18 +573,11 @@ class _Slopes(Differentiator):
         return factor * scores, factor * gradients
 
 
-def _drawn(stream: Iterator[Tensor]) -> tuple[list[Tensor], float]:
-    """The first few variants, and the seconds that making one took."""
-    made: list[Tensor] = []
-    taken: list[float] = []
-    while len(made) < _DRAWN:
-        started = time.perf_counter()
-        variant = next(stream, None)
-        if variant is None:
-            break
-        made.append(variant)
-        taken.append(time.perf_counter() - started)
-    return made, min(taken, default=0.0)
+def _drawn(stream: Iterator[Tensor], most: int) -> tuple[list[Tensor], float]:
+    """The next variants, and the seconds that making one took."""
+    started = time.perf_counter()
+    made = list(itertools.islice(stream, most))
+    return made, (time.perf_counter() - started) / max(1, len(made))
 
 
 def _spread(number: int) -> float:

@@ -159,7 +159,7 @@ def measure(
                 layouts=layouts,
                 must_depend=must_depend,
                 views=batch.views,
-                resume="score_from" in needs,
+                resume=bool(needs & {"score_from", "contributions", "curvature"}),
             )
 
         plain = run(layouts)

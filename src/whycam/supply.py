@@ -108,13 +108,19 @@ class Supply:
         if name == "trace":
             return Tracer(self.network, self.execution, layer, bound, self._begin(), title)
         if name == "curvature":
-            self._begin("forwards", "backwards", "backwards")
-            return curvature(self.module, self.batch.inputs, layer, bound, self.network.part)
+            self._begin(self._above_or_whole(layer), "backwards", "backwards")
+            return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
         if name == "contributions":
-            self._begin("forwards", "backwards")
-            return contributions(self.module, self.batch.inputs, layer, bound, self.network.part)
+            runs = self._above_or_whole(layer)
+            self._begin(runs, runs, "backwards")
+            return contributions(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
         assert name == "head_weights", name
         return head_weights(self.module, recording, layer, bound)
+
+    def _above_or_whole(self, layer: LayerRecord) -> str:
+        """What running what is above a layer counts as."""
+        before = layer.before
+        return "parts" if before is not None and not before.leaves and layer.rows is None else "forwards"
 
     def _begin(self, *passes: str) -> Work:
         """A new account of what is run, with passes that are certain to be made."""

@@ -15,7 +15,7 @@ from whycam.arrays import wide
 from whycam.errors import WhycamError
 from whycam.network.outputs import Part
 from whycam.network.recording import LayerRecord
-from whycam.network.replacing import Answer, Asked, answer, differentiated
+from whycam.network.replacing import Answer, Asked, answer, asked_of, differentiated
 from whycam.network.running import Inputs
 from whycam.targets import Bound
 
@@ -24,7 +24,14 @@ _users = 0
 _kernel: Any = None
 
 
-def curvature(model: nn.Module, inputs: Inputs, record: LayerRecord, bound: Bound, part: Part | None) -> Tensor:
+def curvature(
+    model: nn.Module,
+    inputs: Inputs,
+    record: LayerRecord,
+    bound: Bound,
+    part: Part | None,
+    output: Tensor | None = None,
+) -> Tensor:
     """The Hessian of each sample's score with respect to the layer times the layer, in maps layout, float32 at least.
 
     The layer is all that it returns, class tokens included, as in ShapleyCAM's own code; what no map shows is left out
@@ -35,12 +42,13 @@ def curvature(model: nn.Module, inputs: Inputs, record: LayerRecord, bound: Boun
     Args:
         model: the unwrapped module. inputs: what it was given.
         record: what was recorded of the layer. bound: the settled target.
-        part: which part of the output is explained.
+        part: which part of the output is explained. output: what was recorded of it, by which the part of the network
+            above the layer is known to run by itself; without, whole forwards are made.
 
     Raises:
         WhycamError: some operation above the layer cannot be differentiated twice.
     """
-    asked = Asked(model, inputs, record, part)
+    asked = asked_of(model, inputs, record, part, output)
     with torch.inference_mode(False):
         try:
             found = _product(asked, bound)

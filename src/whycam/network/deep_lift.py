@@ -29,7 +29,7 @@ from whycam.arrays import wide
 from whycam.errors import WhycamError
 from whycam.network.outputs import Part
 from whycam.network.recording import LayerRecord
-from whycam.network.replacing import Answer, Asked, answer, differentiated
+from whycam.network.replacing import Answer, Asked, answer, asked_of, differentiated
 from whycam.network.running import Inputs
 from whycam.network.structures import Path, replaced, storage_of, tensors
 from whycam.targets import Bound
@@ -42,7 +42,14 @@ Arguments: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-2, torch.float16: 1e-1, torch.bfloat16: 1e-1}
 
 
-def contributions(model: nn.Module, inputs: Inputs, record: LayerRecord, bound: Bound, part: Part | None) -> Tensor:
+def contributions(
+    model: nn.Module,
+    inputs: Inputs,
+    record: LayerRecord,
+    bound: Bound,
+    part: Part | None,
+    output: Tensor | None = None,
+) -> Tensor:
     """What the layer's activations contribute to each sample's score, in maps layout, float32 at least.
 
     Over all that the layer returns they add up to the score less the score for a layer of zeros; class tokens and the
@@ -52,13 +59,14 @@ def contributions(model: nn.Module, inputs: Inputs, record: LayerRecord, bound: 
     Args:
         model: the unwrapped module. inputs: what it was given.
         record: what was recorded of the layer. bound: the settled target.
-        part: which part of the output is explained.
+        part: which part of the output is explained. output: what was recorded of it, by which the part of the network
+            above the layer is known to run by itself; without, whole forwards are made.
 
     Raises:
         WhycamError: above the layer, or in the target, is something that DeepLIFT has no rule for: softmax, attention,
             normalisation by an input's own statistics.
     """
-    asked = Asked(model, inputs, record, part)
+    asked = asked_of(model, inputs, record, part, output)
 
     def attempt(from_start: bool) -> tuple[Answer, Tensor, Tensor | None]:
         run = _Run(asked)

@@ -1,5 +1,6 @@
 """A model is left as it was found: buffers, tensors it keeps, random numbers, autocast's cache; also after an error."""
 
+import operator
 import sys
 import threading
 import warnings
@@ -110,10 +111,9 @@ def _restore(module: nn.Module, before: dict[str, Any], contents: dict[str, Any]
     now = vars(module)
     for name, held in contents.items():
         value = before[name]
-        changed = len(value) != len(held) or any(
-            one is not other for one, other in zip(_values(value), _values(held), strict=True)
-        )
-        if changed and any(True for _ in tensors(value)):
+        now_held, then_held = _values(value), _values(held)
+        refilled = len(now_held) != len(then_held) or any(map(operator.is_not, now_held, then_held))
+        if refilled and any(True for _ in tensors(value)):
             value.clear()
             value.extend(held) if isinstance(value, list) else value.update(held)
     changed = [name for name, value in now.items() if name not in before or before[name] is not value]

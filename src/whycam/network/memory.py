@@ -29,7 +29,6 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        self._known: set[int] = set()
         self._lock = threading.RLock()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -42,23 +41,21 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **kwargs)
         if not func.is_view:
             given = {_key(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
-            for each in tree_leaves(out):
-                if isinstance(each, Tensor) and (key := _key(each)) and key not in given and key not in self._known:
-                    self._add(each, key)
+            made = {_key(each): each for each in tree_leaves(out) if isinstance(each, Tensor)}
+            for key in made.keys() - given - {0}:
+                self._add(made[key])
         return out
 
-    def _add(self, tensor: Tensor, key: int) -> None:
+    def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         size = storage.nbytes()
         with self._lock:
-            self._known.add(key)
             self.live += size
             self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._drop, key, size).atexit = False
+        weakref.finalize(storage, self._drop, size).atexit = False
 
-    def _drop(self, key: int, size: int) -> None:
+    def _drop(self, size: int) -> None:
         with self._lock:
-            self._known.discard(key)
             self.live -= size
 
 
@@ -70,6 +67,7 @@ def peak_bytes() -> Iterator[Peak]:
 
 
 def _key(tensor: Tensor) -> int:
+    """A number for a tensor's memory while it lives; 0 where it has none."""
     try:
         return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError):  # sparse, nested and wrapper tensors have no memory of their own

@@ -2,38 +2,64 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from whycam.arrays import wide
+from whycam.arrays import is_half, wide
 from whycam.errors import WhycamError
 from whycam.network.eager import eager, refuse_scripted
-from whycam.network.guard import as_found
+from whycam.network.guard import acting, as_found
 from whycam.network.outputs import Part, number_of_classes, read
 from whycam.network.recomputing import asks_for_a_start, hidden, recomputed
 from whycam.network.recording import LayerRecord
 from whycam.network.recurrent import differentiable
+from whycam.network.resuming import Resumed
 from whycam.network.running import Inputs, call, watching
-from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, replaced
+from whycam.network.structures import detached_copy, first_tensor, mapped, only_tensor, replaced, tensors
+from whycam.network.twin import twin
 
 #: How far activations may be from the recorded ones, in parts of their largest magnitude; the second in half precision.
 _ROUNDING = (1e-2, 1e-1)
+#: How far the answer of the part above may be from the network's.
+_SAME = (1.2e-5, 1e-2)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A network, what it is given, which part of its answer counts, and what was recorded of the layer."""
+    """A network, what it is given, which part of its answer counts, and what was recorded of the layer.
+
+    `above` runs the part above the layer alone, where that gives what the network does.
+    """
 
     model: nn.Module
     inputs: Inputs
     layer: LayerRecord
     part: Part | None
+    above: Resumed | None = None
 
     def __str__(self) -> str:
         return f"layer {str(self.layer.tap)!r}"
+
+
+def asked_of(model: nn.Module, inputs: Inputs, layer: LayerRecord, part: Part | None, output: Tensor | None) -> Asked:
+    """What is asked; of the part above the layer alone, if that answers with the recorded `output`."""
+    asked = Asked(model, inputs, layer, part)
+    before = layer.before
+    if output is None or before is None or before.leaves or layer.rows is not None or acting(model):
+        return asked
+    raw = dict(tensors(before.value))[before.path]
+    try:
+        above = Resumed(twin(model), before, inputs, len(output))
+        with as_found(model), eager(model):
+            found = wide(read(above.run_batch(raw.clone()), part, len(output), number_of_classes(model))[1])
+    except Exception:  # the network was not written to be run in part; it is run whole
+        return asked
+    largest = output.abs().amax() if output.numel() else 0.0
+    same = found.shape == output.shape and bool(((found - output).abs() <= _SAME[is_half(output)] * largest).all())
+    return replace(asked, above=above) if same else asked
 
 
 @dataclass
@@ -105,6 +131,8 @@ def answer(
         made = make(rows)  # which may turn gradients on
         return replaced(value, path, tensor.detach().clone().index_copy(0, at[mine], made))
 
+    if asked.above is not None and not from_start:
+        return _answer_above(asked, asked.above, make, around)
     refuse_scripted(model.get_submodule(layer.tap.module))
     with as_found(model), eager(model), differentiable(model):
         given = detached_copy(asked.inputs)
@@ -124,6 +152,19 @@ def answer(
             with torch.enable_grad():
                 found = wide(read(output, asked.part, samples, number_of_classes(model))[1])
     return Answer(found, torch.cat(order) if order else None, off)
+
+
+def _answer_above(
+    asked: Asked, above: Resumed, make: Callable[[Tensor], Tensor], around: AbstractContextManager[Any] | None
+) -> Answer:
+    """What `answer` gives, by the part above the layer alone."""
+    before, samples = above.before, len(asked.layer.activations)
+    with as_found(asked.model), eager(asked.model), differentiable(above.model), around or nullcontext():
+        torch.set_grad_enabled(False)  # put back by the guard around this pass
+        rows = make(dict(tensors(before.value))[before.path].clone())
+        output = above.run_batch(rows)
+        with torch.enable_grad():
+            return Answer(wide(read(output, asked.part, samples, number_of_classes(asked.model))[1]))
 
 
 def differentiated(asked: Asked, attempt: Callable[[bool], tuple[Answer, Tensor, Tensor | None]]) -> Tensor | None:

@@ -207,7 +207,7 @@ class Resumed:
         self.model, self.before, self.inputs, self.samples = copy, before, inputs, samples
         self.calls: Counter[str] = Counter()
         self.rows: Tensor | None = None
-        self.sample = 0
+        self.sample: int | None = 0
         self.answered = 0
         self.copies = False
         self.shared: list[tuple[Tensor, int]] = []
@@ -237,7 +237,15 @@ class Resumed:
             output = self._run(sample, rows)
         return output
 
-    def _run(self, sample: int, rows: Tensor) -> Any:
+    def run_batch(self, rows: Tensor) -> Any:
+        """The network's output where the layer returns these rows, one for each sample; gradients go through to them.
+
+        Raises:
+            LookupError: the layer was not asked for its output exactly once.
+        """
+        return self._run(None, rows)
+
+    def _run(self, sample: int | None, rows: Tensor) -> Any:
         self.calls, self.answered, self.shared = Counter(), 0, []
         self.sample, self.rows = sample, rows
         try:
@@ -283,7 +291,10 @@ class Resumed:
         """What the layer returns (or is given), with the rows in their place."""
         assert self.rows is not None  # set while the copy runs
         self.answered += 1
-        rows = self.rows.clone() if self.dtype is None else self.rows.to(self.dtype)
+        if self.sample is None:
+            rows = self.rows
+        else:
+            rows = self.rows.clone() if self.dtype is None else self.rows.to(self.dtype)
         return replaced(self._spread(self.before.value), self.before.path, rows)
 
     def _spread(self, value: Any) -> Any:
@@ -292,7 +303,7 @@ class Resumed:
 
     def _spread_tensor(self, tensor: Tensor) -> Tensor:
         assert self.rows is not None  # set while the copy runs
-        if not tensor.ndim or len(tensor) != self.samples:
+        if self.sample is None or not tensor.ndim or len(tensor) != self.samples:
             return self._cast(tensor).clone()
         row = self._cast(tensor[self.sample : self.sample + 1].clone())  # the record itself stays as it is
         if len(self.rows) == 1:

@@ -455,7 +455,7 @@ class Above(Runner):
                 row = activations[sample : sample + 1]
                 try:
                     with peak_bytes() as counter:
-                        found, other = self._run(sample, torch.cat([row, _noisy(row)])).split(1)
+                        found, other = torch.split(self._run(sample, torch.cat([row, _noisy(row)])), 1)
                 except Exception as error:  # the network's own, which was not written to be run in part
                     raise WhycamError(_told(error)) from error
                 peak = max(peak, counter.peak)
@@ -560,7 +560,7 @@ class Scorer:
         """The scores of each variant. See `quantities.Score`."""
         score: Score = self.as_probability() if probability else self.bound
         total = len(variants) if isinstance(variants, Sized) else None
-        stream = map(_checked, variants)
+        stream: Iterator[Tensor] = map(_checked, variants)
         first = next(stream, None)
         if first is None:
             raise WhycamError(f"{self.title} asked for the scores of no variants.")
