@@ -146,7 +146,7 @@ def test_the_seed_decides_the_draws(generator):
     assert not torch.allclose(first, other)
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1e-8, 1e-20])
+@pytest.mark.parametrize("scale", [1e-4, 1e-8, 1e-24])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("numerator", ["second", "first"])
 def test_trap_g4_no_epsilon_drowns_small_gradients(scale, dtype, numerator, generator):

@@ -48,7 +48,7 @@ def smooth_grad_cam_plus_plus(
     powers = precise(torch.zeros_like(activations)).repeat(3, *[1] * activations.ndim)
     noisy = lazily(lambda number: inputs + scale * noise(inputs.shape[1:], seed, number).to(inputs), range(samples))
     for run in trace(noisy):
-        gradients = precise(run.gradients)  # cubes of gradients as small as 1e-20 are no zeros in float64
+        gradients = precise(run.gradients)  # in float32 the powers of small ones are zeros
         for power in (1, 2, 3):
             powers[power - 1] += gradients**power
     first, second, third = (powers / samples).flatten(3)
