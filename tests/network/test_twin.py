@@ -244,6 +244,15 @@ def test_compiled_modules_are_eager_in_the_twin(form):
         assert runs
     assert made[0].conv1.stride == (1, 1)  # through the wrapper
     assert not any(is_compiled(each) for each in made.modules() if each is not made[0])
+    assert type(made[0]) is not type(model[0]) or form != "wrapped"
+
+
+@pytest.mark.usefixtures("_forget")
+def test_compiled_modules_with_computed_weights_are_eager_too():
+    model = parametrizations.weight_norm(nn.Linear(4, 4))
+    model.compile(backend="eager")
+    assert not is_compiled(twin(model))
+    assert is_compiled(model)
 
 
 @pytest.mark.usefixtures("_forget")
@@ -263,7 +272,9 @@ def test_graphs_of_functions():
     model = torch.fx.symbolic_trace(inner)
     model.relu2.register_forward_hook(double_output)
     model.register_forward_hook(lambda module, args, output: output + 1)
+    model._non_persistent_buffers_set.add("shift")
     made = check(model, nets.images())
+    assert list(made.state_dict()) == list(model.state_dict())
     made.conv1 = nn.Identity()
     assert isinstance(model.conv1, nn.Conv2d)
 
