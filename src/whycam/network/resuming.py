@@ -210,7 +210,8 @@ class Resumed:
         self.sample: int | None = 0
         self.answered = 0
         self.copies = False
-        self.shared: list[tuple[Tensor, int]] = []
+        self.lent: dict[int, tuple[Tensor, int, bool]] = {}  # copy of a record, its version, and whether it has rows
+        self.several = False
         names = {name for name, _ in before.finished} | {before.moment[0]}
         for name, module in list(copy.named_modules()):
             if name in names and not isinstance(module, torch.jit.ScriptModule):
@@ -222,20 +223,29 @@ class Resumed:
         Raises:
             LookupError: the layer was not asked for its output exactly once.
         """
+        if sample != self.sample:
+            self.lent.clear()
         try:
             output = self._run(sample, rows)
         except (RuntimeError, WhycamError) as error:  # the latter says in words what torch said
             if self.copies or out_of_memory(error):
                 raise
+            self._taken_back()
             written = True
         else:
-            written = any(_version(tensor) != version for tensor, version in self.shared)
-        finally:
-            self.shared = []
-        if written:  # rows that share their memory cannot be written to, which something behind the layer wants
+            written = self._taken_back()
+        if written and not self.copies:
+            # rows that share their memory cannot be written to, which something behind the layer wants
             self.copies = True
             output = self._run(sample, rows)
+            self._taken_back()
         return output
+
+    def _taken_back(self) -> bool:
+        """Forget what was lent and written to; whether rows that share their memory were."""
+        written = [key for key, (tensor, version, _) in self.lent.items() if _version(tensor) != version]
+        shared = [self.lent.pop(key)[2] for key in written]
+        return self.several and any(shared)
 
     def run_batch(self, rows: Tensor) -> Any:
         """The network's output where the layer returns these rows, one for each sample; gradients go through to them.
@@ -246,8 +256,8 @@ class Resumed:
         return self._run(None, rows)
 
     def _run(self, sample: int | None, rows: Tensor) -> Any:
-        self.calls, self.answered, self.shared = Counter(), 0, []
-        self.sample, self.rows = sample, rows
+        self.calls, self.answered = Counter(), 0
+        self.sample, self.rows, self.several = sample, rows, len(rows) > 1
         try:
             output = call(self.model, self._spread(self.inputs))
         finally:
@@ -303,16 +313,18 @@ class Resumed:
 
     def _spread_tensor(self, tensor: Tensor) -> Tensor:
         assert self.rows is not None  # set while the copy runs
-        if self.sample is None or not tensor.ndim or len(tensor) != self.samples:
+        if self.sample is None:
             return self._cast(tensor).clone()
-        row = self._cast(tensor[self.sample : self.sample + 1].clone())  # the record itself stays as it is
-        if len(self.rows) == 1:
-            return row
-        spread = row.expand(len(self.rows), *row.shape[1:])
-        if self.copies:
-            return spread.clone()
-        self.shared.append((spread, _version(spread)))
-        return spread
+        rows = len(self.rows) if tensor.ndim and len(tensor) == self.samples else 0
+        if id(tensor) not in self.lent:
+            # the record itself stays as it is
+            made = self._cast(tensor[self.sample : self.sample + 1] if rows else tensor).clone()
+            self.lent[id(tensor)] = made, _version(made), rows > 0
+        lent = self.lent[id(tensor)][0]
+        if not rows:
+            return lent
+        spread = lent.expand(rows, *lent.shape[1:])
+        return spread.clone() if self.copies else spread
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

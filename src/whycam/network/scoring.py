@@ -458,7 +458,7 @@ class Above(Runner):
                         found, other = torch.split(self._run(sample, torch.cat([row, _noisy(row)])), 1)
                 except Exception as error:  # the network's own, which was not written to be run in part
                     raise WhycamError(_told(error)) from error
-                peak = max(peak, counter.peak)
+                peak = max(peak, counter.peak - counter.live)  # what stays alive is the record's, whatever the rows
                 if _draws(network.device) != drawn:
                     raise WhycamError("the network draws random numbers, which differ from row to row")
                 if not network.agrees(found, network.output[sample : sample + 1], self.tolerance, other):
