@@ -373,7 +373,7 @@ class _Lifted(torch.autograd.Function):
 
 
 class LiftedReLU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         return _Lifted.apply(x)
 
 

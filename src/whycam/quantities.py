@@ -19,11 +19,11 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
     "gradients": ("d score / d activations, same shape", "one backward from the score to the layer, per target"),
     "curvature": (
         "the Hessian of the score at the layer times the activations, same shape",
-        "a second backward through the first, per target",
+        "one run and two backwards of the part above the layer, per target",
     ),
     "contributions": (
         "DeepLIFT contributions of the activations to the score against a layer of zeros, same shape",
-        "one forward and one backward of the part above the layer, per target",
+        "two runs and a backward of the part above the layer, per target",
     ),
     "head_weights": (
         "the linear head's row for the target, (batch, channel), where the network pools and then has one linear layer",

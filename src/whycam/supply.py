@@ -95,7 +95,8 @@ class Supply:
             return Differentiator(self.network, bound, probability, self._begin())
         if name == "bias_gradients":
             self._begin("forwards", "backwards")
-            return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
+            with self.network.as_called():
+                return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
         assert layer is not None  # the rest belong to a layer
         if name == "activations":
             return layer.activations
@@ -109,11 +110,14 @@ class Supply:
             return Tracer(self.network, self.execution, layer, bound, self._begin(), title)
         if name == "curvature":
             self._begin(self._above_or_whole(layer), "backwards", "backwards")
-            return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
+            with self.network.as_called():
+                return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
         if name == "contributions":
             runs = self._above_or_whole(layer)
             self._begin(runs, runs, "backwards")
-            return contributions(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
+            part, output = self.network.part, self.network.output
+            with self.network.as_called():
+                return contributions(self.module, self.batch.inputs, layer, bound, part, output)
         assert name == "head_weights", name
         return head_weights(self.module, recording, layer, bound)
 

@@ -147,12 +147,16 @@ class Network:
             raise LookupError(f"{rows} rows came back as {len(found)}")
         return found
 
+    def as_called(self) -> torch.autocast:
+        """The caller's autocast, which is off while a method runs."""
+        enabled, dtype = self.autocast
+        return torch.autocast(self.device.type, dtype=dtype, enabled=enabled)
+
     @contextmanager
     def running(self, *, as_called: bool = True) -> Iterator[None]:
         """A block in which the network is left as it was found; `as_called`: under the caller's autocast."""
-        enabled, dtype = self.autocast
-        enabled = enabled and as_called
-        with as_found(self.model), eager(self.model), torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
+        autocast = self.as_called() if as_called else torch.autocast(self.device.type, enabled=False)
+        with as_found(self.model), eager(self.model), autocast:
             yield
 
     @property

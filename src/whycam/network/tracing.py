@@ -38,7 +38,7 @@ class Tracer:
         tap, layout = self.layer.tap, self.layer.layout
         same = variant.shape == self.network.picture.shape
         layouts = {} if isinstance(layout, Tokens) and not same else {tap: layout}
-        with _as_called(self.network):
+        with self.network.as_called():
             recording = record(
                 self.network.model,
                 edited(self.network, variant),
@@ -70,7 +70,7 @@ class Differentiator:
         """The scores of other inputs, and their gradients. See `quantities.Differentiate`."""
         bound = replace(self.bound, score=self.as_probability()) if probability else self.bound
         question = Question(lambda _: bound, self.network.part)
-        with _as_called(self.network):
+        with self.network.as_called():
             recording = record(self.network.model, edited(self.network, inputs), [], [question], input_gradients=True)
         _count(self.work, recording)
         return recording.scores[0], recording.input_gradients[0]
@@ -81,12 +81,6 @@ def edited(network: Network, variant: Tensor) -> Inputs:
     path = next(path for path, tensor in tensors(network.inputs) if tensor is network.picture)
     made: Inputs = replaced(network.inputs, path, variant.detach().to(network.picture.dtype))
     return made
-
-
-def _as_called(network: Network) -> torch.autocast:
-    """The caller's autocast, which is off while a method runs."""
-    enabled, dtype = network.autocast
-    return torch.autocast(network.device.type, dtype=dtype, enabled=enabled)
 
 
 def _count(work: Work, recording: Recording) -> None:
