@@ -13,7 +13,7 @@ from whycam.arrays import lazily
 from whycam.estimating import Estimate, Runs
 from whycam.network import scoring
 from whycam.network.flops import counted
-from whycam.quantities import FUNCTIONS
+from whycam.quantities import FUNCTIONS, QUANTITIES
 from whycam.registry import methods
 
 TABLE = methods()
@@ -23,6 +23,13 @@ FEW = {
     name: {option: 3 for option, each in method.options.items() if option in RUNS and type(each.default) is int}
     for name, method in TABLE.items()
 }
+#: Methods that read every quantity between them.
+KINDS = [
+    "ablation_cam", "cam", "cameras", "eigen_cam", "full_grad", "grad_cam", "guided_grad_cam", "integrated_grad_cam",
+    "lift_cam", "occlusion", "opti_cam", "rise", "shapley_cam",
+]  # fmt: skip
+#: Those whose cost depends on what they do with the functions that they are given.
+RUNNING = [name for name, method in TABLE.items() if method.needs & FUNCTIONS]
 HEAD, PLAIN = 2 * 8 * 5, 2 * 64 * 27 * 6 + 2 * 16 * 54 * 8 + 2 * 8 * 5
 
 
@@ -83,7 +90,8 @@ def estimated(request):
     model = nets.fixed(kind())
     if kind is nets.Training:
         model.train()
-    found = estimate_cost(model, nets.images(2), options=FEW, **asked)
+    some = sorted({*KINDS, *RUNNING}) if request.param == "layer chosen" else KINDS
+    found = estimate_cost(model, nets.images(2), some, options={name: FEW[name] for name in some}, **asked)
     return model, asked, {each.name: each for each in found}
 
 
@@ -96,38 +104,47 @@ def explained(model, asked, name):
 
 
 @pytest.mark.filterwarnings("ignore:the model is in training mode")
-@pytest.mark.parametrize("name", TABLE)
-def test_the_passes_are_those_that_explanations_have(name, estimated):
+def test_the_passes_are_those_that_explanations_have(estimated):
     model, asked, found = estimated
-    estimate = found[name]
+    for estimate in found.values():
+        agrees(estimate, model, asked)
+
+
+def agrees(estimate, model, asked):
+    """Assert that the explanation is as it was estimated, or is refused for that reason."""
+    name = estimate.name
     if not estimate.possible:
         with pytest.raises(WhycamError) as refused:
             explained(model, asked, name)
         assert str(refused.value) == estimate.reason
         return
     made = explained(model, asked, name)
-    assert estimate.forwards == made.cost.forwards - made.cost.choosing
-    assert estimate.backwards == made.cost.backwards
+    assert estimate.forwards == made.cost.forwards - made.cost.choosing, name
+    assert estimate.backwards == made.cost.backwards, name
     parts = Counter()
     for work in made.work:
         parts[work.part] += work.parts
-    assert {each.part: each.number for each in estimate.parts} == +parts
-    assert estimate.layer == (made.layer.name if TABLE[name].has_layer else "")
-    assert estimate.fallback == next((work.fallback for work in made.work if work.fallback), "")
+    assert {each.part: each.number for each in estimate.parts} == +parts, name
+    assert estimate.layer == (made.layer.name if TABLE[name].has_layer else ""), name
+    assert estimate.fallback == next((work.fallback for work in made.work if work.fallback), ""), name
+
+
+def test_every_quantity_is_read():
+    assert frozenset().union(*(TABLE[name].needs for name in KINDS)) == QUANTITIES.keys()
 
 
 @pytest.mark.filterwarnings("ignore:the model is in training mode")
-def test_there_are_methods_that_cannot_be_run_on_each_kind_of_network_and_others_that_can(estimated):
+def test_most_methods_can_be_run_on_each_kind_of_network(estimated):
     _, _, found = estimated
-    assert list(found) == list(TABLE)
-    assert sum(each.possible for each in found.values()) > 10
+    assert sum(each.possible for each in found.values()) > len(found) / 2
 
 
-@pytest.mark.parametrize("layer", ["relu2", "conv1"])
-def test_operations_are_those_that_are_counted_when_it_is_run(layer):
+@pytest.mark.parametrize(
+    ("layer", "names"), [("conv1", RUNNING), ("relu2", ["ablation_cam", "integrated_grad_cam", "opti_cam", "rise"])]
+)
+def test_operations_are_those_that_are_counted_when_it_is_run(layer, names):
     model, inputs = nets.plain(), nets.images(1)
-    names = [name for name, each in TABLE.items() if each.needs & FUNCTIONS]
-    options = {name: dict.fromkeys(FEW[name], 12) for name in names}
+    options = {name: dict.fromkeys(FEW[name], 6) for name in names}
     found = estimate_cost(model, inputs, names, layer=layer, options=options)
     with counted() as counter:
         model(inputs)
@@ -137,8 +154,9 @@ def test_operations_are_those_that_are_counted_when_it_is_run(layer):
         place = layer if TABLE[each.name].has_layer else None
         with counted() as counter:
             whycam.explain(model, inputs, each.name, layer=place, **options[each.name])
-        # one run to make ready is of two rows; and what methods multiply themselves counts beside so small a network
-        assert each.total == pytest.approx(counter.get_total_flops() / one, rel=0.05, abs=1.5), each
+        # one run to make ready is of two rows; what methods multiply themselves counts beside so small a network; and
+        # the rows of a larger input are whole numbers, which those of an estimate are not
+        assert each.total == pytest.approx(counter.get_total_flops() / one, rel=0.07, abs=1.5), each
 
 
 def test_the_share_of_the_part_above_the_layer_by_hand():
@@ -254,7 +272,7 @@ def test_a_network_of_one_size_says_so():
 def test_a_target_that_is_no_class_has_no_probability():
     (found,) = estimate_cost(nets.plain(), nets.images(1), ["rise"], target=lambda output: output[:, 0])
     assert "is no single class" in found.reason
-    options = {"RISE": {"probability": False}}
+    options = {"RISE": {"probability": False, "samples": 3}}
     (found,) = estimate_cost(nets.plain(), nets.images(1), ["rise"], target=lambda out: out[:, 0], options=options)
     assert found.possible
 
@@ -280,11 +298,12 @@ def test_seconds_are_those_it_takes(monkeypatch, clock, most):
     monkeypatch.setattr(scoring, "MOST_ROWS", most)
     model = nets.fixed(Busy(clock))
     for name, options in (("rise", {"samples": 20}), ("opti_cam", {"steps": 20}), ("grad_cam", {}), ("cameras", {})):
+        clock.now = 0.0
         (found,) = estimate_cost(model, nets.images(1), [name], options={name: options})
-        clock.now, started = 0.0, clock.now
+        clock.now, spent = 0.0, clock.now
         whycam.explain(model, nets.images(1), name, **options)
         assert found.seconds == pytest.approx(clock.now, rel=0.02, abs=1.1), name
-        assert started < 25  # of which most go into timing what then is said to take so long
+        assert spent < 25  # of which most go into timing what then is said to take so long
 
 
 def test_time_that_methods_take_for_themselves_counts(clock):
@@ -329,7 +348,7 @@ def test_networks_without_operations_that_are_counted():
         def forward(self, x):
             return self.relu(x).mean((2, 3))
 
-    found = estimate_cost(Means().eval(), nets.images(1), ["fem", "ablation_cam", "rise"], layer="relu")
+    found = estimate_cost(Means().eval(), nets.images(1), ["fem", "ablation_cam", "occlusion"], layer="relu")
     assert [each.total for each in found] == [None] * 3
     assert str(found[1].parts[0]) == "7 runs of the part above relu"
     assert all(each.seconds > 0 for each in found)
@@ -339,7 +358,7 @@ def test_the_network_is_left_as_it_was_and_nothing_is_shown(capsys):
     model, inputs = nets.plain(inplace=True), nets.images(2)
     kept = inputs.clone()
     before = nets.state(model)
-    estimate_cost(model, inputs, options=FEW)
+    estimate_cost(model, inputs, KINDS, options={name: FEW[name] for name in KINDS})
     assert nets.differences(before, nets.state(model)) == []
     assert torch.equal(inputs, kept)
     assert capsys.readouterr() == ("", "")
@@ -368,6 +387,8 @@ def test_mistakes(wrong, sentence):
 
 
 def test_a_layer_that_does_not_exist_is_the_reason_of_those_that_need_one():
-    found = {each.name: each for each in estimate_cost(nets.plain(), nets.images(1), ["fem", "rise"], layer="conv9")}
+    found = {
+        each.name: each for each in estimate_cost(nets.plain(), nets.images(1), ["fem", "occlusion"], layer="conv9")
+    }
     assert "no layer 'conv9'" in found["fem"].reason
-    assert found["rise"].possible
+    assert found["occlusion"].possible

@@ -37,7 +37,7 @@ from whycam.network.structures import detached_copy
 from whycam.network.survey import is_ours
 from whycam.network.taps import Tap
 from whycam.network.tracing import Differentiator, Tracer
-from whycam.plans import Measured, Place, Plan, correct, measure, plan
+from whycam.plans import FROM_THE_LAYER, Measured, Place, Plan, correct, measure, plan
 from whycam.progress import Progress, duration
 from whycam.quantities import FUNCTIONS, Traced
 from whycam.registry import Method
@@ -306,7 +306,8 @@ class Rehearsal:
         known = (
             tuple(plans[method.name]),
             bool(needs - {"guided_gradients"}),
-            *(name in needs for name in ("gradients", "input_gradients", "guided_gradients", "score_from")),
+            bool(needs & FROM_THE_LAYER),
+            *(name in needs for name in ("gradients", "input_gradients", "guided_gradients")),
         )
         if known not in self._grounds:
             self._grounds[known] = self._record(method, plans)

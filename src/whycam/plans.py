@@ -21,6 +21,9 @@ from whycam.network.taps import Tap, find_taps, stage_count
 from whycam.registry import Method
 from whycam.targets import Bound
 
+#: Quantities for which the network is resumed from the layer.
+FROM_THE_LAYER = frozenset({"score_from", "contributions", "curvature"})
+
 
 class Passes(NamedTuple):
     """How often a network ran."""
@@ -159,7 +162,7 @@ def measure(
                 layouts=layouts,
                 must_depend=must_depend,
                 views=batch.views,
-                resume=bool(needs & {"score_from", "contributions", "curvature"}),
+                resume=bool(needs & FROM_THE_LAYER),
             )
 
         plain = run(layouts)
