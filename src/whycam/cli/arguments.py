@@ -1,7 +1,9 @@
 """Options that several commands share, and the words they are given in."""
 
 import csv
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -52,8 +54,83 @@ Colormap: TypeAlias = Annotated[
 Signed: TypeAlias = Annotated[
     bool, typer.Option("--signed", help="Diverging colours pinned at zero, to show evidence against as well.")
 ]
+Precision: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="TYPE",
+        help="Score the variants of methods that run the network many times by a fast copy of it, in float32, bfloat16 "
+        "or float16.",
+    ),
+]
+Compile: TypeAlias = Annotated[
+    bool, typer.Option("--compile", help="Also compile that copy, which pays for thousands of variants.")
+]
+Budget: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        help="Memory for the variants under way, as 2GB or 500MB. Without: half of what is free.",
+    ),
+]
+Smoothing: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--smoothing",
+        metavar="NAME",
+        help="augmentations: the mean over mirrored and dimmed photos, at six times the cost. component: the first "
+        "principal component of the weighted channels.",
+    ),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, and no progress.")]
+
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", 1)}
+
+
+def execution(
+    precision: str | None, compile: bool, budget: str | None, smoothing: str | None, quiet: bool
+) -> dict[str, Any]:
+    """How the engine is to run, as it is told by the options that say it.
+
+    Raises:
+        WhycamError: a value that the option does not take.
+    """
+    from typing import get_args
+
+    from whycam.maker import Smoothing as Smoothings
+    from whycam.network.scoring import Precision as Precisions
+
+    for name, value, known in (("precision", precision, Precisions), ("smoothing", smoothing, Smoothings)):
+        choices = get_args(known)
+        if value is not None and value not in choices:
+            near = get_close_matches(value, choices, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise WhycamError(f"--{name} is {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}.{hint}")
+    if compile and precision is None:
+        raise WhycamError("--compile compiles a fast copy of the network; name its --precision, such as float32.")
+    return {
+        "precision": precision,
+        "compile": compile,
+        "budget": in_bytes(budget) if budget is not None else None,
+        "smoothing": smoothing,
+        "progress": not quiet,
+    }
+
+
+def in_bytes(size: str) -> int:
+    """How many bytes `2GB`, `1.5 GiB`, `500MB` or `1000000` are.
+
+    Raises:
+        WhycamError: it is no such size.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?((?:[KMGT]I?)?)B?", size.strip().upper())
+    made = int(float(found[1]) * _UNITS[found[2]]) if found is not None else 0
+    if made < 1:
+        raise WhycamError(f"--budget is a size such as 2GB, 500MB or 1GiB, or a number of bytes; not {size!r}.")
+    return made
 
 
 def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_photos: bool = True) -> VisionModel:

@@ -54,6 +54,10 @@ def compare(
     ] = given.DEFAULT_FOLDER,
     colormap: given.Colormap = None,
     signed: given.Signed = False,
+    smoothing: given.Smoothing = None,
+    precision: given.Precision = None,
+    compile: given.Compile = False,
+    budget: given.Budget = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
 ) -> None:
@@ -80,6 +84,7 @@ def compare(
 
         chosen = _methods(given.split_list(methods or [_METHODS]))
         options = parse_options(option or [], chosen)
+        execution = given.execution(precision, compile, budget, smoothing, quiet)
         asked = {key(parse_target(each)): each for each in given.split_list(targets or ["top"])}
         places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
         for what, entries, came in (
@@ -104,8 +109,9 @@ def compare(
             raise typer.Exit(SOME_FAILED) from None
         path = figure_path(output, f"{picture.name}.compare.png")
         vision = given.load_model(model, weights, unsafe_pickle)
+        names = [each.name for each in chosen]
         made = compare_all(
-            vision, picture, [each.name for each in chosen], places or None, list(asked), fusion=fusion, options=options
+            vision, picture, names, places or None, list(asked), fusion=fusion, options=options, **execution
         )
         try:
             save_figure(made.figure(colormap=colormap, signed=signed), path)
@@ -134,6 +140,20 @@ def _failures(made: Comparison, asked: dict[Hashable, str]) -> list[dict[str, st
 
 def _non_finite(made: Comparison) -> bool:
     return any(status.kind == "non-finite" for each in made.values() for status in each.status)
+
+
+def _notes(made: Comparison) -> list[RenderableType]:
+    """What the maps' notes say, each once, with the methods it is said of where it is not said of all."""
+    said: dict[str, list[str]] = {}
+    for each in made.values():
+        for note in each.notes:
+            said.setdefault(note, []).append(each.title)
+    every = {each.title for each in made.values()}
+    named = {note: list(dict.fromkeys(titles)) for note, titles in said.items()}
+    return [
+        fields({"note": text(note if every == set(titles) else f"{', '.join(titles)}: {note}")})
+        for note, titles in named.items()
+    ]
 
 
 def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str], photo: Path) -> None:
@@ -165,6 +185,9 @@ def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str
     out.show(text(photo, "bold"), fields({"model": text(one.model), **said, "figure": text(path)}), "", rows, "")
     if remarks:
         out.show(*remarks.values(), "")
+    notes = _notes(made)
+    if notes:
+        out.show(*notes, "")
     chosen = {each.layer.name for each in made.values() if each.layer.why != "as asked" and each.layer.name != "input"}
     if len(chosen) > 1:
         out.show(

@@ -55,6 +55,10 @@ def explain(
     figure: Annotated[
         bool, typer.Option("--figure", help="Also draw photo, raw map, resized map and overlay side by side.")
     ] = False,
+    smoothing: given.Smoothing = None,
+    precision: given.Precision = None,
+    compile: given.Compile = False,
+    budget: given.Budget = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
 ) -> None:
@@ -72,6 +76,7 @@ def explain(
       whycam explain cat.png -t contrast:281/282    what makes it class 281 and not 282
       whycam explain cat.png -m fem -O k=1.5        with an option of the method
       whycam explain cat.png -l '_blocks.1[0-5]'    several layers, fused
+      whycam explain cat.png -m rise --precision bfloat16    many runs, by a fast copy
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
@@ -80,6 +85,7 @@ def explain(
 
         chosen = find_method(method)
         options = parse_options(option or [], [chosen])[chosen.name]
+        execution = given.execution(precision, compile, budget, smoothing, quiet)
         aim = parse_target(target) if target is not None else None
         if fusion is not None:
             fusions.find(fusion)
@@ -92,7 +98,8 @@ def explain(
         if found.own:
             out.remark(own_note(found))
         place: Any = layer if layer is None or len(layer) > 1 else layer[0]
-        how = _How(vision, chosen.name, {**options, "target": aim, "layer": place, "fusion": fusion})
+        asked = {"target": aim, "layer": place, "fusion": fusion}
+        how = _How(vision, chosen.name, {**options, **asked, **execution})
         run = _Run(out, how, _Look(output, colormap, opacity, signed, figure), failures=found.failures)
         run(found.photos)
         raise typer.Exit(run.finish())

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from whycam.errors import WhycamError
 from whycam.files import for_json
+from whycam.progress import occupied
 
 #: Not every image was explained; the command itself was wrong; stopped by Ctrl-C.
 SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -95,16 +96,21 @@ class Output:
         shown = total > 1 and not self.quiet and self.problems.is_terminal
         # where results go to the same terminal they must go through the bar's own console, or they would tear it
         console = self.results if self.results.is_terminal and not self.json else self.problems
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not shown,
-            redirect_stdout=False,
-        ) as bar:
+        if not shown:
+            yield lambda: None
+            return
+        with (
+            occupied(console),
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+                redirect_stdout=False,
+            ) as bar,
+        ):
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
 
