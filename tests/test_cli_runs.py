@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
+from unittest.mock import ANY
 
 import pytest
 import skimage
@@ -17,9 +19,11 @@ from whycam import engine
 from whycam.cli import app
 from whycam.cli.arguments import in_bytes
 from whycam.cli.output import Output
+from whycam.estimating import Estimate
 from whycam.maker import Smoothing
 from whycam.network.scoring import Precision
 from whycam.progress import Progress
+from whycam.registry import methods
 
 CHELSEA = Path(skimage.__file__).parent / "data" / "chelsea.png"
 
@@ -38,12 +42,25 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.relu2(self.conv2(self.relu1(self.conv1(x)))).mean((2, 3)))
 
-def bare():
+def made(net):
     torch.manual_seed(0)
-    net = Net().eval()
     for weight in net.parameters():
         weight.data = torch.randn(weight.shape) * 0.5
-    return net
+    return net.eval()
+
+def bare():
+    return made(Net())
+
+class Means(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(x).mean((2, 3))
+
+def means():
+    return Means().eval()
 
 def build():
     return whycam.VisionModel(bare(), whycam.Preprocess.imagenet(8, 8), list("abcde"), "tiny")
@@ -191,3 +208,113 @@ def test_the_bar_of_photos_is_the_only_one(monkeypatch):
     assert "\x1b[2KRISE: 40 runs of the network, about 39 min\n" in said
     assert "Explaining" in said
     assert out.problems.file.getvalue() == ""
+
+
+# --- methods --cost
+
+
+def few(monkeypatch, *chosen):
+    """Let there be these methods alone: all of them would take long."""
+    table = {name: methods()[name] for name in chosen}
+    monkeypatch.setattr("whycam.engine.list_registered", lambda: table)
+
+
+def test_what_each_method_would_cost(run, monkeypatch):
+    few(monkeypatch, "rise", "ablation_cam", "score_cam", "grad_cam", "fem")
+    result = run("methods", "--cost", "runnets:build", "--json")
+    assert result.exit_code == 0
+    made = result.document
+    found = {each["name"]: each for each in made["costs"]}
+    assert made["model"] == "tiny"
+    assert len(found) == 5
+    assert made["refused"] == []
+    seconds = [float(f"{each['seconds']:.2g}") for each in made["costs"]]
+    assert seconds == sorted(seconds)
+    assert found["grad_cam"]["passes"] == "1 forward, 1 backward"
+    assert found["rise"]["forwards"] > 4000
+    # eight channels, two to see whether the part can be run by itself, and two of variants that ran among others
+    assert found["ablation_cam"]["passes"] == "1 forward, 12 runs of the part above relu2"
+    assert found["ablation_cam"]["parts"] == [{"part": "the part above relu2", "number": 12, "share": ANY}]
+    assert "reason" not in found["rise"]
+
+
+def test_costs_are_a_table_with_the_cheapest_first_and_the_refused_below(run, monkeypatch):
+    few(monkeypatch, "rise", "ablation_cam", "score_cam", "fem")
+    result = run("methods", "--cost", "runnets:build", "--layer", "conv9")
+    lines = result.out.splitlines()
+    assert lines[0] == "tiny, on noise of 3x8x8"
+    assert [line.split() for line in lines[2:4]] == [["Forwards'"], ["Method", "worth", "About", "Runs"]]
+    assert lines[4].split()[0] == "rise"
+    assert lines[5:7] == ["", "Not possible here:"]
+    (line,) = lines[7:]  # one reason, said once
+    assert line.strip().startswith("ablation_cam, score_cam, fem: no layer 'conv9'")
+    assert result.exit_code == 0
+    lines = run("methods", "--cost", "runnets:build", "--layer", "relu2").out.splitlines()
+    assert lines[-1].split()[0] == "rise"
+    assert {line.split()[0] for line in lines[4:-1]} == {"ablation_cam", "score_cam", "fem"}
+    assert "Not possible" not in "".join(lines)
+
+
+def test_costs_on_a_photo_or_of_a_size(run, monkeypatch):
+    few(monkeypatch, "occlusion")
+    assert run("methods", "--cost", "runnets:build", "--photo", "cat.png").out.startswith("tiny, on cat\n")
+    assert run("methods", "--cost", "runnets:bare", "--size", "16x12").out.startswith(
+        "runnets:bare, on noise of 3x16x12\n"
+    )
+    result = run("methods", "--cost", "runnets:bare")
+    assert result.exit_code == 2
+    assert "pass --size" in result.err
+
+
+def test_what_cannot_be_run_by_itself_says_so_below(run, monkeypatch):
+    found = [
+        Estimate("a_cam", "A-CAM", forwards=9, total=9.0, seconds=0.021, fallback="it [branches]."),
+        Estimate("b_cam", "B-CAM", forwards=8, total=8.0, seconds=0.0214, fallback="it [branches]."),
+        Estimate("c_cam", "C-CAM", forwards=7, total=7.0, seconds=0.03),
+        Estimate("d_cam", "D-CAM", reason="no [layer]."),
+    ]
+    monkeypatch.setattr("whycam.estimating.estimate_cost", lambda *_, **__: found)
+    lines = run("methods", "--cost", "runnets:build").out.splitlines()
+    assert [line.split()[0] for line in lines[4:7]] == ["b_cam", "a_cam", "c_cam"]  # as far as is shown
+    assert [line.strip() for line in lines[7:]] == [
+        "",
+        "Whole forwards are run where the part above the layer cannot be:",
+        "b_cam, a_cam: it [branches].",
+        "",
+        "Not possible here:",
+        "d_cam: no [layer].",
+    ]
+    made = run("methods", "--cost", "runnets:build", "--json").document
+    assert made["refused"] == [{"name": "d_cam", "title": "D-CAM", "reason": "no [layer]."}]
+
+
+def test_costs_without_operations_that_are_counted(run, monkeypatch):
+    few(monkeypatch, "fem")
+    result = run("methods", "--cost", "runnets:means", "--size", "8x8")
+    assert result.out.splitlines()[4].split()[:2] == ["fem", "-"]
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_costs_fit_the_terminal(run, monkeypatch, columns):
+    few(monkeypatch, "deep_feature_factorization", "ablation_cam", "rise", "cam")
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", str(columns)), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    out = re.sub("\x1b\\[[0-9;]*m", "", run("methods", "--cost", "runnets:build").out)
+    assert "deep_feature_factorization " in out
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_costs_show_how_far_they_are(run, monkeypatch):
+    monkeypatch.setattr("time.monotonic", Clock())
+    few(monkeypatch, "fem", "cam", "eigen_cam")
+    asked = ("methods", "--cost", "runnets:build")
+    assert run(*asked, "--json").err == "Estimating: 3 methods, about 2 min\n"
+    assert run(*asked, "-q").err == ""
+
+
+def test_methods_of_no_network_cost_nothing(run):
+    for args in (("--photo", "cat.png"), ("--size", "8x8"), ("-l", "relu2"), ("--weights", "random")):
+        result = run("methods", *args)
+        assert result.exit_code == 2
+        assert "name it with --cost" in result.err
+    assert "no model 'nothing'" in run("methods", "--cost", "nothing").err

@@ -1,7 +1,7 @@
 """`whycam layers` and `whycam methods`: what there is to choose from."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +14,16 @@ from whycam.cli import trial
 from whycam.cli.figure import figure_path
 from whycam.cli.output import Output, counted, fields, table, text
 from whycam.errors import WhycamError
+from whycam.progress import duration
 
 if TYPE_CHECKING:
     from whycam.catalogue import LayerInfo
+    from whycam.estimating import Estimate
     from whycam.models.vision_model import VisionModel
     from whycam.registry import Method
     from whycam.thumbnails import Sheet
 else:
-    LayerInfo = Method = Sheet = VisionModel = Any  # bring torch
+    Estimate = LayerInfo = Method = Sheet = VisionModel = Any  # bring torch
 
 #: What marks a layer whose positions may lie, or do lie, elsewhere than its layout says.
 _DOUBTS = {"undetermined": " ?", "refuted": " !"}
@@ -169,18 +171,45 @@ def _layout(layer: LayerInfo) -> str:
     return layer.layout.replace("tokens on a grid of", "tokens") + _DOUBTS.get(layer.location, "")
 
 
-def methods(json: given.Json = False, quiet: given.Quiet = False) -> None:
-    """List the methods and their options.
+def methods(
+    cost: Annotated[
+        str | None,
+        typer.Option("--cost", metavar="MODEL", help="What each would cost on this network, named as in 'explain'."),
+    ] = None,
+    weights: given.Weights = None,
+    unsafe_pickle: given.UnsafePickle = False,
+    photo: trial.OnPhoto = None,
+    size: trial.OfSize = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", "-l", metavar="LAYER", help="Where: a name from 'whycam layers'. Without: chosen."),
+    ] = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """List the methods and their options, or what each would cost on a network.
+
+    With '--cost' the network runs a few dozen times, whatever the methods. Listed is what each would run, how many
+    forwards that is worth in operations, and about how long it takes here; the cheapest first.
 
     \b
     Examples:
       whycam methods
+      whycam methods --cost timm:resnet18
+      whycam methods --cost my_package.networks:build --size 320x320 --layer layer3
       whycam explain cat.png -m kpca_cam -O kernel=rbf -O gamma=0.1
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
         from whycam.catalogue import list_methods
 
+        if cost is not None:
+            _costs(out, cost, weights, unsafe_pickle, photo, size, layer)
+            return
+        if unsafe_pickle or any(each is not None for each in (weights, photo, size, layer)):
+            raise WhycamError(
+                "--weights, --unsafe-pickle, --photo, --size and --layer are about a network; name it with --cost."
+            )
         found = list_methods()
         out.document({"methods": [_described(each) for each in found]})
         wide = table("Name", "Title", "Explains", "Needs", "Options", "Paper")
@@ -196,6 +225,69 @@ def methods(json: given.Json = False, quiet: given.Quiet = False) -> None:
                 "\n",
             )
         out.show(wide if out.fits(wide) else fields(narrow, style="bold"))
+
+
+def _costs(
+    out: Output,
+    model: str,
+    weights: Path | None,
+    unsafe_pickle: bool,
+    photo: Path | None,
+    size: str | None,
+    layer: str | None,
+) -> None:
+    from whycam.estimating import estimate_cost
+
+    vision, inputs = trial.trial(model, None, weights, unsafe_pickle, photo, size)
+    found = estimate_cost(vision, inputs, layer=layer, progress=not out.quiet)
+    able = sorted((each for each in found if each.possible), key=_dearness)
+    refused = [each for each in found if not each.possible]
+    out.document(
+        {
+            "model": vision.name,
+            "costs": [{**_without(each, "reason"), "passes": _passes(each)} for each in able],
+            "refused": [{"name": each.name, "title": each.title, "reason": each.reason} for each in refused],
+        }
+    )
+    on = inputs.name if photo is not None else f"noise of {'x'.join(map(str, inputs.shape[1:]))}"
+    out.show(text(f"{vision.name}, on {on}", "bold"), "")
+    worth = "Forwards'\nworth"
+    rows = table("\nMethod", worth, "\nAbout", "\nRuns", whole=("\nMethod", worth, "\nAbout"), right=(worth, "\nAbout"))
+    for each in able:
+        rows.add_row(each.name, each.worth or "-", duration(each.seconds), text(_passes(each)))
+    if able:
+        out.show(rows)
+    fallbacks = _grouped(able, "fallback")
+    if fallbacks:
+        out.show("", "Whole forwards are run where the part above the layer cannot be:")
+        out.show(*(fields({"": text(each)}) for each in fallbacks))
+    if refused:
+        out.show("", "Not possible here:")
+        out.show(*(fields({"": text(each)}) for each in _grouped(refused, "reason")))
+
+
+def _dearness(estimate: Estimate) -> tuple[float, float]:
+    """What is shown of the time, then of the operations: what differs by chance does not count."""
+    return float(f"{estimate.seconds:.2g}"), estimate.total or 0.0
+
+
+def _passes(estimate: Estimate) -> str:
+    """What is run, in words, without what share of the network each run takes: the sum is beside it."""
+    parts = tuple(replace(each, share=None) for each in estimate.parts)
+    return replace(estimate, parts=parts).passes
+
+
+def _grouped(found: list[Estimate], field: str) -> list[str]:
+    """What is said of several methods, once: `fem, rise: why`."""
+    said: dict[str, list[str]] = {}
+    for each in found:
+        if why := getattr(each, field):
+            said.setdefault(why, []).append(each.name)
+    return [f"{', '.join(names)}: {why}" for why, names in said.items()]
+
+
+def _without(estimate: Estimate, field: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(estimate).items() if name != field}
 
 
 def _described(method: Method) -> dict[str, Any]:
