@@ -14,12 +14,26 @@ from whycam import Preprocess, VisionModel, WhycamError, doctor
 from whycam.checkup import Checkup, trial_input
 from whycam.findings import CHECKS
 from whycam.models.conversion import NoPhotos
+from whycam.quantities import FUNCTIONS
 from whycam.registry import methods
 
 LABELS = ["a", "b", "c", "d", "e"]
 #: Operations of one prediction by `nets.Plain`: two for each product of its convolutions and its linear layer.
 CONV1, CONV2, HEAD = 2 * 64 * 27 * 6, 2 * 16 * 54 * 8, 2 * 8 * 5
 PLAIN = CONV1 + CONV2 + HEAD
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, request):
+    """Leave out what runs the network many times, unless `every_method` is asked for: estimates add time alone."""
+    if "every_method" not in request.fixturenames:
+        some = {name: each for name, each in methods().items() if not each.needs & FUNCTIONS}
+        monkeypatch.setattr("whycam.checkup.methods", lambda: some)
+
+
+@pytest.fixture
+def every_method():
+    """Have no method left out."""
 
 
 def healthy(module: nn.Module, **given: Any) -> VisionModel:
@@ -473,12 +487,49 @@ def test_costs_against_counts_by_hand():
         assert found.flops == pytest.approx(flops / PLAIN, rel=1e-12), name
 
 
-def test_every_method_is_tried_once_and_has_a_status():
+def test_every_method_is_tried_once_and_has_a_status(every_method):
     made = doctor(healthy(nets.plain()), nets.images(1))
     assert [each.name for each in made.methods] == [each.name for each in whycam.list_methods()]
+    running = [each.name for each in whycam.list_methods() if each.needs & FUNCTIONS]
+    assert {"ablation_cam", "cameras", "opti_cam", "rise"} < set(running)
     assert {each.name: each.status for each in made.methods if each.status != "ok"} == {
-        "guided_backprop": "pixel detail", "guided_grad_cam": "pixel detail",
+        "guided_backprop": "pixel detail", "guided_grad_cam": "pixel detail", **dict.fromkeys(running, "not run"),
     }  # fmt: skip
+
+
+def test_what_runs_the_network_many_times_is_estimated_and_not_run(every_method):
+    model = nets.fixed(Counting())
+    made = doctor(model, nets.images(1))
+    for name, layer, forwards, backwards, parts, flops in (
+        # two runs to see that the part can be run by itself, and two of variants that ran among others
+        ("ablation_cam", "relu2", 1, 0, 8 + 2 + 2, PLAIN + 12 * HEAD),
+        ("opti_cam", "relu2", 1 + 50, 50, 0, 101 * PLAIN),
+        # one of two rows to see that they can be run together, and two as above
+        ("rise", "", 1 + 4000 + 1 + 2, 0, 0, 4004 * PLAIN),
+    ):
+        found = method(made, name)
+        assert (found.status, found.layer) == ("not run", layer)
+        assert "runs the network many times" in found.message
+        assert (found.forwards, found.backwards, found.parts) == (forwards, backwards, parts), name
+        assert found.flops == pytest.approx(flops / PLAIN, rel=0.01), name
+    assert made.cost.forwards == model.counter[0] < 150
+    assert made.cost.backwards < 60
+    assert sum(each.forwards for each in made.methods) > 4000
+
+
+def test_an_estimate_reads_what_the_doctor_reads(every_method, monkeypatch):
+    some = {name: methods()[name] for name in ("ablation_cam", "grad_cam", "hires_cam", "opti_cam")}
+    monkeypatch.setattr("whycam.checkup.methods", lambda: some)
+    model = nets.fixed(Returns(lambda features, logits: {"logits": logits, "frozen": (logits * 2).detach()}))
+    made = doctor(model, nets.images(1))
+    assert [method(made, name).status for name in ("ablation_cam", "opti_cam")] == ["not run", "not run"]
+    made = doctor(model, nets.images(1), output="frozen")
+    assert method(made, "ablation_cam").status == "not run"
+    refused = method(made, "opti_cam")
+    assert (refused.status, refused.forwards, refused.parts) == ("not possible", None, None)
+    # an answer without classes: the largest entry is explained
+    made = doctor(nets.fixed(Returns(lambda features, logits: features)), nets.images(1))
+    assert method(made, "ablation_cam").status == "not run"
 
 
 def test_what_is_not_possible_says_why():
@@ -516,8 +567,8 @@ class Counting(nets.Plain):
 def test_the_doctors_own_forwards_are_counted(samples):
     model = nets.fixed(Counting())
     made = doctor(model, nets.images(samples))
-    assert made.cost.forwards == model.counter[0] == 4 + 14 + 1  # the last for guided Grad-CAM's second
-    assert made.cost.backwards == 1 + 9 + 1
+    assert made.cost.forwards == model.counter[0] == 4 + 21 + 3  # guided Grad-CAM and both FullGrads take a second
+    assert made.cost.backwards == 1 + 15 + 5  # a second of those three, and two more of ShapleyCAM
     assert made.prepares == 1
     assert doctor(model, nets.images(samples)).prepares == 0  # what was found is kept
 
@@ -634,6 +685,9 @@ def test_in_words():
     assert "worth knowing: in-place: 'relu2' writes over what 'conv2' returned. Nothing to do" in text
     assert "\nfine: weights, training mode, " in text
     assert "\ngrad_cam: ok at conv2, 1 forward, 1 backward, 1.0 times the operations of a prediction\n" in text
-    assert "\nthis took 19 forwards, 11 backwards, " in text
+    assert "\nthis took 29 forwards, 21 backwards, " in text
     refused = str(doctor(nets.fixed(Detaches("late")), nets.images(1)))
-    assert "grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam, xgrad_cam: not possible: the score" in refused
+    assert (
+        "grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam, seg_eigen_cam, shapley_cam, xgrad_cam: "
+        "not possible: the score"
+    ) in refused

@@ -1,6 +1,7 @@
 """`whycam doctor`, and `whycam layers` with its thumbnails, in this process."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 import whycam
 from whycam.cli import app
 from whycam.cli.inputs import find
+from whycam.quantities import FUNCTIONS
+from whycam.registry import methods
 
 CHELSEA = Path(skimage.__file__).parent / "data" / "chelsea.png"
 
@@ -85,6 +88,19 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Leave out what runs the network many times, unless `every_method` is asked for: estimates add time alone."""
+    if "every_method" not in request.fixturenames:
+        some = {name: each for name, each in methods().items() if not each.needs & FUNCTIONS}
+        monkeypatch.setattr("whycam.checkup.methods", lambda: some)
+
+
+@pytest.fixture
+def every_method() -> None:
+    """Have no method left out."""
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
     """Call `whycam` in a folder that holds a photo and a file of networks."""
@@ -115,23 +131,30 @@ def test_a_healthy_network(run):
     assert any(line.startswith("answer  5 classes, says ") for line in lines)
     assert any(line.startswith("layer   conv2 (4x4, channels first): the last feature") for line in lines)
     assert any(line.startswith("Fine: weights, training mode, mixed modes,") for line in lines)
-    assert lines[-1].startswith("This took 19 forwards, 11 backwards, ")
+    assert lines[-1].startswith("This took 28 forwards, 21 backwards, ")
     assert "Problem" not in lines
     assert "Worth knowing" not in lines
 
 
-def test_the_table_holds_one_row_for_methods_that_are_alike(run):
+def test_the_table_holds_one_row_for_methods_that_are_alike(run, every_method):
     lines = run("doctor", "tinynets:build").out.splitlines()
-    table = [line.split(maxsplit=6) for line in lines if line[:3] in ("1 +", "2 +")]
+    rows = [line for line in lines if re.match(r"[\d,]+ \+ ", line)]
+    table = [row.split(maxsplit=6) for row in rows]
     assert ["1", "+", "1", "1.0", "conv2", "ok", "grad_cam"] in table
     assert ["1", "+", "1", "2.0", "-", "pixel", "detail  guided_backprop"] in table
     assert ["2", "+", "2", "3.0", "conv2", "pixel", "detail  guided_grad_cam"] in table
-    named = {name for line in lines if line[:3] in ("1 +", "2 +") for name in line.replace(",", "").split()}
+    told = [" ".join(row.split()) for row in rows]
+    assert "4,004 + 0 4,004.0 - not run rise" in told
+    assert "1 + 0 + 12 1.0 relu2 not run ablation_cam" in told
+    named = {name for row in rows for name in row.replace(",", "").split()}
     assert {each.name for each in whycam.list_methods()} <= named
-    assert len(table) < 8
-    assert "Passes: forwards + backwards. FLOPs: in predictions of one sample. The first map of all takes 1 more" in (
-        "\n".join(lines)
-    )
+    assert len(table) < 30
+    assert (
+        "Passes: forwards + backwards + runs of the part above the layer. FLOPs: in predictions of one sample. "
+        "The first map of all takes 1 more"
+    ) in "\n".join(lines)
+    (said,) = [line for line in lines if "not run: it runs the network many times" in line]
+    assert said.startswith("ablation_cam, cameras, ")
 
 
 def test_a_problem_makes_the_exit_status_one(run):
@@ -144,14 +167,16 @@ def test_a_problem_makes_the_exit_status_one(run):
     assert "which calls detach, behind 'relu2'." in told[0]
     assert told[1].strip() == "Let gradients through there, or use a method that needs none, such as eigen_cam."
     refused = next(line for line in lines if "not possible: the score does not depend on 'conv2', 'relu2'" in line)
-    assert refused.startswith("eigen_grad_cam, grad_cam, grad_cam_elementwise, ")
+    assert refused.startswith("bag_cam, eigen_grad_cam, grad_cam, grad_cam_elementwise, ")
     assert any(line.split()[:5] == ["-", "-", "-", "not", "possible"] for line in lines)
 
 
 def test_a_status_that_several_methods_share_is_explained_once(run):
     lines = run("doctor", "tinynets:signed", "--size", "8x8").out.splitlines()
     (said,) = [line for line in lines if "signed activations: " in line]
-    assert said.startswith("fem, grad_cam_plus_plus, layer_cam, xgrad_cam: signed activations: the method assumes ")
+    assert said.startswith(
+        "deep_feature_factorization, fem, grad_cam_plus_plus, layer_cam, lift_cam, xgrad_cam: signed activations: the "
+    )
 
 
 def test_what_is_worth_knowing_is_no_problem(run):
@@ -191,7 +216,7 @@ def test_everything_in_one_document(run):
     by_name = {each["name"]: each for each in made["methods"]}
     assert by_name["fem"]["flops"] == 1.0
     assert by_name["grad_cam"]["forwards"] is None
-    assert made["cost"]["forwards"] == 19
+    assert made["cost"]["forwards"] == 26
 
 
 def test_quiet_prints_problems_alone(run):

@@ -16,6 +16,7 @@ from whycam import findings
 from whycam.batches import make_batch
 from whycam.engine import Labels, ModelLike, as_vision_model, compare
 from whycam.errors import WhycamError
+from whycam.estimating import Rehearsal
 from whycam.explanation import Comparison, Cost, Layer, Prediction
 from whycam.findings import Finding, Severity
 from whycam.maker import looks_like_probability, predictions
@@ -28,10 +29,13 @@ from whycam.network.flops import counted
 from whycam.network.observing import Feature, features
 from whycam.network.outputs import Part, embedding, number_of_classes, read
 from whycam.network.running import Inputs, watching
+from whycam.network.scoring import Execution
 from whycam.network.structures import first_sample, first_tensor
 from whycam.network.survey import Survey, is_ours, survey
 from whycam.network.taps import find_taps
 from whycam.pictures.preprocess import Preprocess
+from whycam.progress import Progress
+from whycam.quantities import FUNCTIONS
 from whycam.registry import Method, methods
 from whycam.targets import class_logits
 
@@ -43,8 +47,10 @@ class MethodCheck:
     Attributes:
         name, title: the method's. `layer`: where its map is made; empty where there is none.
         status: the kind of its map's status (`"ok"`, `"zero gradient"`, ...), or `"not possible"`; `message` says why.
-        forwards, backwards: passes for one target. `flops`: floating-point operations, as a multiple of one
-            prediction's. `None` where the method is not possible.
+            `"not run"` for methods that run the network many times: what they would cost is found by a dry run
+            (`whycam.estimate_cost`), and what their maps are like is not.
+        forwards, backwards, parts: passes for one target, and runs of the part above the layer. `flops`: floating-point
+            operations, as a multiple of one prediction's. `None` where the method is not possible.
     """
 
     name: str
@@ -55,6 +61,7 @@ class MethodCheck:
     forwards: int | None = None
     backwards: int | None = None
     flops: float | None = None
+    parts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class Checkup:
 def _outcome(method: MethodCheck) -> str:
     if method.forwards is None or method.backwards is None:
         return f"{method.status}: {method.message}"
-    passes = str(Cost(method.forwards, method.backwards, 0.0)).rpartition(",")[0]
+    passes = str(Cost(method.forwards, method.backwards, 0.0, parts=method.parts or 0)).rpartition(",")[0]
     flops = f", {method.flops:.1f} times the operations of a prediction" if method.flops is not None else ""
     return f"{method.status}{f' at {method.layer}' if method.layer else ''}, {passes}{flops}"
 
@@ -194,6 +201,8 @@ def trial_input(model: VisionModel, shape: Sequence[int] | None = None) -> Tenso
 
 #: What the refusal of a layer says whose positions do not lie where its layout puts them.
 _MISPLACED = "do not lie as in the input"
+#: What is said of methods that are not tried.
+_NOT_RUN = "it runs the network many times, so what it would cost was found without running it."
 #: Modules that take channels first and nothing else, so that their axes leave no doubt.
 _CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
 
@@ -220,6 +229,7 @@ class _Examination:
         self.asked: list[str] = []
         self.forwards = self.backwards = self.prepares = self.first = 0
         self.seen: Survey | None = None
+        self.rehearsal: Rehearsal | None = None
 
     def run(self) -> None:
         """Every step, until one says that nothing more can be found."""
@@ -380,6 +390,8 @@ class _Examination:
     def _try_method(self, method: Method, seen: Survey, inputs: Inputs) -> MethodCheck:
         if reasons := [self.barred[need] for need in sorted(method.needs) if need in self.barred]:
             return MethodCheck(method.name, method.title, "", "not possible", reasons[0])
+        if method.needs & FUNCTIONS:
+            return self._estimate(method, inputs)
         with counted() as counter:
             made = self._compare(inputs, [method.name])
         if isinstance(made, str):
@@ -403,6 +415,30 @@ class _Examination:
             made.cost.forwards,
             made.cost.backwards,
             counter.get_total_flops() / seen.flops if seen.flops else None,
+            made.cost.parts,
+        )
+
+    def _estimate(self, method: Method, inputs: Inputs) -> MethodCheck:
+        """What a method would cost that runs the network many times: trying all of those would take hours."""
+        if self.rehearsal is None:
+            self.rehearsal = Rehearsal(
+                self.bare, inputs, target=self.target, output=self.part, execution=Execution(progress=Progress(False))
+            )
+        before = self.rehearsal.backwards
+        found = self.rehearsal.of(method)
+        self.backwards += self.rehearsal.backwards - before
+        if not found.possible:
+            return MethodCheck(method.name, method.title, "", "not possible", found.reason)
+        return MethodCheck(
+            method.name,
+            method.title,
+            found.layer,
+            "not run",
+            _NOT_RUN,
+            found.forwards,
+            found.backwards,
+            found.total,
+            sum(each.number for each in found.parts),
         )
 
     def _compare(self, inputs: Inputs, names: Sequence[str]) -> Comparison | str:

@@ -99,8 +99,9 @@ def _show_methods(out: Output, found: Checkup) -> None:
     """One row for the methods that share everything but their names."""
 
     def row(each: MethodCheck) -> tuple[str, ...]:
-        passes = f"{each.forwards} + {each.backwards}" if each.forwards is not None else "-"
-        flops = f"{each.flops:.1f}" if each.flops is not None else "-"
+        passes = f"{each.forwards:,} + {each.backwards:,}" if each.forwards is not None else "-"
+        passes += f" + {each.parts:,}" if each.parts else ""
+        flops = f"{each.flops:,.1f}" if each.flops is not None else "-"
         return passes, flops, each.layer or "-", each.status
 
     rows = table("Passes", "FLOPs", "Layer", "Status", "Methods", whole=("Passes", "FLOPs", "Status"), right=("FLOPs",))
@@ -110,7 +111,8 @@ def _show_methods(out: Output, found: Checkup) -> None:
         rows.add_row(passes, flops, text(layer), status_text(status), text(names))
     out.show("", rows)
     first = f" The first map of all takes {found.prepares} more, to choose the layer." if found.prepares else ""
-    out.show(text(f"Passes: forwards + backwards. FLOPs: in predictions of one sample.{first}", "dim"))
+    parts = " + runs of the part above the layer" if any(each.parts for each in found.methods) else ""
+    out.show(text(f"Passes: forwards + backwards{parts}. FLOPs: in predictions of one sample.{first}", "dim"))
     reasons: dict[tuple[str, str], list[str]] = {}
     for each in found.methods:
         if each.status not in ("ok", "pixel detail"):  # which says something of the method and not of this network
