@@ -65,7 +65,8 @@ def check(model: nn.Module, inputs: Tensor, at_most: int | None = None) -> list[
                 found.append(Found(str(tap), "whole forwards", str(error)))
                 continue
             whole.prepare(variants[0])
-            pairs = zip(part.outputs(variants), whole.outputs(variants), strict=True)
+            pack = torch.stack(variants)
+            pairs = zip(part.outputs(pack), whole.outputs(pack), strict=True)
             apart = max(float((one - other).abs().amax() / other.abs().amax()) for one, other in pairs)
         found.append(Found(str(tap), "exact" if apart <= ROUNDING else "different", apart=apart))
     return found
@@ -172,6 +173,7 @@ def main() -> None:
         rows.append((name, found))
         reasons = Counter(f"{each.verdict}: {each.why[:160]}" for each in found if each.why)
         print(f"{name}: {time.perf_counter() - started:.0f} s", *reasons.items(), sep="\n  ", flush=True)
+        print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows))
 
 

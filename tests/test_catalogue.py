@@ -35,7 +35,7 @@ def test_layers_are_listed_in_order_with_the_chosen_ones_marked():
     assert [row.name for row in rows] == ["0", "1", "2", "3"]
     assert [row.grid for row in rows] == [(8, 4), (8, 4), (4, 2), (4, 2)]
     assert rows[2].stride == (4.0, 4.0)
-    assert rows[2].chosen_for == ("Grad-CAM and Guided Grad-CAM",)
+    assert rows[2].chosen_for == ("Grad-CAM, Guided Grad-CAM, Integrated Grad-CAM, SESS and ShapleyCAM",)
     assert rows[3].chosen_for == ("every other method",)
     assert not rows[0].chosen_for
 

@@ -459,7 +459,7 @@ def test_layers_in_json(run: Callable[..., Result], cat: Path) -> None:
         made = run("layers", "--json", *args).document
         by_name = {each["name"]: each for each in made["layers"]}
         assert by_name["_bn1"]["stride"] == [32.0, 32.0]
-        assert by_name["_bn1"]["chosen_for"] == ["Grad-CAM and Guided Grad-CAM"]
+        assert by_name["_bn1"]["chosen_for"] == ["Grad-CAM, Guided Grad-CAM, Integrated Grad-CAM, SESS and ShapleyCAM"]
 
 
 def test_layers_of_a_network_alone(run: Callable[..., Result], tmp_path: Path) -> None:

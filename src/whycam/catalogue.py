@@ -61,7 +61,8 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     batch = make_batch(vision, inputs)
     found, _ = features(vision.module, batch.inputs)
     before, after = _chosen(vision, batch.inputs)
-    titles = " and ".join(method.title for method in list_methods() if method.side == "before" and method.has_layer)
+    *most, last = (method.title for method in list_methods() if method.side == "before" and method.has_layer)
+    titles = f"{', '.join(most)} and {last}"
     choices = {"every method": after} if before == after else {titles: before, "every other method": after}
     located = _located(vision, batch.inputs, found)
     size = first_tensor(batch.inputs).shape[2:]

@@ -257,15 +257,14 @@ class Maker:
         with _plainly(self.batch.scene.inputs.device):
             quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
             found = method.function(**quantities, **options)
-            made = found if isinstance(found, Result) else Result(found)
-            made = replace(made, maps=made.maps.float() if isinstance(made.maps, Tensor) else made.maps)
+            maps: Any = found.maps if isinstance(found, Result) else found
         axes = 1 + len(self.batch.scene.size) if layer is None else layer.activations.ndim - 1
-        if not isinstance(made.maps, Tensor) or made.maps.ndim != axes or len(made.maps) != samples:
-            came = f"shape {tuple(made.maps.shape)}" if isinstance(made.maps, Tensor) else type(made.maps).__name__
+        if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != samples:
+            came = f"shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
             )
-        return made
+        return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
 
     def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
         recording = self.measured.any

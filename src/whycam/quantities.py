@@ -69,6 +69,9 @@ LAYER_QUANTITIES = frozenset(
 #: Quantities that are functions: what they cost depends on what the method does with them.
 FUNCTIONS = frozenset({"score", "score_from", "trace", "differentiate"})
 
+#: Quantities for which the network, or a part of it, runs again.
+AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature", "contributions"}
+
 
 @runtime_checkable
 class Score(Protocol):

@@ -16,13 +16,14 @@ import whycam
 from whycam.network.layouts import ChannelsFirst
 from whycam.network.recording import record
 from whycam.network.taps import Tap, find_taps
+from whycam.quantities import AGAIN
 from whycam.registry import methods
 from whycam.targets import bind
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
 
-AT_A_LAYER = [name for name, each in methods().items() if each.has_layer and "guided_gradients" not in each.needs]
+AT_A_LAYER = [name for name, each in methods().items() if each.has_layer and not each.needs & AGAIN]
 
 
 def recorded(model, inputs, *layers, targets=(None,), **options):

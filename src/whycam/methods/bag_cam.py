@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import pool
+from whycam.arrays import channel_sum, pool
 from whycam.quantities import Result
 from whycam.registry import method
 from whycam.status import Status
@@ -29,7 +29,7 @@ def bag_cam(
     sizes = scores.abs().reshape(-1, *[1] * (activations.ndim - 1))
     products = (activations * gradients / sizes).masked_fill(sizes == 0, 0)
     factors = 1 + pool(products).reshape(*products.shape[:2], *[1] * (products.ndim - 2))
-    return Result((factors * products).relu().sum(1), status=[_status(score) for score in scores.tolist()])
+    return Result(channel_sum((factors * products).relu()), status=[_status(score) for score in scores.tolist()])
 
 
 def _status(score: float) -> Status:

@@ -40,7 +40,7 @@ def group_cam(
     if not 0 <= denoise < 1:
         raise WhycamError(f"denoise must be at least 0 and below 1, not {denoise}.")
     parts = zip(pool(gradients).chunk(groups, 1), activations.chunk(groups, 1), strict=True)
-    maps = torch.stack([_without_lowest(weighted_sum(*part).relu(), denoise) for part in parts], 1)
+    maps = torch.stack([_without_lowest(weighted_sum(*part, final=False).relu(), denoise) for part in parts], 1)
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]
 
     def variant(number: int) -> Tensor:

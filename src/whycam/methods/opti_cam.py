@@ -49,7 +49,7 @@ def opti_cam(
     for step in range(1, steps + 1):
         with torch.enable_grad():
             variable = numbers.requires_grad_()
-            mask = to_unit(resize(weighted_sum(variable.softmax(1), maps), inputs.shape[2:]))
+            mask = to_unit(resize(weighted_sum(variable.softmax(1), maps, final=False), inputs.shape[2:]))
             masked = shown(inputs, mask, behind)
         _, slopes = differentiate(masked.detach(), probability=probability)
         (slope,) = torch.autograd.grad(masked, variable, slopes)
