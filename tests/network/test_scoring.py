@@ -93,7 +93,7 @@ def test_rows_are_packed_up_to_the_limit(monkeypatch):
     monkeypatch.setattr(scoring, "MOST_ROWS", 8)
     model = nets.fixed(Counting())
     whycam.explain(model, nets.images(), shades)
-    # the recording, a pair of rows to learn from, and seven variants of three samples, two at a time; the first two once
+    # the recording, a pair of rows to learn from, seven variants of three samples, two at a time; the first two once
     # more by themselves
     assert model.rows == [3, 2, 6, 3, 3, 6, 6, 3]
 
