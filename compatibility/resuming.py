@@ -162,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--match", default="")
+    parser.add_argument("--layers", type=int, help="so many of each, evenly spread; all by default")
     asked = parser.parse_args()
     prepare()
     rows = []
@@ -169,7 +170,7 @@ def main() -> None:
         if asked.match.lower() not in name.lower():
             continue
         started = time.perf_counter()
-        found = check(*made(make, side))
+        found = check(*made(make, side), at_most=asked.layers)
         rows.append((name, found))
         reasons = Counter(f"{each.verdict}: {each.why[:160]}" for each in found if each.why)
         print(f"{name}: {time.perf_counter() - started:.0f} s", *reasons.items(), sep="\n  ", flush=True)
