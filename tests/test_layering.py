@@ -17,7 +17,7 @@ SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py
 METHODS = {name: path for name, path in SOURCES.items() if name.startswith("methods/")}
 OF_TENSORS = {
     "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.arrays", "whycam.registry",
-    "whycam.errors",
+    "whycam.errors", "whycam.masks", "whycam.quantities", "whycam.status", "functools", "itertools",
 }  # fmt: skip
 
 

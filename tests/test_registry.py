@@ -37,8 +37,10 @@ def test_what_stands_before_the_star_is_needed_and_what_stands_after_is_an_optio
 
 def test_methods_that_read_no_score_explain_no_class():
     blind = {name for name, each in methods().items() if not each.class_specific}
-    assert blind == {"eigen_cam", "fem", "kpca_cam", "random_cam"}
-    assert {name for name, each in methods().items() if not each.has_layer} == {"guided_backprop"}
+    assert blind == {"deep_feature_factorization", "eigen_cam", "fem", "kpca_cam", "random_cam"}
+    assert {name for name, each in methods().items() if not each.has_layer} == {
+        "full_grad", "guided_backprop", "occlusion", "rise", "simple_full_grad",
+    }  # fmt: skip
 
 
 def test_an_unknown_quantity_is_refused_with_the_table():
@@ -69,4 +71,5 @@ def test_the_decorator_returns_the_function_itself():
 
 
 def test_the_side_before_the_activation_is_for_those_with_evidence_for_it():
-    assert {name for name, each in methods().items() if each.side == "before"} == {"grad_cam", "guided_grad_cam"}
+    pooled = {"grad_cam", "guided_grad_cam", "integrated_grad_cam", "sess", "shapley_cam"}  # gradients, as Grad-CAM
+    assert {name for name, each in methods().items() if each.side == "before"} == pooled

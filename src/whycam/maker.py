@@ -264,7 +264,8 @@ class Maker:
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
             )
-        return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
+        with _plainly(self.batch.scene.inputs.device):
+            return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
 
     def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
         recording = self.measured.any
