@@ -212,6 +212,7 @@ class Resumed:
         self.copies = False
         self.lent: dict[int, tuple[Tensor, int, bool]] = {}  # copy of a record, its version, and whether it has rows
         self.several = False
+        self.room = torch.empty(0)  # what the layer returned last: kept, since fresh memory costs more than copying
         names = {name for name, _ in before.finished} | {before.moment[0]}
         for name, module in list(copy.named_modules()):
             if name in names and not isinstance(module, torch.jit.ScriptModule):
@@ -304,8 +305,16 @@ class Resumed:
         if self.sample is None:
             rows = self.rows
         else:
-            rows = self.rows.clone() if self.dtype is None else self.rows.to(self.dtype)
+            rows = self._copied(self.rows)
         return replaced(self._spread(self.before.value), self.before.path, rows)
+
+    def _copied(self, rows: Tensor) -> Tensor:
+        """The rows where the code behind the layer may write to them, in what the copy computes in."""
+        rows = self._cast(rows)
+        here = self.room[: len(rows)]
+        if here.shape != rows.shape or here.dtype != rows.dtype or here.stride() != rows.stride():
+            here = self.room = rows.clone()
+        return here.copy_(rows)
 
     def _spread(self, value: Any) -> Any:
         """Recorded tensors as if the one sample had been given in every row, sharing memory where that will do."""

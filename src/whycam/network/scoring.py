@@ -26,7 +26,7 @@ from whycam.network.outputs import Part, number_of_classes, read
 from whycam.network.recording import LayerRecord
 from whycam.network.resuming import Resumed
 from whycam.network.running import Inputs, call, watching
-from whycam.network.structures import first_tensor, mapped, only_tensor, replaced, tensors
+from whycam.network.structures import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.progress import Progress
 from whycam.targets import Bound, Score
 
@@ -484,7 +484,8 @@ class Above(Runner):
         assert self.layer.before is not None
         raw = dict(tensors(self.layer.before.value))[self.layer.before.path]
         laid = _laid_out(self.layer, rows, raw, sample)
-        return self.network.answer(self.resumed.run(sample, laid), len(rows))
+        answer = self.network.answer(self.resumed.run(sample, laid), len(rows))
+        return answer.clone() if storage_of(answer) == storage_of(self.resumed.room) else answer
 
 
 class Runners:
@@ -569,6 +570,7 @@ class Scorer:
         if first is None:
             raise WhycamError(f"{self.title} asked for the scores of no variants.")
         found: list[Tensor] = []
+        count = 0
         wanted = _spread(total)
         sample: dict[int, Tensor] = {}
         runner = self.runners.ready(first, self.work)
@@ -578,15 +580,19 @@ class Scorer:
             )
         stream = itertools.chain([first], stream)
         with runner.execution.progress.of(self.title, total, f"runs of {runner.about}") as advance:
-            while (group := _pack(stream, self.runners.ready(first, self.work).group)) is not None:
+            room: Tensor | None = None  # for the packs, one after the other: fresh memory costs more than the copying
+            while (group := _pack(stream, self.runners.ready(first, self.work).group, room)) is not None:
+                room = group if room is None or len(group) > len(room) else room
                 if self.plain is not None:
-                    here = range(len(found), len(found) + len(group))
-                    sample |= {number: group[number - len(found)].clone() for number in wanted if number in here}
-                found += [score(output) for output in self.runners.outputs(group, self.work)]
+                    here = range(count, count + len(group))
+                    sample |= {number: group[number - count].clone() for number in wanted if number in here}
+                # stacked, and so copied: an answer may be a view of what the next pack is written over
+                found.append(torch.stack([score(output) for output in self.runners.outputs(group, self.work)]))
+                count += len(group)
                 advance(len(group))
         runner = self.runners.ready(first, self.work)
-        self.work.note(runner, len(found))
-        made = torch.stack(found)
+        self.work.note(runner, count)
+        made = torch.cat(found)
         return made if self.plain is None else self._corrected(runner, sample, made, score)
 
     def _corrected(self, fast: Runner, sample: Mapping[int, Tensor], made: Tensor, score: Score) -> Tensor:
@@ -622,16 +628,15 @@ def _checked(variant: Any) -> Tensor:
     return variant
 
 
-def _pack(stream: Iterator[Tensor], size: int) -> Tensor | None:
+def _pack(stream: Iterator[Tensor], size: int, room: Tensor | None = None) -> Tensor | None:
     """The next variants in one tensor, as many as there are up to `size`; copied one by one, so that a caller may make
-    them all in one place. `None` where there are no more.
+    them all in one place. `None` where there are no more. `room` is written over, if it is large enough.
     """
     first = next(stream, None)
     if first is None:
         return None
-    if size == 1:
-        return first[None].clone()
-    pack = first.new_empty((size, *first.shape))
+    fits = room is not None and room.shape[1:] == first.shape and room.dtype == first.dtype and len(room) >= size
+    pack = room if room is not None and fits else first.new_empty((size, *first.shape))
     pack[0] = first
     count = 1
     for variant in itertools.islice(stream, size - 1):
