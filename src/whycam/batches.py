@@ -51,6 +51,8 @@ def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None
         PhotoError: a photo that cannot be read.
     """
     device = _device(model.module)
+    if model.ready is not None:
+        inputs = model.ready(inputs)
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)

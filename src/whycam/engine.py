@@ -14,7 +14,7 @@ from whycam.batches import ViewLike, make_batch
 from whycam.errors import WhycamError
 from whycam.explanation import Comparison, Cost, Explanation
 from whycam.maker import Maker, Smoothing, check_smoothing, fusion_needs
-from whycam.models.load import load
+from whycam.models.load import adopted, load
 from whycam.models.objects import from_module
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.diagnosis import first_non_finite
@@ -31,7 +31,7 @@ from whycam.registry import methods as list_registered
 from whycam.smoothing import augmentations
 from whycam.targets import TargetSpec, bind, key
 
-ModelLike: TypeAlias = nn.Module | VisionModel | str
+ModelLike: TypeAlias = Any  #: a module, a model of another framework, a `VisionModel`, or a spec
 MethodLike: TypeAlias = str | Function
 Labels: TypeAlias = Sequence[str] | Mapping[int, str]
 LayerLike: TypeAlias = Any  #: a dotted name, a module, a glob, a list of these (fused), or None
@@ -60,7 +60,7 @@ def explain(
     """Say which locations of the inputs made the model answer as it did.
 
     Args:
-        model: a module, a `VisionModel`, or a spec such as `"builtin"`, `"timm:resnet50"` or
+        model: a module, a Keras model, a `VisionModel`, or a spec such as `"builtin"`, `"timm:resnet50"` or
             `"package.module:callable"` (see `whycam.load`). It is left exactly as it is, training mode and gradients
             included.
         inputs: a ready batch `(N, C, *spatial)`, a tuple or dict of tensors, or photos: paths, PIL images, uint8
@@ -328,18 +328,17 @@ def as_vision_model(
     model: ModelLike, preprocess: PreprocessLike | None = None, labels: Labels | None = None
 ) -> VisionModel:
     """Whatever a caller may pass as `model`, with what the caller says of its preprocessing and labels."""
-    if isinstance(model, str):
-        model = load(model)
-    if isinstance(model, nn.Module):
+    vision = load(model) if isinstance(model, str) else model if isinstance(model, VisionModel) else adopted(model)
+    if vision is None and isinstance(model, nn.Module):
         inner = unwrapped(model)
-        model = replace(from_module(inner, type(inner).__name__), module=model)
-    if not isinstance(model, VisionModel):
+        vision = replace(from_module(inner, type(inner).__name__), module=model)
+    if vision is None:
         raise WhycamError(
-            f"model must be a torch.nn.Module, a VisionModel or a spec such as 'builtin', not {type(model).__name__}."
-            + what_instead(model)
+            f"model must be a torch.nn.Module, a Keras model, a VisionModel or a spec such as 'builtin', not "
+            f"{type(model).__name__}." + what_instead(model)
         )
     if preprocess is not None:
-        model = replace(model, preprocess=preprocess, preprocess_note="")
+        vision = replace(vision, preprocess=preprocess, preprocess_note="")
     if labels is not None:
-        model = replace(model, labels=as_labels(labels))
-    return model
+        vision = replace(vision, labels=as_labels(labels))
+    return vision

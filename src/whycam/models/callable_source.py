@@ -5,12 +5,14 @@ import re
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from torch import nn
 
 from whycam.errors import WhycamError
+from whycam.models.load import adopted
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
 
@@ -33,13 +35,17 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
         if not hasattr(found, part):
             raise WhycamError(f"{spec!r}: {module_name} has no {path!r}.")
         found = getattr(found, part)
-    if not isinstance(found, (nn.Module, VisionModel)) and callable(found):
+    if not isinstance(found, (nn.Module, VisionModel)) and callable(found) and adopted(found) is None:
         try:
             found = found()
         except WhycamError:
             raise
         except Exception as error:
             raise _failed(f"{spec!r}: calling {path}()", error) from error
+    if (other := adopted(found)) is not None:
+        if weights.given:
+            raise WhycamError(f"{spec!r} is a model of another framework; load its weights with that.")
+        return replace(other, name=spec)
     if isinstance(found, VisionModel):
         weights.into(found.module)
         return found

@@ -24,6 +24,8 @@ class VisionModel:
         preprocess: photo -> input; with a `Preprocess` the maps can be drawn on the original photo.
         labels: the classes' texts by index, if known.
         name: where it came from, for titles and records.
+        ready: what a library's own batches (arrays, channels last) are as tensors `(N, C, *spatial)`, where the
+            network is of another framework; photos it gives back as they are.
         preprocess_note: what to say of `preprocess` where nobody passed it, or where it is another library's.
     """
 
@@ -32,6 +34,7 @@ class VisionModel:
     labels: Sequence[str] | None = None
     name: str = ""
     preprocess_note: str = ""
+    ready: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.preprocess, type):

@@ -4,7 +4,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,28 @@ _PREFIXES = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class ChosenWeights:
-    """Which weights a caller wants in a named model: a file's, random ones, or those that the model comes with."""
+    """Which weights a caller wants in a named model: a file's, random ones, or those that the model comes with.
+
+    `unsafe_pickle` and `custom_objects` are what a caller allows and gives to the reading of files.
+    """
 
     file: Path | None = None
     random: bool = False
     unsafe_pickle: bool = False
+    custom_objects: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, given: str | Path | None, *, unsafe_pickle: bool = False) -> "ChosenWeights":
+    def of(
+        cls,
+        given: str | Path | None,
+        *,
+        unsafe_pickle: bool = False,
+        custom_objects: Mapping[str, Any] | None = None,
+    ) -> "ChosenWeights":
         """What `weights=` says: a path, the word `random`, or nothing."""
         if given is None or str(given) == "random":
-            return cls(random=given is not None)
-        return cls(Path(given).expanduser(), unsafe_pickle=unsafe_pickle)
+            return cls(random=given is not None, custom_objects=custom_objects)
+        return cls(Path(given).expanduser(), unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
 
     @property
     def given(self) -> bool:

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from whycam.arrays import wide
 from whycam.errors import WhycamError
+from whycam.network.adapted import refuse_adapted
 from whycam.network.eager import eager, refuse_scripted, unwrapped
 from whycam.network.guard import as_found
 from whycam.network.layouts import ChannelsLast, keeps_proportions
@@ -63,6 +64,7 @@ def bias_gradients(model: nn.Module, inputs: Inputs, bound: Bound, part: Part | 
     """
     model = unwrapped(model)
     refuse_scripted(model)
+    refuse_adapted(model, "what biases add", "use grad_cam or layer_cam")
     run = _Adding(model)
     with as_found(model), eager(model), differentiable(model), run:
         given = detached_copy(inputs)

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from whycam.arrays import wide
 from whycam.errors import WhycamError
+from whycam.network.adapted import refuse_adapted
 from whycam.network.outputs import Part
 from whycam.network.recording import LayerRecord
 from whycam.network.replacing import Answer, Asked, answer, asked_of, differentiated
@@ -48,6 +49,7 @@ def curvature(
     Raises:
         WhycamError: some operation above the layer cannot be differentiated twice.
     """
+    refuse_adapted(model, "a second derivative", "use grad_cam, which needs one", unless_in_torch=True)
     asked = asked_of(model, inputs, record, part, output)
     with torch.inference_mode(False):
         try:

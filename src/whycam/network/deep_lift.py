@@ -27,6 +27,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from whycam.arrays import wide
 from whycam.errors import WhycamError
+from whycam.network.adapted import refuse_adapted
 from whycam.network.outputs import Part
 from whycam.network.recording import LayerRecord
 from whycam.network.replacing import Answer, Asked, answer, asked_of, differentiated
@@ -66,6 +67,7 @@ def contributions(
         WhycamError: above the layer, or in the target, is something that DeepLIFT has no rule for: softmax, attention,
             normalisation by an input's own statistics.
     """
+    refuse_adapted(model, "DeepLIFT", "use ablation_cam, which it comes near to, or grad_cam", unless_in_torch=True)
     asked = asked_of(model, inputs, record, part, output)
 
     def attempt(from_start: bool) -> tuple[Answer, Tensor, Tensor | None]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from whycam.errors import WhycamError
+from whycam.network.adapted import refuse_adapted
 from whycam.network.folding import fold
 from whycam.network.guard import acting, as_found
 from whycam.network.running import Inputs, call
@@ -84,6 +85,7 @@ def prepare(
     Raises:
         WhycamError: the network is in training mode, cannot be copied, or does not run in that precision.
     """
+    refuse_adapted(model, "a fast copy (precision=)", "leave precision= out")
     if acts := acting(model):
         raise WhycamError(
             f"precision= makes a copy that predicts, but {acts[0]!r} is in training mode, where it acts differently "

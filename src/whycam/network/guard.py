@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from whycam.network.adapted import Adapted
 from whycam.network.structures import tensors
 
 #: Held while a model in training mode runs: it writes to its buffers, and draws, and both are put back afterwards.
@@ -35,6 +36,16 @@ def as_found(model: nn.Module) -> Iterator[None]:
     stay in it; what a forward pass would write there (running statistics, counters) is put back, and so are tensors
     that it keeps as attributes (attention weights for a look at them, the weight that `weight_norm` computes).
     """
+    if isinstance(model, Adapted):
+        with _training, model.kept(), _left_as_found(model):
+            yield
+        return
+    with _left_as_found(model):
+        yield
+
+
+@contextmanager
+def _left_as_found(model: nn.Module) -> Iterator[None]:
     modules = tuple(model.modules())  # once: walking a deep network costs about as much as one of its layers
     training = any(module.training for module in modules)
     if training:

@@ -1,5 +1,6 @@
 """Guided backprop's rule for every ReLU, at the level of functions, so that `F.relu` counts like `nn.ReLU`."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -59,5 +60,21 @@ def guided_relu() -> Iterator[None]:
 
     ReLU6 and clamping at zero are rectifiers too. Nothing of the network is touched.
     """
-    with _GuidedRelu():
-        yield
+    _asked.by += 1
+    try:
+        with _GuidedRelu():
+            yield
+    finally:
+        _asked.by -= 1
+
+
+class _Asked(threading.local):
+    by = 0
+
+
+_asked = _Asked()
+
+
+def asked() -> bool:
+    """Whether this thread is in such a block, for networks whose functions are not torch's."""
+    return _asked.by > 0

@@ -1,6 +1,7 @@
 """The linear head behind a global average pooling, found by its numbers and not by its name."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -8,9 +9,12 @@ from torch import Tensor, nn
 
 from whycam.arrays import is_half, pool
 from whycam.errors import WhycamError
+from whycam.network.adapted import Adapted, Linear
 from whycam.network.recording import LayerRecord, Recording
 from whycam.network.taps import Tap
 from whycam.targets import Bound, is_one_unit
+
+_Linear: TypeAlias = Linear | nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def head_weights(
@@ -25,7 +29,7 @@ def head_weights(
         WhycamError: the network is not of that form at this layer, or the target is no linear function of the logits.
     """
     pooled = pool(record.activations)
-    linear = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
+    linear = _linears(model)
     for module in reversed(linear):
         weight = module.weight.detach()
         if weight.ndim > 2 and weight[0, 0].numel() > 1:
@@ -40,6 +44,12 @@ def head_weights(
         if (rebuilt - recording.output).abs().amax() <= tolerance * recording.output.abs().amax().clamp(min=1e-6):
             return _by_target(target, recording.output) @ rows
     raise WhycamError(_refusal(linear, record.tap, pooled.shape[1], recording.output))
+
+
+def _linears(model: nn.Module) -> Sequence[_Linear]:
+    if isinstance(model, Adapted):
+        return model.linears()
+    return [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
 
 
 def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:
@@ -57,14 +67,14 @@ def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Ten
     return share.detach()
 
 
-def _refusal(linear: Sequence[nn.Module], tap: Tap, channels: int, output: Tensor) -> str:
+def _refusal(linear: Sequence[_Linear], tap: Tap, channels: int, output: Tensor) -> str:
     wanted = (
         f"CAM needs a network that ends in global average pooling and one linear layer, and this one does not at "
         f"{str(tap)!r}: "
     )
     if output.ndim != 2 and not is_one_unit(output):
         return wanted + f"its output has shape {tuple(output.shape)}. Use grad_cam instead."
-    widths = [module.weight.shape[1] for module in linear if isinstance(module, nn.Linear)]
+    widths = [module.weight.shape[1] for module in linear if module.weight.ndim == 2]
     if channels not in widths:
         listed = ", ".join(map(str, widths[-3:])) or "none"
         return (

@@ -59,11 +59,29 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.live -= size
 
 
+class _Counters(threading.local):
+    def __init__(self) -> None:
+        self.now: list[Peak] = []
+
+
+_here = _Counters()
+
+
 @contextmanager
 def peak_bytes() -> Iterator[Peak]:
     """Count the tensors that this thread's operations make until the block ends: `live`, and `peak`, in bytes."""
     with Peak() as counter:
-        yield counter
+        _here.now.append(counter)
+        try:
+            yield counter
+        finally:
+            _here.now.remove(counter)
+
+
+def note(size: int) -> None:
+    """Tell this thread's counters of memory that something else than torch took for a while."""
+    for counter in _here.now:
+        counter.peak = max(counter.peak, counter.live + size)
 
 
 def _key(tensor: Tensor) -> int:

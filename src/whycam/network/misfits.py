@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from whycam.network.structures import spell, tensors
 
 #: Packages whose own checks of an input speak of it no better than torch does.
-_LIBRARIES = {"torch", "torchvision", "timm", "transformers"}
+_LIBRARIES = {"torch", "torchvision", "timm", "transformers", "keras", "tensorflow", "jax"}
 #: What autograd says about graphs, and not about inputs.
 _AUTOGRAD = ("inference tensor", "no_grad mode", "leaf variable", "inplace operation", "require grad")
 

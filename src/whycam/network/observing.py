@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
+from whycam.network.adapted import AdaptedLayer
 from whycam.network.eager import eager, unwrapped
 from whycam.network.guard import as_found
 from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
@@ -272,6 +273,8 @@ def _without_attention(found: Sequence[Feature]) -> list[Feature]:
 
 
 def _has_weights(module: nn.Module) -> bool:
+    if isinstance(module, AdaptedLayer):
+        return module.has_weights
     return any(True for _ in module.parameters(recurse=False))
 
 
@@ -285,6 +288,8 @@ def _role(module: nn.Module) -> Role:
         return "block"
     if "norm" in type(module).__name__.lower():
         return "norm"
+    if isinstance(module, AdaptedLayer):
+        return module.role
     if not any(True for _ in module.parameters()):
         home = type(module).__module__
         if home == "torch.nn.modules.pooling" or isinstance(module, _RESAMPLING):

@@ -302,10 +302,7 @@ class Resumed:
         """What the layer returns (or is given), with the rows in their place."""
         assert self.rows is not None  # set while the copy runs
         self.answered += 1
-        if self.sample is None:
-            rows = self.rows
-        else:
-            rows = self._copied(self.rows)
+        rows = self.rows if self.sample is None else self._copied(self.rows)
         return replaced(self._spread(self.before.value), self.before.path, rows)
 
     def _copied(self, rows: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from whycam.errors import WhycamError
+from whycam.network.adapted import Adapted
 
 #: What DataParallel, torch.compile and wrappers for checkpointing call the module inside them.
 _WRAPPED = {"module", "_orig_mod", "_checkpoint_wrapped_module"}
@@ -45,6 +46,8 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
         WhycamError: nothing in the model has that name (near misses are suggested), the module is not part of it, or it
             is none of these.
     """
+    if isinstance(model, Adapted):
+        layer = model.named(layer)
     if isinstance(layer, nn.Module):
         return [Tap(_name_of(model, layer))]
     if not isinstance(layer, str):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
+from whycam.network.adapted import Adapted
 
 _ATOMS = {int, float, bool, complex, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size}
 #: Shared and not copied: what holds numbers, and what cannot be copied and has no state that a pass leaves behind.
@@ -31,6 +32,8 @@ def twin(model: nn.Module, become: Callable[[Tensor], Tensor] | None = None) -> 
     Raises:
         WhycamError: something in the network cannot be copied.
     """
+    if isinstance(model, Adapted):
+        return model.own_twin()
     for left in reversed(range(_TRIES)):
         memo: dict[int, Any] = {}
         try:

@@ -1,0 +1,187 @@
+"""`keras:PATH`: a saved Keras 3 model; and Keras models that callers pass as objects."""
+
+import importlib.util
+import os
+import sys
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whycam.errors import WhycamError
+from whycam.models.packages import optional
+from whycam.models.vision_model import VisionModel
+from whycam.models.weights import ChosenWeights
+
+PREFIX = "keras"
+FORM = "'keras:PATH'"
+_PURPOSE = "a Keras model"
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+#: The trees of modules made for models that callers passed, so that what is found out about one is found out once.
+_adopted: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
+
+
+def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
+    """The model saved at the path, in evaluation, without its optimizer.
+
+    Raises:
+        WhycamError: no such file, no model in it, or one that needs code of the caller's own (`custom_objects`), or
+            code that is stored in the file.
+        MissingExtraError: Keras or its backend is not installed.
+    """
+    kind, _, name = spec.partition(":")
+    if kind != PREFIX:
+        return None
+    if weights.random:
+        raise WhycamError(f"{spec!r}: 'random' weights are for models by name, and this is a file.")
+    if weights.given:
+        raise WhycamError(f"{spec!r} comes with its weights; leave weights= out, or load others with Keras itself.")
+    return _wrapped(saved(Path(name).expanduser(), weights.custom_objects), hold=True, name=Path(name).stem)
+
+
+def saved(path: Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The Keras model in a file.
+
+    Args:
+        custom_objects: classes and functions by the names under which they were saved.
+    """
+    if not path.exists():
+        raise WhycamError(f"there is no file {path}; 'keras:' takes the path of a saved model, such as model.keras.")
+    if path.suffix not in _SUFFIXES:
+        raise WhycamError(
+            f"{path.name} is no saved Keras model: those end in {', '.join(_SUFFIXES)}. A folder is TensorFlow's "
+            "SavedModel, which holds no layers; load the model with the code that made it, and save it as .keras."
+        )
+    keras = keras_package()
+    try:
+        return keras.saving.load_model(path, custom_objects=dict(custom_objects or {}), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds for what does not fit
+        raise WhycamError(_refusal(path, error)) from error
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    said = str(error).strip()
+    first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+    if "safe_mode" in said or "unsafe" in said.lower():
+        return (
+            f"{path.name} holds code (a Lambda layer), which is not run: whoever made the file could then do anything "
+            "on this machine. If you trust it, load it with keras.saving.load_model(path, safe_mode=False) and pass "
+            "the model."
+        )
+    if "custom" in said or "Could not locate" in said or "Unknown layer" in said:
+        return (
+            f"{path.name} needs classes or functions that are not Keras' own ({first[:200]}). Pass them: "
+            "whycam.load(spec, custom_objects={'Name': Name})."
+        )
+    return f"{path.name} cannot be read as a Keras model: {type(error).__name__}: {first[:300]}"
+
+
+def keras_package() -> Any:
+    """Keras; where nobody chose a backend, with torch's, which is there.
+
+    Raises:
+        MissingExtraError: it is not installed, or its backend is not.
+    """
+    chosen = "KERAS_BACKEND" in os.environ or (_home() / "keras.json").exists() or "keras" in sys.modules
+    if not chosen and importlib.util.find_spec("tensorflow") is None:
+        os.environ["KERAS_BACKEND"] = "torch"  # read when Keras is imported, and no later
+    return optional("keras", "keras", _PURPOSE)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+
+
+def from_object(model: object) -> VisionModel | None:
+    """A Keras model that a caller passed, if it is one.
+
+    Raises:
+        WhycamError: a model of Keras 2, one that has no weights yet, or a layer that is no model.
+    """
+    homes = {each.__module__.partition(".")[0] for each in type(model).__mro__ if each.__name__ == "Layer"}
+    if homes & {"tf_keras", "tensorflow"} and "keras" not in homes:
+        raise WhycamError(
+            "this is a model of Keras 2 (tf_keras); save it as .h5 and load it with Keras 3, or 'keras:PATH'."
+        )
+    if "keras" not in homes:
+        return None
+    return _wrapped(model)
+
+
+def _wrapped(model: Any, *, hold: bool = False, name: str = "") -> VisionModel:
+    keras = keras_package()
+    if not isinstance(model, keras.Model):
+        raise WhycamError(f"a keras.Model was expected, not a {type(model).__name__} layer; wrap it in a keras.Model.")
+    unbuilt = not model.built or (not model.weights and not model.layers)
+    if unbuilt:
+        raise WhycamError(
+            f"this {type(model).__name__} has no weights yet: Keras makes them, at random, when the model first runs. "
+            "Run it once, or load its weights, then explain it."
+        )
+    from whycam.models import keras_applications
+    from whycam.network.keras.network import KerasNetwork
+
+    network = _adopted.get(model)
+    if network is None or network.structure() != network.built_as:
+        network = KerasNetwork(model, hold=hold)
+        if not hold:
+            _adopted[model] = network
+    preprocess, note = keras_applications.preprocess(model, network.channels_last)
+    return VisionModel(
+        network,
+        preprocess,
+        keras_applications.labels(model),
+        name or str(model.name),
+        preprocess_note=note,
+        ready=lambda inputs: ready(model, network.channels_last, inputs),
+    )
+
+
+def ready(model: Any, channels_last: bool, inputs: Any) -> Any:
+    """A ready batch as callers of Keras have it, as tensors `(N, C, *spatial)`; photos as they are."""
+    shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
+    if isinstance(inputs, Mapping):
+        return {key: _ready(value, None, channels_last) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)) and inputs and all(_is_batch(each) for each in inputs) and len(shapes) > 1:
+        by_input = zip(inputs, [*shapes, *[None] * len(inputs)], strict=False)
+        return tuple(_ready(each, shape, channels_last) for each, shape in by_input)
+    if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4:
+        return list(inputs)
+    return _ready(inputs, shapes[0] if shapes else None, channels_last) if _is_batch(inputs) else inputs
+
+
+def _is_batch(value: Any) -> bool:
+    """Whether this is an array of decimals of any library, which a photo is not."""
+    kind = str(getattr(value, "dtype", ""))
+    return hasattr(value, "shape") and "float" in kind
+
+
+def _ready(value: Any, shape: tuple[int | None, ...] | None, channels_last: bool) -> Any:
+    if not hasattr(value, "shape"):
+        return value
+    tensor = (
+        value
+        if isinstance(value, Tensor)
+        else torch.from_numpy(np.array(value.numpy() if hasattr(value, "numpy") else value))
+    )
+    if not channels_last or tensor.ndim < 3 or not tensor.is_floating_point():
+        return tensor
+    if shape is not None and len(shape) != tensor.ndim:
+        return tensor  # which is refused in words later on
+    turned = tensor.movedim(-1, 1)
+    if shape is None:
+        return turned if tensor.shape[-1] <= 4 < tensor.shape[1] else tensor
+    as_it_is, other = (_fits(tuple(each.shape), shape) for each in (tensor, tensor.movedim(1, -1)))
+    if not as_it_is and not other:
+        wanted = ", ".join("any" if side is None else str(side) for side in shape[1:])
+        raise WhycamError(f"this model takes batches of shape (N, {wanted}); one of shape {tuple(tensor.shape)} came.")
+    return turned if as_it_is else tensor
+
+
+def _fits(came: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return all(side is None or side == here for here, side in zip(came[1:], shape[1:], strict=True))

@@ -1,0 +1,9 @@
+"""Tests of Keras models run on the backend that KERAS_BACKEND names, torch's unless told otherwise.
+
+A backend is fixed when Keras is imported, so `make test` runs this folder once for each, in a process of its own.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
