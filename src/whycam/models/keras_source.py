@@ -164,11 +164,9 @@ def _is_batch(value: Any) -> bool:
 def _ready(value: Any, shape: tuple[int | None, ...] | None, channels_last: bool) -> Any:
     if not hasattr(value, "shape"):
         return value
-    tensor = (
-        value
-        if isinstance(value, Tensor)
-        else torch.from_numpy(np.array(value.numpy() if hasattr(value, "numpy") else value))
-    )
+    if not isinstance(value, Tensor):
+        value = torch.from_numpy(np.array(value.numpy() if hasattr(value, "numpy") else value))
+    tensor: Tensor = value
     if not channels_last or tensor.ndim < 3 or not tensor.is_floating_point():
         return tensor
     if shape is not None and len(shape) != tensor.ndim:

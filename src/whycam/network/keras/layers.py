@@ -24,7 +24,7 @@ _RESAMPLING = (
 
 
 class KerasLayer(AdaptedLayer):
-    """The place of one Keras layer among the modules; calling it runs the layer, and hooks on it fire when Keras does."""
+    """The place of one Keras layer among the modules; hooks on it fire when Keras calls the layer."""
 
     def __init__(self, layer: Any, run: Callable[..., Any]) -> None:
         super().__init__()

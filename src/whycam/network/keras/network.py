@@ -1,4 +1,4 @@
-"""A Keras model as a tree of torch modules: its layers run where Keras calls them, hooks on their modules fire there."""
+"""A Keras model as a tree of torch modules, whose hooks fire where Keras calls their layers."""
 
 import importlib
 import weakref
@@ -93,9 +93,7 @@ class KerasNetwork(Adapted):
         if isinstance(layer, keras.layers.Layer):
             found = next((name for name, each in self.named_modules() if _layer_of(each) is layer), None)
             if found is None:
-                raise WhycamError(
-                    f"the layer {layer.name!r} is not part of this model; pass one of its own, or a name."
-                )
+                raise WhycamError(f"the layer {layer.name!r} is no part of this model; pass one of its own, or a name.")
             return found
         if isinstance(layer, str):
             name, mark, rest = _split(layer)

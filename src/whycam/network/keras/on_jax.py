@@ -106,7 +106,7 @@ class Tape:
         return swapped(given if value is None else value, self.token)
 
     def gradients(self, along: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """The gradient at each source of the outputs, each weighed by what comes `along`; `None` where there is none."""
+        """The gradient at each source of the outputs, weighed by what comes `along`; `None` where there is none."""
         assert self.back is not None  # since the pass ended
         self.found.clear()
         pairs = zip(self.outputs, along, strict=True)

@@ -69,7 +69,7 @@ class Tape:
             point = tf.identity(given)
         else:
 
-            @tf.custom_gradient  # type: ignore[untyped-decorator]
+            @tf.custom_gradient
             def swapped(value: Any) -> tuple[Any, Callable[[Any], Any]]:
                 return tf.identity(given), lambda gradient: gradient
 
@@ -80,7 +80,7 @@ class Tape:
         return point
 
     def gradients(self, along: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """The gradient at each source of the outputs, each weighed by what comes `along`; `None` where there is none."""
+        """The gradient at each source of the outputs, weighed by what comes `along`; `None` where there is none."""
         pairs = [(out, from_torch(each)) for out, each in zip(self.outputs, along, strict=True) if each is not None]
         found = self.tape.gradient([out for out, _ in pairs], self.points, [each for _, each in pairs])
         return [None if each is None else to_torch(tf.convert_to_tensor(each)).clone() for each in found]
@@ -93,7 +93,7 @@ def guided_relu() -> Iterator[None]:
     def guided(function: Callable[[Any], Any], value: Any) -> Any:
         made = function(value)
 
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        @tf.custom_gradient
         def positive(made: Any) -> tuple[Any, Callable[[Any], Any]]:
             return tf.identity(made), lambda gradient: tf.maximum(gradient, 0)
 
