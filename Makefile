@@ -13,8 +13,15 @@ demo: $(VENV)/demo
 	@echo
 	@$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
 
-test: lint
+test: lint $(VENV)/backends
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python tests/keras_backends.py
+
+# Keras' other backends for the tests, without which a machine may have to do
+$(VENV)/backends: constraints.txt $(VENV)/dev
+	-$(PIP) tensorflow-cpu
+	-$(PIP) jax
+	@touch $@
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

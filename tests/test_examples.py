@@ -7,6 +7,7 @@ import contextlib
 import io
 import runpy
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,7 +52,8 @@ def ran(tmp_path_factory):
     def run(name):
         folder = tmp_path_factory.mktemp(name.removesuffix(".py"))
         printed = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # Keras' own, of NumPy's
             patch.chdir(folder)
             patch.setenv("MPLBACKEND", "Agg")
             patch.setattr(sys, "argv", [name])
@@ -366,3 +368,61 @@ def test_each_target_is_the_score_that_its_words_say(ran):
     kinds = {words: e.status[0].kind for words, e in made.items()}
     assert kinds.pop("tabby rather than tiger cat") == "no positive evidence"
     assert set(kinds.values()) == {"ok"}
+
+
+def keras_features(model, layer, inputs):
+    """What a Keras model's layer and the layer before the last return, channels first and with their graph."""
+    import keras
+
+    assert keras.backend.backend() == "torch"
+    both = keras.Model(model.inputs[0], [model.get_layer(layer).output, model.layers[-2].output])
+    with torch.enable_grad():
+        activations, before = both(inputs, training=False)
+        return activations, before @ model.layers[-1].kernel.value + model.layers[-1].bias.value
+
+
+def test_keras_vgg_is_refused_its_cam_and_explained_at_its_last_convolution(ran):
+    done = ran("keras_vgg_and_mobilenet.py")
+    for part in ("vgg16: cam at block5_conv3: CAM needs", "one linear layer", "512 channels", "25088, 4096, 4096"):
+        assert part in done.printed
+    refused = done["refused"]
+    assert [key[:2] for key in refused.failures] == [("cam", "block5_conv3")]
+    # as keras.applications prepares it: all of the photo, blue first, less the mean of each channel
+    small = np.asarray(Image.fromarray(done["chelsea"]()).resize((224, 224), Image.Resampling.NEAREST))
+    inputs = small[None, ..., ::-1].astype("float32") - np.float32([103.939, 116.779, 123.68])
+    activations, logits = keras_features(done["vgg"], "block5_conv3", inputs)
+    (gradients,) = torch.autograd.grad(logits.max(), activations)
+    torch.testing.assert_close(refused["grad_cam"].scores[0], logits.max().detach(), rtol=1e-3, atol=1e-4)
+    raw = (gradients.mean((1, 2), keepdim=True) * activations).sum(-1).relu().detach()
+    torch.testing.assert_close(refused["grad_cam"].maps, raw, rtol=1e-2, atol=1e-3 * float(raw.max()))
+    a, g = activations.detach().double(), gradients.double()
+    alpha = torch.where(g > 0, g**2 / (2 * g**2 + a.sum((1, 2), keepdim=True) * g**3), 0.0).clamp(min=0)
+    plus_plus = ((alpha * g.relu()).sum((1, 2), keepdim=True) * a).sum(-1).relu().float()
+    torch.testing.assert_close(
+        refused["grad_cam_plus_plus"].maps, plus_plus, rtol=1e-2, atol=1e-3 * float(plus_plus.max())
+    )
+
+
+def test_keras_mobilenet_has_all_three(ran):
+    done = ran("keras_vgg_and_mobilenet.py")
+    assert list(dict.fromkeys(key[0] for key in done["c"])) == ["cam", "grad_cam", "grad_cam_plus_plus"]
+    assert not done["c"].failures
+    small = np.asarray(Image.fromarray(done["chelsea"]()).resize((224, 224), Image.Resampling.NEAREST))
+    activations, logits = keras_features(done["mobilenet"], "out_relu", small[None].astype("float32") / 127.5 - 1)
+    kernel = done["mobilenet"].layers[-1].kernel.value
+    raw = (activations @ kernel[:, int(logits.argmax())]).detach()
+    torch.testing.assert_close(done["c"]["cam"].maps, raw, rtol=1e-2, atol=1e-3 * float(raw.abs().max()))
+
+
+def test_the_digits_maps_are_cam_s_and_lie_where_wiping_out_matters(ran):
+    done = ran("keras_digits.py")
+    e, model, test = done["e"], done["model"], done["test"]
+    assert float(done.printed.split("test accuracy: ")[1].split("%")[0]) > 90
+    activations, logits = keras_features(model, e.layer.name, test)
+    kernel = model.layers[-1].kernel.value
+    raw = torch.einsum("nyxc,nc->nyx", activations, kernel.T[logits.argmax(1)]).detach()
+    torch.testing.assert_close(e.maps, raw, rtol=1e-3, atol=1e-3)
+    assert done["marked"] + 0.1 < min(done["another"], done["random"])
+    assert max(done["another"], done["random"]) + 0.1 < done["before"]
+    gone = (test > done["wiped"](done["evidence"])).sum((1, 2, 3))
+    assert gone.min() == gone.max() == 100

@@ -15,7 +15,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     torchvision_shim.register()  # which timm imports
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == {"chelsea.png", "panels.png"}
@@ -29,6 +29,9 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert {(method, layer) for method, layer, _ in made.failures} == {("cam", "0")}
     assert names["e"].target == ("c",)
     assert names["build"]().name == "Sequential"
+    assert "photos are prepared as keras.applications does for vgg16" in names["why"].notes
+    assert (names["why"].layer.name, tuple(names["why"].maps.shape)) == ("block5_conv3", (1, 4, 4))
+    assert [key[:2] for key in names["both"].failures] == [("cam", "block5_conv3")]
 
 
 @pytest.mark.parametrize(

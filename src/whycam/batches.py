@@ -117,9 +117,16 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
         made = [model.preprocess(photo) for photo in photos]
         batch = _stack([tensor for tensor, _ in made]).to(device, dtype)
         return Batch(batch, Scene(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
-    tensors = [_as_tensor(model.preprocess(photo.image)) for photo in photos]
+    tensors = [_as_tensor(_readied(model, model.preprocess(photo.image))) for photo in photos]
     batch = _stack(tensors).to(device, dtype)
     return Batch(batch, Scene(batch, photos))
+
+
+def _readied(model: VisionModel, made: Any) -> Any:
+    """What a preprocessing made of one photo, which may be another framework's array with its channels last."""
+    if model.ready is None or isinstance(made, Tensor) or not hasattr(made, "shape"):
+        return made
+    return model.ready(np.asarray(made)[None] if len(made.shape) == 3 else made)
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:

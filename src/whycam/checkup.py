@@ -189,12 +189,15 @@ def trial_input(model: VisionModel, shape: Sequence[int] | None = None) -> Tenso
         WhycamError: the model does not say what size its input has.
     """
     if shape is None:
-        if not isinstance(model.preprocess, Preprocess):
+        if isinstance(model.preprocess, Preprocess):
+            shape = (3, *model.preprocess.size)
+        elif model.input_shape is not None:
+            shape = model.input_shape
+        else:
             raise WhycamError(
                 "this model does not say what size its input has; pass --size, as 224x224 (in Python inputs=, as "
                 "torch.randn(1, 3, 224, 224))."
             )
-        shape = (3, *model.preprocess.size)
     dtype = next((each.dtype for each in model.module.parameters() if each.is_floating_point()), torch.float32)
     return torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu").to(dtype)
 

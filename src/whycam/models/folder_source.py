@@ -26,6 +26,8 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     if folder.is_dir():
         return from_folder(folder, spec, weights)
     if folder.is_file():
+        if Path(spec).suffix in (".keras", ".h5", ".hdf5"):
+            raise WhycamError(f"{spec!r} is a file; a saved Keras model is named as 'keras:{spec}'.")
         raise WhycamError(
             f"{spec!r} is a file; weights alone do not say what network they are of. Name that as the model, and the "
             "file as its weights: --model timm:NAME --weights FILE."

@@ -43,6 +43,8 @@ def preprocess(model: Any, channels_last: bool) -> tuple[PreprocessLike | None, 
         note = f"photos are prepared as keras.applications does for {model.name}"
     if found is None:
         return None, ""
+    if (channels := _channels(model, channels_last)) != 3:
+        return NoPhotos(f"this model takes pictures of {channels} channels, and photos have 3; pass a ready batch."), ""
     if size is None:
         return NoPhotos("this model takes images of any size and does not say which; pass preprocess=."), ""
     return _of(found, size), note
@@ -72,6 +74,11 @@ def _size(model: Any, channels_last: bool) -> tuple[int, int] | None:
         return None
     height, width = shapes[0][1:3] if channels_last else shapes[0][2:]
     return None if height is None or width is None else (int(height), int(width))
+
+
+def _channels(model: Any, channels_last: bool) -> int | None:
+    shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
+    return (shapes[0][-1] if channels_last else shapes[0][1]) if shapes and len(shapes[0]) == 4 else None
 
 
 def _scales_inside(model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 import weakref
 from collections.abc import Mapping
@@ -41,7 +42,9 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
         raise WhycamError(f"{spec!r}: 'random' weights are for models by name, and this is a file.")
     if weights.given:
         raise WhycamError(f"{spec!r} comes with its weights; leave weights= out, or load others with Keras itself.")
-    return _wrapped(saved(Path(name).expanduser(), weights.custom_objects), hold=True, name=Path(name).stem)
+    if not name:
+        raise WhycamError("'keras:' takes the path of a saved model, such as 'keras:model.keras'.")
+    return _wrapped(saved(Path(name).expanduser(), weights.custom_objects), name=Path(name).stem)
 
 
 def saved(path: Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -73,10 +76,16 @@ def _refusal(path: Path, error: Exception) -> str:
             "on this machine. If you trust it, load it with keras.saving.load_model(path, safe_mode=False) and pass "
             "the model."
         )
-    if "custom" in said or "Could not locate" in said or "Unknown layer" in said:
+    absent = re.search(r"(?:Could not locate (?:class|function)|Unknown (?:layer|object)):? '([^']+)'", said)
+    if absent is not None or "custom" in said:
+        name = absent[1] if absent is not None else "Name"
         return (
-            f"{path.name} needs classes or functions that are not Keras' own ({first[:200]}). Pass them: "
-            "whycam.load(spec, custom_objects={'Name': Name})."
+            f"{path.name} needs {name if absent is not None else 'classes or functions'}, which is not Keras' own. "
+            f"Pass it: whycam.load(spec, custom_objects={{{name!r}: {name}}})."
+        )
+    if path.name.endswith(".weights.h5") or "No model config" in said:
+        return (
+            f"{path.name} holds weights alone; build the model, load them with model.load_weights, and pass the model."
         )
     return f"{path.name} cannot be read as a Keras model: {type(error).__name__}: {first[:300]}"
 
@@ -113,7 +122,7 @@ def from_object(model: object) -> VisionModel | None:
     return _wrapped(model)
 
 
-def _wrapped(model: Any, *, hold: bool = False, name: str = "") -> VisionModel:
+def _wrapped(model: Any, *, name: str = "") -> VisionModel:
     keras = keras_package()
     if not isinstance(model, keras.Model):
         raise WhycamError(f"a keras.Model was expected, not a {type(model).__name__} layer; wrap it in a keras.Model.")
@@ -127,10 +136,8 @@ def _wrapped(model: Any, *, hold: bool = False, name: str = "") -> VisionModel:
     from whycam.network.keras.network import KerasNetwork
 
     network = _adopted.get(model)
-    if network is None or network.structure() != network.built_as:
-        network = KerasNetwork(model, hold=hold)
-        if not hold:
-            _adopted[model] = network
+    if network is None or network.changed():
+        _adopted[model] = network = KerasNetwork(model)
     preprocess, note = keras_applications.preprocess(model, network.channels_last)
     return VisionModel(
         network,
@@ -139,7 +146,17 @@ def _wrapped(model: Any, *, hold: bool = False, name: str = "") -> VisionModel:
         name or str(model.name),
         preprocess_note=note,
         ready=lambda inputs: ready(model, network.channels_last, inputs),
+        input_shape=_sample_shape(model, network.channels_last),
+        owner=model,
     )
+
+
+def _sample_shape(model: Any, channels_last: bool) -> tuple[int, ...] | None:
+    """`(channel, *spatial)` of the one input of a model that was built for one size."""
+    shapes = [tuple(each.shape)[1:] for each in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) < 2 or None in shapes[0]:
+        return None
+    return (shapes[0][-1], *shapes[0][:-1]) if channels_last else shapes[0]
 
 
 def ready(model: Any, channels_last: bool, inputs: Any) -> Any:
@@ -150,8 +167,15 @@ def ready(model: Any, channels_last: bool, inputs: Any) -> Any:
     if isinstance(inputs, (tuple, list)) and inputs and all(_is_batch(each) for each in inputs) and len(shapes) > 1:
         by_input = zip(inputs, [*shapes, *[None] * len(inputs)], strict=False)
         return tuple(_ready(each, shape, channels_last) for each, shape in by_input)
-    if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4:
+    if isinstance(inputs, (tuple, list)) and len(inputs) == 1 and _is_batch(inputs[0]):
+        inputs = inputs[0]  # as Keras takes it
+    if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[-1] == 3:
         return list(inputs)
+    if _is_integers(inputs):
+        raise WhycamError(
+            f"a batch of {inputs.dtype} came, shape {tuple(inputs.shape)}; a ready batch holds decimals, so pass "
+            "x.astype('float32'), scaled as the model takes them."
+        )
     return _ready(inputs, shapes[0] if shapes else None, channels_last) if _is_batch(inputs) else inputs
 
 
@@ -161,24 +185,41 @@ def _is_batch(value: Any) -> bool:
     return hasattr(value, "shape") and "float" in kind
 
 
+def _is_integers(value: Any) -> bool:
+    """Whether this is an array of whole numbers that is no photo."""
+    kind = str(getattr(value, "dtype", ""))
+    photo = "uint8" in kind and isinstance(value, np.ndarray) and value.ndim < 4
+    return hasattr(value, "shape") and ("int" in kind or "bool" in kind) and not photo and len(value.shape) > 2
+
+
 def _ready(value: Any, shape: tuple[int | None, ...] | None, channels_last: bool) -> Any:
     if not hasattr(value, "shape"):
         return value
     if not isinstance(value, Tensor):
         value = torch.from_numpy(np.array(value.numpy() if hasattr(value, "numpy") else value))
     tensor: Tensor = value
-    if not channels_last or tensor.ndim < 3 or not tensor.is_floating_point():
-        return tensor
-    if shape is not None and len(shape) != tensor.ndim:
-        return tensor  # which is refused in words later on
+    if tensor.dtype == torch.float64 and keras_package().config.floatx() == "float32":
+        tensor = tensor.float()  # as Keras does before the first layer
+    if not tensor.is_floating_point() or tensor.ndim < 3:
+        return _checked(tensor, shape)
+    if not channels_last or (shape is not None and len(shape) != tensor.ndim):
+        return _checked(tensor, shape)
     turned = tensor.movedim(-1, 1)
     if shape is None:
         return turned if tensor.shape[-1] <= 4 < tensor.shape[1] else tensor
     as_it_is, other = (_fits(tuple(each.shape), shape) for each in (tensor, tensor.movedim(1, -1)))
     if not as_it_is and not other:
-        wanted = ", ".join("any" if side is None else str(side) for side in shape[1:])
-        raise WhycamError(f"this model takes batches of shape (N, {wanted}); one of shape {tuple(tensor.shape)} came.")
+        _checked(tensor, shape)
     return turned if as_it_is else tensor
+
+
+def _checked(tensor: Tensor, shape: tuple[int | None, ...] | None) -> Tensor:
+    """The tensor, if it has the shape that the model was built for."""
+    came = tuple(tensor.shape)
+    if shape is not None and (len(shape) != len(came) or not _fits(came, shape)):
+        wanted = ", ".join("any" if side is None else str(side) for side in shape[1:])
+        raise WhycamError(f"this model takes batches of shape (N, {wanted}); one of shape {came} came.")
+    return tensor
 
 
 def _fits(came: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:

@@ -1,10 +1,8 @@
 """A network with what it takes to ask it about a photo: its preprocessing and its labels."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-
-from torch import nn
 
 from whycam.errors import WhycamError
 from whycam.models.conversion import Foreign, understood
@@ -20,23 +18,29 @@ class VisionModel:
     """A module, how a photo becomes its input, and what its classes are called.
 
     Attributes:
-        module: the network. Nothing here changes it.
+        module: the network, an `nn.Module`; a Keras model is worn as one. Nothing here changes it.
         preprocess: photo -> input; with a `Preprocess` the maps can be drawn on the original photo.
         labels: the classes' texts by index, if known.
         name: where it came from, for titles and records.
         ready: what a library's own batches (arrays, channels last) are as tensors `(N, C, *spatial)`, where the
             network is of another framework; photos it gives back as they are.
+        input_shape: `(channel, *spatial)` of its input, where the model itself says it.
+        owner: the other framework's own object, kept alive.
         preprocess_note: what to say of `preprocess` where nobody passed it, or where it is another library's.
     """
 
-    module: nn.Module
+    module: Any
     preprocess: PreprocessLike | None = None
     labels: Sequence[str] | None = None
     name: str = ""
     preprocess_note: str = ""
     ready: Callable[[Any], Any] | None = None
+    input_shape: tuple[int, ...] | None = None
+    owner: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.ready is None:
+            self._adopt()
         if isinstance(self.preprocess, type):
             raise WhycamError(
                 f"preprocess= is the class {self.preprocess.__name__} itself; pass one that was made of it, such as "
@@ -52,6 +56,21 @@ class VisionModel:
                 f"preprocess is a function from a photo to an input, such as whycam.Preprocess.imagenet(), not "
                 f"{self.preprocess!r}."
             )
+
+    def _adopt(self) -> None:
+        """Where the module is another framework's model, put the module that wears it in its place."""
+        from whycam.models.load import adopted  # which imports this
+
+        found = adopted(self.module)
+        if found is None:
+            return
+        for name in ("module", "ready", "input_shape", "owner"):
+            object.__setattr__(self, name, getattr(found, name))
+        for name in ("labels", "name"):
+            object.__setattr__(self, name, getattr(self, name) or getattr(found, name))
+        if self.preprocess is None:
+            object.__setattr__(self, "preprocess", found.preprocess)
+            object.__setattr__(self, "preprocess_note", found.preprocess_note)
 
 
 def as_labels(given: Any) -> tuple[str, ...] | None:

@@ -49,6 +49,10 @@ class Adapted(nn.Module, ABC):
         """A block in which running the network leaves no trace on it."""
 
     @abstractmethod
+    def drawn(self) -> bytes:
+        """The state of its own random generators, which changes when they are drawn from."""
+
+    @abstractmethod
     def own_twin(self) -> "Adapted":
         """Another tree of modules for the same network, whose hooks and replaced modules this one does not see."""
 

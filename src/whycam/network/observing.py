@@ -180,6 +180,8 @@ class _Watcher:
             path, tensor = only_tensor(value, name)
         except TypeError:
             return
+        if self.source.get(name) in self.inputs and _role(module) == "resampling":
+            self.inputs.add(self.token(tensor))  # padded, scaled or resized, every place is where it was
         self.events.append(
             _Event(
                 name,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from whycam.arrays import generator, is_half, wide
 from whycam.errors import WhycamError
+from whycam.network.adapted import Adapted
 from whycam.network.eager import eager
 from whycam.network.guard import acting, as_found
 from whycam.network.memory import free_bytes, peak_bytes
@@ -317,11 +318,11 @@ class _Forwards(Runner):
         """Whether rows can be run together."""
         recorded = self.recorded()
         pair = torch.cat([recorded[:1], _noisy(recorded[:1])])
-        drawn = _draws(self.network.device)
+        drawn = _draws(self.network)
         try:
             with self.running(), peak_bytes() as peak:
                 found = self.run(pair, torch.zeros(2, dtype=torch.long, device=self.network.device))
-                draws = _draws(self.network.device) != drawn
+                draws = _draws(self.network) != drawn
         except Exception:  # some networks take no other number of samples
             return False
         self.tried += 1
@@ -453,7 +454,7 @@ class Above(Runner):
             raise WhycamError(f"the network leaves something of a pass on its modules ({before.leaves})")
         self.resumed = Resumed(self.copy(), before, network.inputs, network.samples, self.dtype)
         activations, peak = self.layer.activations, 0
-        drawn = _draws(network.device)
+        drawn = _draws(network)
         with self.running():
             for sample in range(network.samples):
                 row = activations[sample : sample + 1]
@@ -463,7 +464,7 @@ class Above(Runner):
                 except Exception as error:  # the network's own, which was not written to be run in part
                     raise WhycamError(_told(error)) from error
                 peak = max(peak, counter.peak - counter.live)  # what stays alive is the record's, whatever the rows
-                if _draws(network.device) != drawn:
+                if _draws(network) != drawn:
                     raise WhycamError("the network draws random numbers, which differ from row to row")
                 if not network.agrees(found, network.output[sample : sample + 1], self.tolerance, other):
                     raise WhycamError("resumed with the recorded activations, the network gives another answer")
@@ -657,9 +658,11 @@ def _noisy(row: Tensor) -> Tensor:
     return row + (spread * noise).to(row.dtype)
 
 
-def _draws(device: torch.device) -> bytes:
+def _draws(network: Network) -> bytes:
     """The state that random numbers come from."""
-    state = torch.get_rng_state().numpy().tobytes()
+    state, device = torch.get_rng_state().numpy().tobytes(), network.device
+    if isinstance(network.model, Adapted):
+        state += network.model.drawn()
     return state + torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else state
 
 

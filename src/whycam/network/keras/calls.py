@@ -15,6 +15,10 @@ class Session(Protocol):
         """What the layer returns."""
 
 
+class UnseenError(RuntimeError):
+    """A tensor has no value yet, since the code around it is being compiled."""
+
+
 class _Sessions(threading.local):
     def __init__(self) -> None:
         self.stack: list[Session] = []

@@ -43,7 +43,8 @@ def _same(inputs: Any, *args: Any, **kwargs: Any) -> Any:
 def last_layers(model: Any) -> set[int] | None:
     """The layers whose output is the model's and goes nowhere else, by their ids; `None` where no graph tells."""
     if isinstance(model, keras.Sequential):
-        return last_layers(model.layers[-1]) if isinstance(model.layers[-1], keras.Model) else {id(model.layers[-1])}
+        ends = [layer for layer in model.layers if not _passes(layer)]
+        return None if not ends else last_layers(ends[-1]) if isinstance(ends[-1], keras.Model) else {id(ends[-1])}
     outputs = getattr(model, "_outputs", None)
     if outputs is None or not isinstance(model, keras.Model):
         return None
@@ -51,6 +52,10 @@ def last_layers(model: Any) -> set[int] | None:
     taken = {id(each) for node in _nodes(model) for each in node.input_tensors}
     for output in outputs:
         layer = output._keras_history.operation
+        while _passes(layer) and id(output) not in taken and len(layer._inbound_nodes) == 1:
+            (output,) = layer._inbound_nodes[0].input_tensors
+            taken.discard(id(output))  # by the layer that passes it on
+            layer = output._keras_history.operation
         if id(output) in taken:
             continue
         if isinstance(layer, keras.Model):
@@ -58,6 +63,12 @@ def last_layers(model: Any) -> set[int] | None:
         else:
             found.add(id(layer))
     return found
+
+
+def _passes(layer: Any) -> bool:
+    """Whether a layer passes on what it is given, as the last of a model in mixed precision does."""
+    linear = isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
+    return linear or isinstance(layer, (keras.layers.Identity, keras.layers.ActivityRegularization))
 
 
 def _nodes(model: Any) -> list[Any]:

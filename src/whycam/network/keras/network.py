@@ -17,6 +17,7 @@ from whycam.errors import WhycamError
 from whycam.network import guided, memory
 from whycam.network.adapted import Adapted, Linear
 from whycam.network.keras import calls, heads, state
+from whycam.network.keras.calls import UnseenError
 from whycam.network.keras.layers import KerasLayer, everything, tree
 
 #: How many tensors that crossed last are known again, so that what is passed on unchanged is the same tensor.
@@ -31,46 +32,54 @@ class KerasNetwork(Adapted):
 
     framework = "Keras model"
 
-    def __init__(self, model: Any, *, hold: bool = False) -> None:
-        """`hold`: keep the model alive, for a caller that does not."""
+    def __init__(self, model: Any) -> None:
+        """The caller keeps the model alive."""
         super().__init__()
-        vars(self)["held"] = model if hold else None
-        vars(self)["reference"] = weakref.ref(model)
-        modules, spelled = tree(model, self, _run)
-        vars(self)["modules_by_layer"] = modules
-        vars(self)["spelled"] = spelled
-        self.backend = backend()
+        # not by assignment: with Keras' torch backend a model is a module, and would become a part of this one; and
+        # with names that no layer has, since those are the modules'
+        vars(self)["_reference"] = weakref.ref(model)
+        self._modules_by_layer, self._spelled = tree(model, self, _run)
+        self._backend = backend()
         self.in_torch = keras.config.backend() == "torch"
-        self.channels_last = data_format(model) == "channels_last"
-        self.axes = image_axes(model)
-        self.last = heads.last_layers(model)
-        self.built_as = self.structure()
+        self._channels_last = data_format(model) == "channels_last"
+        self._axes = image_axes(model)
+        self._last = heads.last_layers(model)
+        self._built_as = tuple(map(id, everything(model)))
         self.eval()  # as Keras calls a model outside of fit
 
     @property
     def model(self) -> Any:
         """The Keras model."""
-        found = vars(self)["reference"]()
+        found = vars(self)["_reference"]()
         if found is None:
             raise WhycamError("the Keras model is gone: keep it as long as it is to be explained.")
         return found
 
-    def structure(self) -> tuple[int, ...]:
-        """Which layers the model is made of now, by their ids."""
-        return tuple(map(id, everything(self.model)))
+    def changed(self) -> bool:
+        """Whether the model is made of other layers now than when this was made."""
+        return self._built_as != tuple(map(id, everything(self.model)))
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the model takes images as `(N, *spatial, C)`."""
+        return self._channels_last
 
     def module_of(self, layer: Any) -> KerasLayer | None:
         """The module of a layer; none for one that was made later."""
-        found: KerasLayer | None = vars(self)["modules_by_layer"].get(id(layer))
+        found: KerasLayer | None = self._modules_by_layer.get(id(layer))
         return found
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's answer to one input, to several, or to inputs by name."""
-        return _Run(self).answer(kwargs if kwargs else args[0] if len(args) == 1 else list(args))
+        return _Run(self).answer(_as_built(self.model, kwargs if kwargs else list(args)))
 
     def kept(self) -> AbstractContextManager[None]:
         """A block in which running the model leaves no trace on it."""
-        return state.kept(self.model, self.backend)
+        return state.kept(self.model, self._backend)
+
+    def drawn(self) -> bytes:
+        """The state of the layers' random generators and of Keras' global one."""
+        return b"".join(keras.ops.convert_to_numpy(each.value).tobytes() for each in state.seeds(self.model))
 
     def own_twin(self) -> "KerasNetwork":
         """Another tree of modules for the same model."""
@@ -81,10 +90,10 @@ class KerasNetwork(Adapted):
         found = []
         for layer in reversed(list(everything(self.model))):
             if isinstance(layer, (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)):
-                weight = self.backend.to_torch(layer.kernel.value).detach()
+                weight = self._backend.to_torch(layer.kernel.value).detach()
                 if weight.ndim > 2 and weight[..., 0, 0].numel() > 1:
                     continue
-                bias = self.backend.to_torch(layer.bias.value).detach() if layer.use_bias else None
+                bias = self._backend.to_torch(layer.bias.value).detach() if layer.use_bias else None
                 found.append(Linear(weight.flatten(0, -2).mT, bias))
         return found
 
@@ -97,7 +106,7 @@ class KerasNetwork(Adapted):
             return found
         if isinstance(layer, str):
             name, mark, rest = _split(layer)
-            by_keras = {path: dotted for dotted, path in vars(self)["spelled"].items()}
+            by_keras = {path: dotted for dotted, path in self._spelled.items()}
             return by_keras.get(name, name.replace("/", ".")) + mark + rest
         return layer
 
@@ -146,6 +155,14 @@ def image_axes(model: Any) -> int:
     return max((len(shape) for shape in shapes if len(shape) > 2), default=4)
 
 
+def _as_built(model: Any, given: Any) -> Any:
+    """The inputs in the structure in which the model was built to take them."""
+    wanted = getattr(model, "_inputs_struct", None)
+    if isinstance(given, list) and isinstance(wanted, Mapping) and len(given) == len(wanted):
+        return dict(zip(wanted, given, strict=True))
+    return given if isinstance(wanted, (list, tuple)) or not isinstance(given, list) or len(given) > 1 else given[0]
+
+
 def _layer_of(module: nn.Module) -> Any:
     return vars(module).get("layer")
 
@@ -162,8 +179,8 @@ class _Run:
 
     def __init__(self, network: KerasNetwork) -> None:
         self.network = network
-        self.backend = network.backend
-        self.tape = network.backend.Tape()
+        self.backend = network._backend
+        self.tape = network._backend.Tape()
         self.shown: OrderedDict[int, tuple[Any, Tensor]] = OrderedDict()
         self.known: OrderedDict[int, tuple[Tensor, Any]] = OrderedDict()
         self.given: Any = None  # what the module that is called next was shown, and its layer really given
@@ -180,7 +197,9 @@ class _Run:
 
         def run() -> list[Any]:
             given = _mapped(inputs, lambda each: isinstance(each, Tensor), self._entered)
-            made = self._logits_of(self.network.model(given))
+            # as `predict` does: called without it, layers for augmentation take it that they train
+            how = {"training": False} if self.network.model._call_has_training_arg else {}
+            made = self._logits_of(self.network.model(given, **how))
             structure.append(made)
             return _leaves(made, self.backend.is_tensor)
 
@@ -220,7 +239,10 @@ class _Run:
         watched = module._forward_hooks or module._forward_pre_hooks or type(module).__call__ is not nn.Module.__call__
         if not watched:
             return self._run(layer, args, kwargs)
-        given, named = self._shown((args, kwargs))
+        try:
+            given, named = self._shown((args, kwargs))
+        except UnseenError:
+            return self._run(layer, args, kwargs)  # inside code that the backend compiles: no hook can be asked
         self.given = (args, kwargs), (given, named)
         made = module(*given, **named)
         shown, self.returned, self.given = self.returned, None, None
@@ -234,7 +256,7 @@ class _Run:
         return self.returned
 
     def _run(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        last = self.network.last
+        last = self.network._last
         before = heads.bare(layer) if last is None or id(layer) in last else None
         if before is None:
             made = calls.original(layer, *args, **kwargs)
@@ -289,7 +311,7 @@ class _Run:
 
     def _turned(self, tensor: Tensor, *, back: bool = False) -> Tensor:
         """An image's channels before its places, or back."""
-        if not self.network.channels_last or tensor.ndim != self.network.axes or not tensor.is_floating_point():
+        if not self.network._channels_last or tensor.ndim != self.network._axes or not tensor.is_floating_point():
             return tensor
         return tensor.movedim(1, -1) if back else tensor.movedim(-1, 1)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whycam.network.keras.calls import UnseenError
 from whycam.network.keras.guided import rectified
 
 _ALIGNED = 64
@@ -84,7 +85,7 @@ class Tape:
         look.defvjp(forward, lambda _, gradient: (gradient,))
         look(value)
         if not seen or isinstance(seen[0], jax.core.Tracer):
-            raise RuntimeError("a layer inside code that JAX compiles cannot be looked at")
+            raise UnseenError("a layer inside code that JAX compiles cannot be looked at")
         return seen[0]
 
     def join(self, value: Any | None, tensor: Tensor) -> Any:

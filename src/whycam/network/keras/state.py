@@ -33,16 +33,13 @@ def _states(model: Any) -> Iterator[Any]:
 
     Weights that are merely frozen are not among them: nothing writes to those.
     """
-    seen: set[int] = set()
-    seeds = [global_state.get_global_attribute("global_seed_generator")]
+    found = {id(each): each for layer in everything(model) for each in layer._non_trainable_variables}
+    yield from (found | {id(each): each for each in seeds(model)}).values()
+
+
+def seeds(model: Any) -> list[Any]:
+    """The variables that random numbers come from: of the layers, and of Keras where nobody named a seed."""
+    generators = [global_state.get_global_attribute("global_seed_generator")]
     for layer in everything(model):
-        for variable in layer._non_trainable_variables:
-            if id(variable) not in seen:
-                seen.add(id(variable))
-                yield variable
-        seeds += list(layer._seed_generators)
-    for seed in seeds:
-        state = getattr(seed, "state", None)
-        if state is not None and id(state) not in seen:
-            seen.add(id(state))
-            yield state
+        generators += list(layer._seed_generators)
+    return [generator.state for generator in generators if generator is not None]
