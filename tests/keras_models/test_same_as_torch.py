@@ -6,6 +6,7 @@ import torch
 
 import whycam
 from whycam.errors import WhycamError
+from whycam.network.memory import peak_bytes
 from whycam.registry import methods
 
 TABLE = methods()
@@ -100,3 +101,11 @@ def test_at_every_layer_and_side(layer: str, network: object) -> None:
 def test_scores_are_the_logits(network: object) -> None:
     theirs, ours = both("grad_cam", network)
     torch.testing.assert_close(theirs.scores, ours.scores, rtol=1e-5, atol=1e-5)
+
+
+def test_memory_is_counted_where_torch_does_not_see_it(network: object) -> None:
+    """Rows at once follow from it: the first convolution's output and what the ReLU makes of it."""
+    module = whycam.VisionModel(network).module
+    with peak_bytes() as counter, torch.no_grad():
+        module(twins.pictures(4))
+    assert counter.peak >= 2 * 4 * 4 * 6 * 12 * 12

@@ -61,7 +61,7 @@ def test_a_network_inside_another(nested: Any, photo: np.ndarray, layer: str) ->
     wanted = by_hand.grad_cam(activations, by_hand.gradient(logits(head), activations, 2))
     found = whycam.explain(model, photo, "grad_cam", layer=layer, target=2)
     assert wanted.max() > 0
-    assert twins.apart(found.maps.double(), torch.from_numpy(wanted)) <= 1e-5
+    assert twins.apart(found.maps.double(), torch.from_numpy(wanted)) <= 1e-4  # rounding, through 52 layers
     assert found.cost.forwards == found.cost.backwards == 1
 
 
