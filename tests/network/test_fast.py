@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations
 from whycam import WhycamError
 from whycam.network import fast, folding
 from whycam.network.fast import prepare
+from whycam.network.memory import peak_bytes
 from whycam.network.running import call, watching
 
 
@@ -463,3 +464,17 @@ def test_the_builtin_network_folds_them_all():
 def test_the_candidates_are_found_before_any_hook_of_ours():
     model = drawn(Block())
     assert folding._candidates(model, set()) == {model.conv1, model.bn1, model.conv2, model.bn2}
+
+
+def test_preparing_takes_hardly_more_memory_than_a_forward() -> None:
+    """What all convolutions returned must not be held at once."""
+    pairs = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(12)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), *pairs, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    inputs = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), peak_bytes() as forward:
+        model(inputs)
+    with peak_bytes() as preparing:
+        made = prepare(model, inputs, precision="float32")
+    assert made.folded == 12
+    weights = sum(each.nbytes for each in model.parameters())
+    assert preparing.peak <= 2 * forward.peak + 4 * weights

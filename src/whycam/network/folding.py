@@ -1,5 +1,6 @@
 """Batch normalisations folded into the convolutions before them, in a private copy of a network."""
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -42,8 +43,8 @@ class _Seen:
     """One call of a convolution: what it was given and returned, and the modules through whose hands that went."""
 
     convolution: nn.Module
-    given: Any
-    output: Tensor  # kept alive, so that its identity is its own
+    given: Any  # of the same shapes and kinds, without memory
+    output: "weakref.ref[Tensor]"  # not kept alive: those of all convolutions together are many times a forward's peak
     receivers: list[nn.Module] = field(default_factory=list)
     returners: list[nn.Module] = field(default_factory=list)
 
@@ -59,21 +60,27 @@ def fold(model: nn.Module, run: Callable[[], Any], keep: Collection[str]) -> lis
     candidates = _candidates(model, {model.get_submodule(name) for name in keep})
     convolutions = {each for each in candidates if isinstance(each, _CONVOLUTIONS)}
     calls: Counter[nn.Module] = Counter()
-    found: dict[int, _Seen] = {}
+    found: list[_Seen] = []
+    now: dict[int, _Seen] = {}  # by the identity of an output that is alive
+
+    def of(tensor: Tensor) -> _Seen | None:
+        seen = now.get(id(tensor))
+        return seen if seen is not None and seen.output() is tensor else None
 
     def begin(module: nn.Module, value: Any, given: Any) -> None:
         calls[module] += 1
         for _, tensor in tensors(value):
-            if id(tensor) in found:
-                found[id(tensor)].receivers.append(module)
+            if (seen := of(tensor)) is not None:
+                seen.receivers.append(module)
 
     def end(module: nn.Module, value: Any, given: Any) -> None:
         if module in convolutions and isinstance(value, Tensor):
-            found[id(value)] = _Seen(module, given, value)
+            found.append(_Seen(module, mapped(given, _without_memory), weakref.ref(value)))
+            now[id(value)] = found[-1]
             return
         for _, tensor in tensors(value):
-            if id(tensor) in found:
-                found[id(tensor)].returners.append(module)
+            if (seen := of(tensor)) is not None:
+                seen.returners.append(module)
 
     with ExitStack() as stack:
         for module in model.modules():
@@ -82,7 +89,7 @@ def fold(model: nn.Module, run: Callable[[], Any], keep: Collection[str]) -> lis
         run()
     kept = {model, *(model.get_submodule(name) for name in keep)}
     folds = []
-    for seen in found.values():
+    for seen in found:
         norms = [each for each in seen.receivers if isinstance(each, _BatchNorm) and each in candidates]
         if len(norms) != 1 or calls[seen.convolution] != 1 or calls[norms[0]] != 1:
             continue
@@ -151,6 +158,10 @@ def _rest(module: nn.Module) -> type[_BatchNorm] | None:
         return _Nothing
     of_timm = type(module).__name__ == "BatchNormAct2d" and type(module).__module__.startswith("timm.")
     return _Activation if of_timm else None
+
+
+def _without_memory(tensor: Tensor) -> Tensor:
+    return tensor.new_empty(()).expand(tensor.shape)
 
 
 def _folded(seen: _Seen, norm: _BatchNorm) -> Fold | None:
