@@ -213,7 +213,9 @@ def _product_at(at_the_input: bool) -> Twin:
     def twin(task: Task, network: nn.Module) -> Tensor:
         maps = [task.explain(network, layer=each, fusion=None).maps for each in task.layers]
         size = task.inputs.shape[2:] if at_the_input else maps[0].shape[1:]
-        return torch.stack([resize(normalize(each, "minmax"), size) for each in maps]).prod(0)
+        enlarged = [resize(normalize(each, "minmax"), size) for each in maps]
+        # there an enlarged map has lost its peak, and is scaled once more
+        return torch.stack([normalize(each, "minmax") if at_the_input else each for each in enlarged]).prod(0)
 
     return twin
 
@@ -304,8 +306,8 @@ REASONS: dict[tuple[str, str], Reason] = {
         _leaking_contrast,
     ),
     ("grad_cam, product of two layers (Refine-CAM)", "pytorch-grad-cam"): Reason(
-        "It multiplies the maps at the input's size, and scales each before it is enlarged; whycam multiplies at the "
-        "finest layer's size, and scales after enlarging.",
+        "It multiplies the maps at the input's size, and scales each before it is enlarged and again after; whycam "
+        "multiplies at the finest layer's size, and scales after enlarging.",
         "pytorch_grad_cam/refine_cam.py:29-47",
         _product_at(at_the_input=True),
     ),

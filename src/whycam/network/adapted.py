@@ -64,6 +64,10 @@ class Adapted(nn.Module, ABC):
     def named(self, layer: Any) -> Any:
         """A layer as its framework names it, in this tree's words; anything else as it is."""
 
+    @abstractmethod
+    def spell(self, name: str) -> str:
+        """A module's dotted name as its framework spells it."""
+
 
 def refuse_adapted(model: nn.Module, what: str, instead: str, *, unless_in_torch: bool = False) -> None:
     """Raise a `WhycamError` for a network of another framework, whose parts torch cannot look into."""

@@ -20,7 +20,7 @@ from whycam.network.metadata import token_claim
 from whycam.network.recording import Inputs, call, watching
 from whycam.network.remembered import Remembered
 from whycam.network.structures import detached_copy, first_tensor, on_first_sample, only_tensor, tensors
-from whycam.network.taps import Tap
+from whycam.network.taps import Tap, tap_of
 
 #: What a module does to what it is given: a block is made of others, a step is none of the rest.
 Role: TypeAlias = Literal["activation", "resampling", "norm", "block", "step"]
@@ -124,7 +124,7 @@ def known_otherwise(model: nn.Module, inputs: Inputs) -> bool:
 def _watch(model: nn.Module, inputs: Inputs) -> tuple["_Watcher", tuple[int, ...]]:
     given = detached_copy(inputs)
     size = tuple(first_tensor(given).shape)
-    watcher = _Watcher(given)
+    watcher = _Watcher(model, given)
     with as_found(model), eager(model), ExitStack() as stack:
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
@@ -150,7 +150,8 @@ class _Event(NamedTuple):
 class _Watcher:
     """Notes which modules returned which tensors; a tensor written to in place counts as another one."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+        self.model = model
         self.seen: dict[tuple[int, int], tuple[weakref.ref[Tensor], int]] = {}
         self.tokens = 0
         self.calls: dict[str, int] = {}
@@ -260,7 +261,7 @@ class _Watcher:
         making = [event for event in making if event.bare] or making
         once = [event for event in making if self.calls[event.name] == 1]
         best = min(once or making, key=lambda event: event.name.count("."))
-        return Tap(best.name) if once else Tap(best.name, best.call)
+        return tap_of(self.model, best.name) if once else tap_of(self.model, best.name, best.call)
 
 
 def _without_attention(found: Sequence[Feature]) -> list[Feature]:

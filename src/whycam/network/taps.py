@@ -7,7 +7,7 @@ numbers count from the last), `#*` all of them; with no `#` it is the last. `:in
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -24,19 +24,23 @@ _STAGES = re.compile(r"last ([1-9][0-9]*) stages?")
 
 @dataclass(frozen=True)
 class Tap:
-    """One place where a network is recorded: a module's name, which of its calls, and which side of it."""
+    """One place where a network is recorded: a module's name, which of its calls, and which side of it.
+
+    `spelled` is what the module is called where that is another name than the dotted one, as in other frameworks.
+    """
 
     module: str
     call: int | Literal["last", "all"] = "last"
     side: Literal["output", "input"] = "output"
+    spelled: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         call = {"last": "", "all": "#*"}.get(str(self.call), f"#{self.call}")
-        return f"{self.module}{call}{':input' if self.side == 'input' else ''}"
+        return f"{self.spelled or self.module}{call}{':input' if self.side == 'input' else ''}"
 
     def at(self, call: int) -> "Tap":
         """The same place at that call."""
-        return Tap(self.module, call, self.side)
+        return replace(self, call=call)
 
 
 def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
@@ -46,6 +50,7 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
         WhycamError: nothing in the model has that name (near misses are suggested), the module is not part of it, or it
             is none of these.
     """
+    asked = layer
     if isinstance(model, Adapted):
         layer = model.named(layer)
     if isinstance(layer, nn.Module):
@@ -58,13 +63,24 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
     which: int | Literal["last", "all"] = "last" if call is None else "all" if call == "*" else int(call)
     side: Literal["output", "input"] = "input" if match["side"] == ":input" else "output"
     if name and _is_module(model, name):
-        return [Tap(name, which, side)]  # without a walk over the whole network
+        return [tap_of(model, name, which, side)]  # without a walk over the whole network
     names = [each for each, _ in model.named_modules(remove_duplicate=False)]
     found = [each for each in names if each and _matches(each, name)] if is_pattern(name) else []
     found = found or _behind_wrappers(name, names)
     if not found:
-        raise WhycamError(_unknown(name, names))
-    return [Tap(each, which, side) for each in found]
+        spell = model.spell if isinstance(model, Adapted) else str
+        raise WhycamError(_unknown(name if asked is layer else str(asked), [spell(each) for each in names]))
+    return [tap_of(model, each, which, side) for each in found]
+
+
+def tap_of(
+    model: nn.Module,
+    name: str,
+    call: int | Literal["last", "all"] = "last",
+    side: Literal["output", "input"] = "output",
+) -> Tap:
+    """The place, under the name that its framework has for it."""
+    return Tap(name, call, side, model.spell(name) if isinstance(model, Adapted) else "")
 
 
 def is_pattern(name: str) -> bool:
@@ -118,9 +134,10 @@ def _name_of(model: nn.Module, module: nn.Module) -> str:
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
-    top = [each for each in names if each and "." not in each]
+    top = [each for each in names if each and "." not in each and "/" not in each]
     shown = ", ".join(top[:12]) + (", ..." if len(top) > 12 else "")
     inside = len(names) - 1 - len(top)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"no layer {name!r}; this model has {shown} (and {inside} inside them).{hint}"
+    beside = f" (and {inside} inside them)" if inside else ""
+    return f"no layer {name!r}; this model has {shown}{beside}.{hint}"

@@ -110,6 +110,10 @@ class KerasNetwork(Adapted):
             return by_keras.get(name, name.replace("/", ".")) + mark + rest
         return layer
 
+    def spell(self, name: str) -> str:
+        """`"resnet50/conv5_block3_out"` for `"resnet50.conv5_block3_out"`."""
+        return self._spelled.get(name, name)
+
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
