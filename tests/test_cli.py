@@ -367,7 +367,7 @@ def test_a_network_alone_cannot_take_photos(run: Callable[..., Result], cat: Pat
     (tmp_path / "mynets.py").write_text("from torch import nn\ndef net():\n    return nn.Conv2d(3, 4, 3)\n")
     result = run("explain", cat, "--model", "mynets:net")
     assert result.exit_code == 2
-    assert "let it return whycam.VisionModel(network, whycam.Preprocess.imagenet()" in result.err
+    assert "returns whycam.VisionModel(network, whycam.Preprocess.imagenet()" in result.err
 
 
 # --- compare

@@ -145,8 +145,8 @@ def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_phot
     vision = load(spec, weights=weights, unsafe_pickle=unsafe_pickle)
     if for_photos and vision.preprocess is None:
         raise WhycamError(
-            f"{spec!r} is a network alone, which does not say how a photo becomes its input; let it return "
-            "whycam.VisionModel(network, whycam.Preprocess.imagenet(), labels)."
+            f"{spec!r} is a network alone, which does not say how a photo becomes its input; name a function that "
+            "returns whycam.VisionModel(network, whycam.Preprocess.imagenet(), labels), as 'package.module:callable'."
         )
     if for_photos and isinstance(vision.preprocess, NoPhotos):
         raise WhycamError(vision.preprocess.reason)

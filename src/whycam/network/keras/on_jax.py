@@ -33,14 +33,9 @@ def to_torch(value: Any) -> Tensor:
 def from_torch(tensor: Tensor) -> Any:
     """The same memory as an array of the backend; a copy where it is not laid out in order."""
     plain = tensor.detach().contiguous()
-    if plain.dtype == torch.bool or not plain.numel():
-        return jnp.asarray(plain.cpu().numpy())
+    if plain.dtype == torch.bool or not plain.numel() or jax.default_backend() != "cpu":
+        return jnp.asarray(plain.cpu().numpy())  # where JAX computes, and free to go elsewhere
     return jnp.from_dlpack(plain.clone() if plain.data_ptr() % _ALIGNED else plain)
-
-
-def device() -> torch.device:
-    """Where tensors are handed over."""
-    return torch.device("cpu")
 
 
 class Tape:

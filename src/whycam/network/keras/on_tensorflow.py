@@ -38,11 +38,6 @@ def from_torch(tensor: Tensor) -> Any:
     )
 
 
-def device() -> torch.device:
-    """Where tensors are handed over."""
-    return torch.device("cpu")
-
-
 class Tape:
     """One forward pass, whose output can be differentiated with respect to its `sources`."""
 

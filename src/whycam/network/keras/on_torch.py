@@ -23,13 +23,6 @@ def from_torch(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def device() -> torch.device:
-    """Where Keras computes."""
-    from keras.src.backend.torch.core import get_device
-
-    return torch.device(get_device())
-
-
 class Tape:
     """One forward pass, which needs no help here."""
 
