@@ -136,6 +136,14 @@ def test_random_generators_go_on_where_they_were(name: str) -> None:
     assert np.array_equal(by_hand.as_numpy(first(batch)), by_hand.as_numpy(second(batch)))
 
 
+def test_draws_are_noticed() -> None:
+    model = drawing()
+    network = whycam.VisionModel(model).module
+    before = network.drawn()
+    model(np.ones((1, 12, 12, 3), "float32"))
+    assert network.drawn() != before
+
+
 def test_variants_of_a_network_that_draws_are_run_alone() -> None:
     batch = np.random.RandomState(1).randn(2, 12, 12, 3).astype("float32")
     made = whycam.explain(drawing(), batch, "score_cam", layer="conv", target=1, progress=False)

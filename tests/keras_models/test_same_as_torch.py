@@ -103,6 +103,16 @@ def test_scores_are_the_logits(network: object) -> None:
     torch.testing.assert_close(theirs.scores, ours.scores, rtol=1e-5, atol=1e-5)
 
 
+def test_the_part_above_a_layer_is_run_in_a_tree_of_its_own() -> None:
+    """What answers from a record there must not answer in the next explanation."""
+    model, torch_model = twins.with_weights(twins.functional(), twins.plain_torch()), twins.plain_torch()
+    whycam.explain(model, twins.last(twins.pictures()), "ablation_cam", layer="norm", target=1, progress=False)
+    other = twins.pictures(seed=9)
+    theirs = whycam.explain(model, twins.last(other), "layer_cam", layer="relu1", target=1)
+    ours = whycam.explain(torch_model, other, "layer_cam", layer="relu1", target=1)
+    assert twins.apart(theirs.maps, ours.maps) <= 1e-5
+
+
 def test_memory_is_counted_where_torch_does_not_see_it(network: object) -> None:
     """Rows at once follow from it: the first convolution's output and what the ReLU makes of it."""
     module = whycam.VisionModel(network).module

@@ -64,7 +64,7 @@ def test_random_weights_to_look_at_the_layers(run, internet):
     ("spec", "words"),
     [("timm:resnt18", "'timm:resnt18': timm "), ("torchvision:resnt18", "Did you mean 'torchvision:resnet18'"),
      ("hf:vti", "Did you mean 'hf:vit'"), ("./nowhere", "no folder './nowhere'."),
-     ("keras:x", "models from Keras cannot be named yet"),
+     ("keras:x", "there is no file x; 'keras:' takes the path"),
      ("torchvision:fasterrcnn_resnet50_fpn", "those are not explained by name yet")],
 )  # fmt: skip
 def test_a_bad_name_is_a_sentence(run, internet, spec, words):

@@ -23,7 +23,7 @@ def is_tensor(value: Any) -> bool:
 
 def to_torch(value: Any) -> Tensor:
     """The same memory as a torch tensor, once it is computed; a copy where there is no other way."""
-    value = jax.block_until_ready(value)  # type: ignore[no-untyped-call]
+    value = jax.block_until_ready(value)
     try:
         return torch.utils.dlpack.from_dlpack(value)
     except Exception:  # kinds of numbers that DLPack has no name for
