@@ -371,8 +371,8 @@ REASONS: dict[tuple[str, str], Reason] = {
     ),
     ("ablation_cam", "pytorch-grad-cam"): Reason(
         "Where a layer goes below zero a channel is set to a huge negative number in place of 0, a larger one for each "
-        "row of a batch; in a transformer the class token's too, which no map shows. (And it divides by the score: where "
-        "that is negative, every weight is turned round.)",
+        "row of a batch; in a transformer the class token's too, which no map shows. (And it divides by the score: "
+        "where that is negative, every weight is turned round.)",
         "pytorch_grad_cam/ablation_layer.py:72-83, ablation_cam.py:145",
         by(_huge_and_signed),
     ),

@@ -8,7 +8,7 @@ import whycam
 
 FORMS = (
     "a model is given as 'builtin', 'package.module:callable', the path of a folder with config.json, 'hf:NAME', "
-    "'timm:NAME' or 'torchvision:NAME'."
+    "'keras:PATH', 'timm:NAME' or 'torchvision:NAME'."
 )
 NEEDS_LIBRARY = " A model by name needs its library: 'timm:resnet50', 'torchvision:resnet50'."
 

