@@ -1,6 +1,8 @@
 """After an explanation, or an exception in one, a Keras model is what it was, and so is Keras itself."""
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import keras
@@ -185,3 +187,19 @@ def test_threads() -> None:
     watching.join()
     assert not failures
     assert layers.Layer.__call__ is original
+
+
+def test_a_model_is_not_kept_alive() -> None:
+    """What is found out about a model goes with it."""
+    model = trained()
+    whycam.explain(model, np.ones((1, 12, 12, 3), "float32"), "ablation_cam", progress=False)
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_vision_model_keeps_its_model() -> None:
+    asked = whycam.VisionModel(trained())
+    gc.collect()
+    assert whycam.explain(asked, np.ones((1, 12, 12, 3), "float32")).maps.shape == (1, 10, 10)
