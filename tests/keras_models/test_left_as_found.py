@@ -112,19 +112,19 @@ def test_nothing_is_left_when_a_layer_raises() -> None:
 class Always(layers.Layer):
     """Dropout that draws in prediction too."""
 
-    def __init__(self, **named: Any) -> None:
+    def __init__(self, rate: float, **named: Any) -> None:
         super().__init__(**named)
-        self.inner = layers.Dropout(0.5, name="inner", seed=7)
+        self.inner = layers.Dropout(rate, name="inner", seed=7)
 
     def call(self, x: Any) -> Any:
         return self.inner(x, training=True)
 
 
-def drawing() -> Any:
+def drawing(rate: float = 0.5) -> Any:
     keras.utils.set_random_seed(5)
     inputs = keras.Input((12, 12, 3))
     x = layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
-    x = Always(name="drop")(x)
+    x = Always(rate, name="drop")(x)
     return keras.Model(inputs, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D(name="mean")(x)))
 
 
@@ -148,8 +148,9 @@ def test_draws_are_noticed() -> None:
 
 def test_variants_of_a_network_that_draws_are_run_alone() -> None:
     batch = np.random.RandomState(1).randn(2, 12, 12, 3).astype("float32")
-    made = whycam.explain(drawing(), batch, "score_cam", layer="conv", target=1, progress=False)
-    assert made.work[0].alone
+    for rate in (0.5, 1e-7):  # also where nothing that was drawn has shown yet
+        made = whycam.explain(drawing(rate), batch, "score_cam", layer="conv", target=1, progress=False)
+        assert made.work[0].alone
 
 
 def test_threads() -> None:
