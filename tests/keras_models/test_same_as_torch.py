@@ -104,9 +104,11 @@ def test_scores_are_the_logits(network: object) -> None:
 
 
 def test_the_part_above_a_layer_is_run_in_a_tree_of_its_own() -> None:
-    """What answers from a record there must not answer in the next explanation."""
+    """What answers from a record there must not answer in the next explanation, nor stay."""
     model, torch_model = twins.with_weights(twins.functional(), twins.plain_torch()), twins.plain_torch()
     whycam.explain(model, twins.last(twins.pictures()), "ablation_cam", layer="norm", target=1, progress=False)
+    modules = whycam.VisionModel(model).module.modules()
+    assert all(type(each).__call__ is torch.nn.Module.__call__ for each in modules)
     other = twins.pictures(seed=9)
     theirs = whycam.explain(model, twins.last(other), "layer_cam", layer="relu1", target=1)
     ours = whycam.explain(torch_model, other, "layer_cam", layer="relu1", target=1)
