@@ -1,6 +1,8 @@
 """The same weights in a Keras network and in a torch network give the same maps, by every method, on every backend."""
 
+import keras
 import keras_twins as twins
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +103,15 @@ def test_at_every_layer_and_side(layer: str, network: object) -> None:
 def test_scores_are_the_logits(network: object) -> None:
     theirs, ours = both("grad_cam", network)
     torch.testing.assert_close(theirs.scores, ours.scores, rtol=1e-5, atol=1e-5)
+
+
+def test_guided_backprop_refuses_what_is_no_relu() -> None:
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activation="gelu", name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(WhycamError, match="defined for ReLU alone, and this network uses gelu"):
+        whycam.explain(model, np.ones((1, 8, 8, 3), "float32"), "guided_backprop", target=0)
+    assert whycam.explain(model, np.ones((1, 8, 8, 3), "float32"), target=0).maps.shape == (1, 6, 6)
 
 
 def test_the_part_above_a_layer_is_run_in_a_tree_of_its_own() -> None:
