@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from whycam.arrays import normalize, resize
+from whycam.kit.arrays import normalize, resize
 
 #: The largest difference, of maps scaled to [0, 1] or [-1, 1], at which two libraries agree.
 SAME = 1e-4

@@ -23,9 +23,9 @@ from tasks import Task
 from torch import Tensor, nn
 
 import whycam
+from whycam.kit.quantities import Result
 from whycam.methods.score_cam import score_cam
 from whycam.network.memory import peak_bytes
-from whycam.quantities import Result
 
 Row = dict[str, Any]
 

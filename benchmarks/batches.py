@@ -21,8 +21,8 @@ from networks import network
 from peers import load_torchvision
 from torch import Tensor, nn
 
-from whycam.network import fast
 from whycam.network.memory import peak_bytes
+from whycam.network.variants import fast_copy as fast
 
 BATCHES = [1, 2, 4, 8, 16, 32, 64]
 #: Parts above a layer: (network, modules, what the layer gives).

@@ -23,12 +23,12 @@ from peers import PEERS, versions
 from torch import Tensor, nn
 
 import whycam
+from whycam.kit.registry import methods as registered
 from whycam.methods.eigen_cam import eigen_cam
 from whycam.methods.eigen_grad_cam import eigen_grad_cam
 from whycam.methods.random_cam import random_cam
-from whycam.network.recording import record
-from whycam.network.taps import find_taps
-from whycam.registry import methods as registered
+from whycam.network.layer_refs import find_taps
+from whycam.network.recording.record import record
 from whycam.targets import bind, key
 
 RANDOM_SEEDS = 3

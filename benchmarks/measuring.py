@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils import flop_counter
 
-from whycam.network.flops import counted
+from whycam.network.diagnosis.flops import counted
 
 Work = Callable[[], Any]
 

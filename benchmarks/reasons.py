@@ -15,7 +15,7 @@ from agreement import Agreement, Scale, compared
 from tasks import COPIES, NOISE, SAMPLES, Task
 from torch import Tensor, nn
 
-from whycam.arrays import lazily, normalize, pool, resize, total, weighted_sum
+from whycam.kit.arrays import lazily, normalize, pool, resize, total, weighted_sum
 
 #: Where torch's and numpy's random numbers start when a peer is asked, since none of them takes a seed.
 SEED = 0

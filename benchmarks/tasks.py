@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import whycam
 from whycam import targets
-from whycam.registry import find, methods
+from whycam.kit.registry import find, methods
 
 #: Runs for each channel, in methods that make several: fewer than by default, which would take the peers many minutes.
 SAMPLES = 2

@@ -33,11 +33,11 @@ def check(model: nn.Module, inputs: Tensor, at_most: int | None = None) -> list[
 
     Edited activations are noise on the recorded ones, some channels alone, and zeros.
     """
-    from whycam.network.observing import features
-    from whycam.network.recording import record
-    from whycam.network.scoring import Above, Execution, Network, Replaced
-    from whycam.network.twin import twin
-    from whycam.progress import Progress
+    from whycam.kit.progress import Progress
+    from whycam.network.layers.features import features
+    from whycam.network.recording.record import record
+    from whycam.network.variants.scoring import Above, Execution, Network, Replaced
+    from whycam.network.variants.shared_copy import twin
     from whycam.targets import bind
 
     seen, _ = features(model, inputs)

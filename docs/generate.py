@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import whycam
-from whycam.registry import Method
+from whycam.kit.registry import Method
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- methods: made by docs/generate.py -->", "<!-- end of methods -->"

@@ -7,7 +7,7 @@ import nets
 import torch
 from torch import Tensor, nn
 
-from whycam.quantities import BiasGradient, Traced
+from whycam.kit.quantities import BiasGradient, Traced
 
 
 class ByHand:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import whycam
-from whycam.registry import methods
+from whycam.kit.registry import methods
 
 ROOT = Path(whycam.__file__).parent
 SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
 METHODS = {name: path for name, path in SOURCES.items() if name.startswith("methods/")}
 OF_TENSORS = {
-    "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.arrays", "whycam.registry",
-    "whycam.errors", "whycam.masks", "whycam.quantities", "whycam.status", "functools", "itertools",
+    "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.kit.arrays", "whycam.kit.registry",
+    "whycam.errors", "whycam.kit.masks", "whycam.kit.quantities", "whycam.kit.status", "functools", "itertools",
 }  # fmt: skip
 
 
@@ -45,14 +45,14 @@ def test_a_methods_file_is_named_as_the_method_in_it(path):
 def test_hooks_on_modules_are_registered_in_one_place():
     names = ("register_forward", "register_full_backward", "register_backward", "register_module_")
     using = {name for name, path in SOURCES.items() if any(each in path.read_text() for each in names)}
-    assert using == {"network/running.py"}
+    assert using == {"network/hooks.py"}
 
 
 def test_pictures_and_methods_never_see_a_network():
     for name, path in SOURCES.items():
         if name.startswith(("pictures/", "methods/")):
             assert not any(
-                each.startswith(("whycam.network", "whycam.engine", "whycam.models")) for each in imported(path)
+                each.startswith(("whycam.network", "whycam.engine.explain", "whycam.models")) for each in imported(path)
             ), name
 
 

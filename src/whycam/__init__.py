@@ -6,50 +6,50 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whycam.catalogue import LayerInfo as LayerInfo
-    from whycam.catalogue import layers as layers
-    from whycam.catalogue import list_methods as list_methods
-    from whycam.checkup import Checkup as Checkup
-    from whycam.checkup import doctor as doctor
-    from whycam.engine import compare as compare
-    from whycam.engine import explain as explain
+    from whycam.checkup.cost import Estimate as Estimate
+    from whycam.checkup.cost import estimate_cost as estimate_cost
+    from whycam.checkup.doctor import Checkup as Checkup
+    from whycam.checkup.doctor import doctor as doctor
+    from whycam.checkup.findings import Finding as Finding
+    from whycam.checkup.layers import LayerInfo as LayerInfo
+    from whycam.checkup.layers import layers as layers
+    from whycam.checkup.layers import list_methods as list_methods
+    from whycam.engine.explain import compare as compare
+    from whycam.engine.explain import explain as explain
     from whycam.errors import PhotoError as PhotoError
     from whycam.errors import WhycamError as WhycamError
-    from whycam.estimating import Estimate as Estimate
-    from whycam.estimating import estimate_cost as estimate_cost
-    from whycam.explanation import Comparison as Comparison
-    from whycam.explanation import Explanation as Explanation
-    from whycam.findings import Finding as Finding
+    from whycam.kit.registry import method as method
     from whycam.models.load import load as load
     from whycam.models.vision_model import VisionModel as VisionModel
     from whycam.network import layouts as layouts
     from whycam.pictures.preprocess import Preprocess as Preprocess
-    from whycam.registry import method as method
+    from whycam.results.explanation import Comparison as Comparison
+    from whycam.results.explanation import Explanation as Explanation
 
 __version__ = "0.1.0"
 
 #: Public name -> the module that holds it.
 _HOMES = {
-    "Checkup": "whycam.checkup",
-    "Comparison": "whycam.explanation",
-    "Estimate": "whycam.estimating",
-    "Explanation": "whycam.explanation",
-    "Finding": "whycam.findings",
-    "LayerInfo": "whycam.catalogue",
+    "Checkup": "whycam.checkup.doctor",
+    "Comparison": "whycam.results.explanation",
+    "Estimate": "whycam.checkup.cost",
+    "Explanation": "whycam.results.explanation",
+    "Finding": "whycam.checkup.findings",
+    "LayerInfo": "whycam.checkup.layers",
     "PhotoError": "whycam.errors",
     "Preprocess": "whycam.pictures.preprocess",
     "VisionModel": "whycam.models.vision_model",
     "WhycamError": "whycam.errors",
-    "compare": "whycam.engine",
-    "doctor": "whycam.checkup",
-    "estimate_cost": "whycam.estimating",
-    "explain": "whycam.engine",
-    "layers": "whycam.catalogue",
-    "list_methods": "whycam.catalogue",
+    "compare": "whycam.engine.explain",
+    "doctor": "whycam.checkup.doctor",
+    "estimate_cost": "whycam.checkup.cost",
+    "explain": "whycam.engine.explain",
+    "layers": "whycam.checkup.layers",
+    "list_methods": "whycam.checkup.layers",
     "load": "whycam.models.load",
-    "method": "whycam.registry",
+    "method": "whycam.kit.registry",
 }
-_MODULES = {"fusion": "whycam.fusion", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
+_MODULES = {"fusions": "whycam.fusions", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
 
 __all__ = [*sorted(_HOMES), *sorted(_MODULES)]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import whycam
-from whycam.registry import methods
+from whycam.kit.registry import methods
 
 layers = keras.layers
 METHODS = ["grad_cam", "cam", "score_cam", "ablation_cam", "rise", "smooth_grad_cam_plus_plus", "guided_backprop"]

@@ -8,8 +8,8 @@ import torch
 
 import whycam
 from whycam.errors import WhycamError
+from whycam.kit.registry import methods
 from whycam.network.memory import peak_bytes
-from whycam.registry import methods
 
 TABLE = methods()
 #: Options that say how many runs a method makes.

@@ -9,9 +9,9 @@ from masks_by_hand import resized
 from small import Small, pictures
 
 from whycam.errors import WhycamError
+from whycam.kit.quantities import Traced
 from whycam.methods.cameras import cameras
 from whycam.methods.hires_cam import hires_cam
-from whycam.quantities import Traced
 
 every_rank = pytest.mark.parametrize("space", [(6,), (5, 7), (3, 4, 4)], ids=["1d", "2d", "3d"])
 

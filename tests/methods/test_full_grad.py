@@ -5,9 +5,9 @@ import pytest
 import torch
 from masks_by_hand import resized
 
+from whycam.kit.quantities import BiasGradient
 from whycam.methods.full_grad import full_grad
 from whycam.methods.simple_full_grad import simple_full_grad
-from whycam.quantities import BiasGradient
 
 every_rank = pytest.mark.parametrize("space", [(7,), (4, 5), (3, 4, 4)], ids=["1d", "2d", "3d"])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from whycam.errors import WhycamError
-from whycam.masks import blur
+from whycam.kit.masks import blur
 from whycam.methods.group_cam import group_cam
 
 every_rank = pytest.mark.parametrize(

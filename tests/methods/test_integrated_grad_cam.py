@@ -9,10 +9,10 @@ import torch
 from small import Small, pictures
 
 from whycam.errors import WhycamError
-from whycam.masks import blur
+from whycam.kit.masks import blur
+from whycam.kit.quantities import Traced
 from whycam.methods.grad_cam import grad_cam
 from whycam.methods.integrated_grad_cam import integrated_grad_cam
-from whycam.quantities import Traced
 
 every_rank = pytest.mark.parametrize("space", [(6,), (5, 7), (3, 4, 5)], ids=["1d", "2d", "3d"])
 

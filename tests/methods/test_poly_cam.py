@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from whycam.errors import WhycamError
+from whycam.kit.registry import find
 from whycam.methods.poly_cam import poly_cam
-from whycam.registry import find
 
 every_rank = pytest.mark.parametrize(
     ("space", "size"), [((4,), (9,)), ((2, 3), (5, 7)), ((2, 1, 2), (3, 4, 2))], ids=["1d", "2d", "3d"]

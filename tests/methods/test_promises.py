@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from whycam.quantities import Result
-from whycam.registry import methods
+from whycam.kit.quantities import Result
+from whycam.kit.registry import methods
 
 SPACES = [(9,), (4, 5), (2, 3, 4)]
 MEASURED = {"activations", "gradients", "head_weights", "guided_gradients", "inputs", "input_gradients"}

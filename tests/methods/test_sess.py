@@ -9,11 +9,11 @@ import torch
 from masks_by_hand import resized, unit
 from small import Small, pictures
 
-from whycam.arrays import normalize, resize
 from whycam.errors import WhycamError
+from whycam.kit.arrays import normalize, resize
+from whycam.kit.quantities import Traced
 from whycam.methods.grad_cam import grad_cam
 from whycam.methods.sess import sess
-from whycam.quantities import Traced
 
 every_rank = pytest.mark.parametrize("space", [(6,), (5, 7), (3, 4, 4)], ids=["1d", "2d", "3d"])
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from small import Small, pictures
 
-from whycam.arrays import noise
 from whycam.errors import WhycamError
+from whycam.kit.arrays import noise
+from whycam.kit.quantities import Traced
 from whycam.methods.grad_cam_plus_plus import grad_cam_plus_plus
 from whycam.methods.smooth_grad_cam_plus_plus import smooth_grad_cam_plus_plus
-from whycam.quantities import Traced
 
 every_rank = pytest.mark.parametrize("space", [(7,), (4, 5), (2, 3, 4)], ids=["1d", "2d", "3d"])
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from whycam.arrays import noise
 from whycam.errors import WhycamError
+from whycam.kit.arrays import noise
 from whycam.methods.score_cam import score_cam
 from whycam.methods.ss_cam import ss_cam
 

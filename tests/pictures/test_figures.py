@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from whycam.errors import MissingExtraError, WhycamError
-from whycam.pictures.colours import palette
+from whycam.pictures.colormaps import palette
 from whycam.pictures.figures import Panel, grid, save_figure, to_png
 
 PHOTO = Image.new("RGB", (30, 20), "red")

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from whycam.errors import WhycamError
-from whycam.pictures.colours import colourise
+from whycam.pictures.colormaps import colourise
 from whycam.pictures.overlay import contact_sheet, overlay
 
 RNG = np.random.default_rng(0)

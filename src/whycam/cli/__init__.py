@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 import whycam
-from whycam.cli.catalogue import layers, methods
 from whycam.cli.compare import compare
 from whycam.cli.doctor import doctor
 from whycam.cli.explain import explain
+from whycam.cli.layers_and_methods import layers, methods
 
 app = typer.Typer(
     name="whycam",

@@ -100,8 +100,8 @@ def execution(
     """
     from typing import get_args
 
-    from whycam.maker import Smoothing as Smoothings
-    from whycam.network.scoring import Precision as Precisions
+    from whycam.engine.maps import Smoothing as Smoothings
+    from whycam.network.variants.scoring import Precision as Precisions
 
     for name, value, known in (("precision", precision, Precisions), ("smoothing", smoothing, Smoothings)):
         choices = get_args(known)
@@ -155,7 +155,7 @@ def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_phot
 
 def check_colormap(name: str | None, signed: bool) -> None:
     """Raise for a colour map that does not exist, before any work is done."""
-    from whycam.pictures.colours import palette
+    from whycam.pictures.colormaps import palette
 
     palette(name, signed)
 

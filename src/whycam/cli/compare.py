@@ -17,8 +17,8 @@ from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
 
 if TYPE_CHECKING:
-    from whycam.explanation import Comparison, Explanation
-    from whycam.registry import Method
+    from whycam.kit.registry import Method
+    from whycam.results.explanation import Comparison, Explanation
 else:
     Comparison = Explanation = Method = Any  # bring torch
 
@@ -76,8 +76,8 @@ def compare(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam import fusion as fusions
-        from whycam.engine import compare as compare_all
+        from whycam import fusions
+        from whycam.engine.explain import compare as compare_all
         from whycam.pictures.figures import save_figure
         from whycam.pictures.photos import read_photo
         from whycam.targets import key
@@ -122,8 +122,8 @@ def compare(
 
 
 def _methods(names: list[str]) -> list[Method]:
-    from whycam.registry import find as find_method
-    from whycam.registry import methods
+    from whycam.kit.registry import find as find_method
+    from whycam.kit.registry import methods
 
     if names == ["all"]:
         return list(methods().values())
@@ -157,7 +157,7 @@ def _notes(made: Comparison) -> list[RenderableType]:
 
 
 def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str], photo: Path) -> None:
-    from whycam.saving import record
+    from whycam.results.saving import record
 
     failures = _failures(made, asked)
     one: Explanation = next(iter(made.values()))

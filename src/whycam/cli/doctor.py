@@ -13,8 +13,8 @@ from whycam.cli import trial
 from whycam.cli.output import SOME_FAILED, Output, fields, status_text, table, text
 
 if TYPE_CHECKING:
-    from whycam.checkup import Checkup, MethodCheck
-    from whycam.findings import Finding
+    from whycam.checkup.doctor import Checkup, MethodCheck
+    from whycam.checkup.findings import Finding
 else:
     Checkup = MethodCheck = Finding = Any  # bring torch
 
@@ -46,7 +46,7 @@ def doctor(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam.checkup import doctor as examine
+        from whycam.checkup.doctor import doctor as examine
 
         vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
         found = examine(vision, inputs)

@@ -15,11 +15,11 @@ from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, counted, fields,
 from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
-from whycam.files import Names
+from whycam.kit.files import Names
 
 if TYPE_CHECKING:
-    from whycam.explanation import Cost, Explanation
     from whycam.models.vision_model import VisionModel
+    from whycam.results.explanation import Cost, Explanation
 else:
     Cost = Explanation = VisionModel = Any  # bring torch
 
@@ -80,8 +80,8 @@ def explain(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam import fusion as fusions
-        from whycam.registry import find as find_method
+        from whycam import fusions
+        from whycam.kit.registry import find as find_method
 
         chosen = find_method(method)
         options = parse_options(option or [], [chosen])[chosen.name]
@@ -171,9 +171,9 @@ class _Run:
             self._blame_the_command(certain=len(set(self.refused)) == 1)
 
     def _one(self, path: Path, names: Names) -> None:
-        from whycam.engine import explain
+        from whycam.engine.explain import explain
         from whycam.pictures.photos import read_photo
-        from whycam.saving import record
+        from whycam.results.saving import record
 
         try:
             photo = read_photo(path)
@@ -232,7 +232,7 @@ class _Run:
 
     def finish(self) -> int:
         """Say how it went; the exit status."""
-        from whycam.explanation import Cost
+        from whycam.results.explanation import Cost
 
         cost = sum(self.cost, Cost(0, 0, 0.0))
         self.out.document(

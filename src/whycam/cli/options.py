@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from whycam.errors import WhycamError
 
 if TYPE_CHECKING:
-    from whycam.registry import Method, Option
+    from whycam.kit.registry import Method, Option
 else:
     Method = Option = Any  # bring torch
 
@@ -23,7 +23,7 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
     Raises:
         WhycamError: an entry of another form, an unknown option, or a value that is not what the option takes.
     """
-    from whycam.registry import plain
+    from whycam.kit.registry import plain
 
     made: dict[str, dict[str, Any]] = {method.name: {} for method in methods}
     for entry in given:

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from whycam.errors import WhycamError
-from whycam.files import for_json
-from whycam.progress import occupied
+from whycam.kit.files import for_json
+from whycam.kit.progress import occupied
 
 #: Not every image was explained; the command itself was wrong; stopped by Ctrl-C.
 SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130

@@ -50,7 +50,7 @@ def trial(
         WhycamError: two models or two inputs were named, or there is none of that name.
         PhotoError: the photo cannot be read.
     """
-    from whycam.checkup import trial_input
+    from whycam.checkup.doctor import trial_input
     from whycam.pictures.photos import read_photo
 
     if named is not None and option is not None and named != option:

@@ -2,9 +2,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, weighted_sum
-from whycam.quantities import Score
-from whycam.registry import method
+from whycam.kit.arrays import lazily, weighted_sum
+from whycam.kit.quantities import Score
+from whycam.kit.registry import method
 
 
 @method("Ablation-CAM", paper="doi:10.1109/WACV45572.2020.9093360", assumes_non_negative=True)

@@ -1,10 +1,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import channel_sum, pool
-from whycam.quantities import Result
-from whycam.registry import method
-from whycam.status import Status
+from whycam.kit.arrays import channel_sum, pool
+from whycam.kit.quantities import Result
+from whycam.kit.registry import method
+from whycam.kit.status import Status
 
 
 @method("BagCAM", paper="arXiv:2207.07818")

@@ -1,8 +1,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import weighted_sum
-from whycam.registry import method
+from whycam.kit.arrays import weighted_sum
+from whycam.kit.registry import method
 
 
 @method("CAM", paper="arXiv:1512.04150")

@@ -2,10 +2,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.arrays import lazily, resize
 from whycam.errors import WhycamError
-from whycam.quantities import Trace, Traced
-from whycam.registry import method
+from whycam.kit.arrays import lazily, resize
+from whycam.kit.quantities import Trace, Traced
+from whycam.kit.registry import method
 
 #: How many channels at once are resized to the input, which all of them together would not fit in memory.
 _CHANNELS = 64

@@ -2,11 +2,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import locations
 from whycam.errors import WhycamError
-from whycam.quantities import Result
-from whycam.registry import method
-from whycam.status import Status
+from whycam.kit.arrays import locations
+from whycam.kit.quantities import Result
+from whycam.kit.registry import method
+from whycam.kit.status import Status
 
 #: The error is looked at once in so many steps, as in the authors' code.
 _BETWEEN = 10

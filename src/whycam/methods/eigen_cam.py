@@ -2,8 +2,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import center_rows, locations, orient, principal_component
-from whycam.registry import method
+from whycam.kit.arrays import center_rows, locations, orient, principal_component
+from whycam.kit.registry import method
 
 
 @method("Eigen-CAM", paper="arXiv:2008.00299")

@@ -1,8 +1,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import center_rows, locations, orient, principal_component, wide
-from whycam.registry import method
+from whycam.kit.arrays import center_rows, locations, orient, principal_component, wide
+from whycam.kit.registry import method
 
 
 @method("Eigen-Grad-CAM", paper="pytorch-grad-cam")

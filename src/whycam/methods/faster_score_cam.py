@@ -1,9 +1,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.masks import Baseline, strongest, through_channels, varying, weigh_channels
-from whycam.quantities import Result, Score
-from whycam.registry import method
+from whycam.kit.masks import Baseline, strongest, through_channels, varying, weigh_channels
+from whycam.kit.quantities import Result, Score
+from whycam.kit.registry import method
 
 
 @method("Faster Score-CAM", paper="tabayashi0117/Score-CAM")

@@ -1,8 +1,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import channel_sum, precise
-from whycam.registry import method
+from whycam.kit.arrays import channel_sum, precise
+from whycam.kit.registry import method
 
 
 @method("FEM", paper="doi:10.1109/IPTA50016.2020.9286629", assumes_non_negative=True)

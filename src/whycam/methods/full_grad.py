@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import normalize, precise, resize, total
-from whycam.quantities import BiasGradient, Result
-from whycam.registry import method
-from whycam.status import Status
+from whycam.kit.arrays import normalize, precise, resize, total
+from whycam.kit.quantities import BiasGradient, Result
+from whycam.kit.registry import method
+from whycam.kit.status import Status
 
 #: A share of the score (or of what it is made of) that is missing beyond rounding.
 _COMPLETE = 0.01

@@ -1,8 +1,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import pool, weighted_sum
-from whycam.registry import method
+from whycam.kit.arrays import pool, weighted_sum
+from whycam.kit.registry import method
 
 
 @method("Grad-CAM", paper="arXiv:1610.02391", side="before")

@@ -2,11 +2,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, pool, weighted_sum
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, channel_mask, flat_channels, shown, stand_in
-from whycam.quantities import Score
-from whycam.registry import method
+from whycam.kit.arrays import lazily, pool, weighted_sum
+from whycam.kit.masks import Baseline, channel_mask, flat_channels, shown, stand_in
+from whycam.kit.quantities import Score
+from whycam.kit.registry import method
 
 
 @method("Group-CAM", paper="arXiv:2103.13859")

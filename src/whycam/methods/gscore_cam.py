@@ -1,10 +1,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import pool
-from whycam.masks import Baseline, strongest, through_channels, varying, weigh_channels
-from whycam.quantities import Result, Score
-from whycam.registry import method
+from whycam.kit.arrays import pool
+from whycam.kit.masks import Baseline, strongest, through_channels, varying, weigh_channels
+from whycam.kit.quantities import Result, Score
+from whycam.kit.registry import method
 
 
 @method("gScoreCAM", paper="doi:10.1007/978-3-031-26316-3_35")

@@ -1,8 +1,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import Colours, merge_colours, pool, resize, weighted_sum
-from whycam.registry import method
+from whycam.kit.arrays import Colours, merge_colours, pool, resize, weighted_sum
+from whycam.kit.registry import method
 
 
 @method(

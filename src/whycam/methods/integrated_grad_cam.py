@@ -2,11 +2,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, pool, weighted_sum
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, stand_in
-from whycam.quantities import Trace
-from whycam.registry import method
+from whycam.kit.arrays import lazily, pool, weighted_sum
+from whycam.kit.masks import Baseline, stand_in
+from whycam.kit.quantities import Trace
+from whycam.kit.registry import method
 
 
 @method("Integrated Grad-CAM", paper="arXiv:2102.07805", side="before")

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import center_rows, largest_eigenpair, locations, orient
 from whycam.errors import WhycamError
-from whycam.registry import method
+from whycam.kit.arrays import center_rows, largest_eigenpair, locations, orient
+from whycam.kit.registry import method
 
 Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
 

@@ -1,8 +1,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import total, weighted_sum
-from whycam.registry import method
+from whycam.kit.arrays import total, weighted_sum
+from whycam.kit.registry import method
 
 
 @method("LIFT-CAM", paper="arXiv:2102.05228", assumes_non_negative=True)

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, stand_in
-from whycam.quantities import Score
-from whycam.registry import method
+from whycam.kit.arrays import lazily
+from whycam.kit.masks import Baseline, stand_in
+from whycam.kit.quantities import Score
+from whycam.kit.registry import method
 
 #: Pixels along every axis (an int), a share of each axis (a float), or one of these for each axis.
 Extent: TypeAlias = int | float | Sequence[int | float]

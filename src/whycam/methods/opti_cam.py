@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import resize, weighted_sum
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, shown, stand_in, to_unit
-from whycam.quantities import Differentiate, Result
-from whycam.registry import method
-from whycam.status import Status
+from whycam.kit.arrays import resize, weighted_sum
+from whycam.kit.masks import Baseline, shown, stand_in, to_unit
+from whycam.kit.quantities import Differentiate, Result
+from whycam.kit.registry import method
+from whycam.kit.status import Status
 
 
 @method("Opti-CAM", paper="arXiv:2301.07002")

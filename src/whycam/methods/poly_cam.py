@@ -7,11 +7,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, resize
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, shown, stand_in, to_unit, varying, weigh_channels
-from whycam.quantities import Result, Score
-from whycam.registry import method
+from whycam.kit.arrays import lazily, resize
+from whycam.kit.masks import Baseline, shown, stand_in, to_unit, varying, weigh_channels
+from whycam.kit.quantities import Result, Score
+from whycam.kit.registry import method
 
 #: What is clipped off at both ends of a channel's values before they are scaled to a mask.
 CLIPPED = 0.001

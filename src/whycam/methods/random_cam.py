@@ -2,8 +2,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import weighted_sum
-from whycam.registry import method
+from whycam.kit.arrays import weighted_sum
+from whycam.kit.registry import method
 
 
 @method("Random-CAM", paper="pytorch-grad-cam")

@@ -5,10 +5,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily
 from whycam.errors import WhycamError
-from whycam.quantities import Score
-from whycam.registry import method
+from whycam.kit.arrays import lazily
+from whycam.kit.quantities import Score
+from whycam.kit.registry import method
 
 #: What is left of the layer in each run: one location; its values spread over the locations around it; or these with
 #: values of their own.

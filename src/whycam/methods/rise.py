@@ -5,11 +5,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import generator, lazily, resize
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, shown, stand_in
-from whycam.quantities import Score
-from whycam.registry import method
+from whycam.kit.arrays import generator, lazily, resize
+from whycam.kit.masks import Baseline, shown, stand_in
+from whycam.kit.quantities import Score
+from whycam.kit.registry import method
 
 
 @method("RISE", paper="arXiv:1806.07421")

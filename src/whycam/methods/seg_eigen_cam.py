@@ -2,8 +2,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import center_rows, locations, orient, principal_component, wide
-from whycam.registry import method
+from whycam.kit.arrays import center_rows, locations, orient, principal_component, wide
+from whycam.kit.registry import method
 
 #: Extremes that differ by no more than this part of the larger are equal but for rounding.
 _ROUNDING = 1e-9

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, normalize, pool, resize, weighted_sum
 from whycam.errors import WhycamError
-from whycam.masks import blur
-from whycam.quantities import Score, Trace
-from whycam.registry import method
+from whycam.kit.arrays import lazily, normalize, pool, resize, weighted_sum
+from whycam.kit.masks import blur
+from whycam.kit.quantities import Score, Trace
+from whycam.kit.registry import method
 
 #: The size that the input is enlarged to, and the first corner of a window as large as the input.
 Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]

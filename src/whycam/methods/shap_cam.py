@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whycam.arrays import generator, lazily, weighted_sum
 from whycam.errors import WhycamError
-from whycam.quantities import Score
-from whycam.registry import method
+from whycam.kit.arrays import generator, lazily, weighted_sum
+from whycam.kit.quantities import Score
+from whycam.kit.registry import method
 
 #: What is added to an empty layer one after another: locations with all their channels, or whole channels.
 Players = Literal["locations", "channels"]

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import channel_sum, pool, total, weighted_sum
 from whycam.errors import WhycamError
-from whycam.registry import method
+from whycam.kit.arrays import channel_sum, pool, total, weighted_sum
+from whycam.kit.registry import method
 
 #: How the gradients, corrected, become a map: as in Grad-CAM, HiResCAM, XGrad-CAM, or element by element.
 Form = Literal["mean", "hires", "xgrad", "elementwise"]

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import normalize, resize
-from whycam.quantities import BiasGradient
-from whycam.registry import method
+from whycam.kit.arrays import normalize, resize
+from whycam.kit.quantities import BiasGradient
+from whycam.kit.registry import method
 
 
 @method("Simple FullGrad", paper="arXiv:1905.00780")

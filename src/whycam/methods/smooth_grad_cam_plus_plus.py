@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, noise, precise, total, weighted_sum
 from whycam.errors import WhycamError
-from whycam.quantities import Trace
-from whycam.registry import method
+from whycam.kit.arrays import lazily, noise, precise, total, weighted_sum
+from whycam.kit.quantities import Trace
+from whycam.kit.registry import method
 
 
 @method("Smooth Grad-CAM++", paper="arXiv:1908.01224", assumes_non_negative=True)

@@ -5,11 +5,11 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import lazily, noise
 from whycam.errors import WhycamError
-from whycam.masks import Baseline, channel_mask, shown, stand_in, varying, weigh_channels
-from whycam.quantities import Result, Score
-from whycam.registry import method
+from whycam.kit.arrays import lazily, noise
+from whycam.kit.masks import Baseline, channel_mask, shown, stand_in, varying, weigh_channels
+from whycam.kit.quantities import Result, Score
+from whycam.kit.registry import method
 
 
 @method("SS-CAM", paper="arXiv:2006.14255")

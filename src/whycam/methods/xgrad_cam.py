@@ -2,8 +2,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.arrays import total, weighted_sum
-from whycam.registry import method
+from whycam.kit.arrays import total, weighted_sum
+from whycam.kit.registry import method
 
 
 @method("XGrad-CAM", paper="arXiv:2008.02312", assumes_non_negative=True)

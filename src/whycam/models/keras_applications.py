@@ -107,7 +107,7 @@ def labels(model: Any) -> tuple[str, ...] | None:
     if mode(model) is None or not isinstance(shape, tuple) or shape[-1] != 1000:
         return None
     with suppress(ImportError):
-        from whycam.models.builtin_source import imagenet_labels
+        from whycam.models.sources.builtin import imagenet_labels
 
         return imagenet_labels()
     return None

@@ -92,12 +92,12 @@ def _adopters() -> list[Callable[[object], VisionModel | None]]:
 
 
 def _sources() -> list[ModuleType]:
-    """The modules of this package that are sources, by their suffix `_source`.
+    """The modules of `whycam.models.sources`.
 
     Each has `FORM`, what a spec of it looks like; `source(spec, weights)`, which returns `None` for specs of other
     forms; and perhaps `PREFIX`, what stands before the colon in every spec of its own, and `from_object(object)`, which
     returns `None` for objects that are not its framework's.
     """
-    package = importlib.import_module("whycam.models")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name.endswith("_source")]
-    return [importlib.import_module(f"whycam.models.{name}") for name in names]
+    package = importlib.import_module("whycam.models.sources")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]

@@ -33,7 +33,7 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
 
 
 def _timm_preprocess(module: nn.Module) -> PreprocessLike:
-    from whycam.models.timm_source import preprocess_of
+    from whycam.models.sources.timm import preprocess_of
 
     said = getattr(module, "pretrained_cfg", None)
     unsaid = [name for name in ("input_size", "mean", "std") if not (said.get(name) if said else None)]

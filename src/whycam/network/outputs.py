@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from whycam.arrays import is_half
 from whycam.errors import WhycamError
-from whycam.network.structures import Path, spell, tensors
+from whycam.kit.arrays import is_half
+from whycam.network.pytree import Path, spell, tensors
 from whycam.targets import Bound
 
 #: Names under which model families keep their answer, most telling first.

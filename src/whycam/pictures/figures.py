@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from whycam.errors import WhycamError, missing
-from whycam.files import write_whole
-from whycam.pictures.colours import NO_VALUE, palette
+from whycam.kit.files import write_whole
+from whycam.pictures.colormaps import NO_VALUE, palette
 
 if TYPE_CHECKING:
     import matplotlib.axes

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.pictures.colours import NO_VALUE, colourise
+from whycam.pictures.colormaps import NO_VALUE, colourise
 
 _STRIP, _LETTERS = (24, 24, 24), (240, 240, 240)
 

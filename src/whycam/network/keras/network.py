@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from whycam.errors import WhycamError
-from whycam.network import guided, memory
+from whycam.network import memory
 from whycam.network.adapted import Adapted, Linear
 from whycam.network.keras import calls, heads, state
 from whycam.network.keras.calls import UnseenError
 from whycam.network.keras.layers import KerasLayer, everything, tree
+from whycam.network.recording import guided
 
 #: How many tensors that crossed last are known again, so that what is passed on unchanged is the same tensor.
 _KNOWN = 16

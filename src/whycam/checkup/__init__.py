@@ -1,0 +1,1 @@
+"""A dry run before the work: findings in sentences, estimates of cost, lists of layers."""

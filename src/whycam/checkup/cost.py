@@ -1,0 +1,616 @@
+"""What a method would cost on a network, before it is run: a dry run whose functions count and hardly run anything.
+
+The method itself is called, on quantities that were really recorded. In the place of the functions that run the network
+(`score`, `score_from`, `trace`, `differentiate`) it gets stand-ins that make ready what would run, run the first of the
+variants, count the rest, and answer with numbers that are made up: of the right shape, the same every time, and not all
+alike, lest a method stop early.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam import fusions
+from whycam.engine.explain import (
+    Labels,
+    LayerLike,
+    MethodLike,
+    ModelLike,
+    as_vision_model,
+    chosen_methods,
+    options_by_name,
+)
+from whycam.engine.inputs import Batch, ViewLike, make_batch
+from whycam.engine.layer_plan import FROM_THE_LAYER, Measured, Place, Plan, correct, measure, plan
+from whycam.engine.maps import Maker, fusion_needs
+from whycam.engine.provider import Supply
+from whycam.errors import WhycamError
+from whycam.kit.arrays import resize
+from whycam.kit.progress import Progress, duration
+from whycam.kit.quantities import FUNCTIONS, Traced
+from whycam.kit.registry import Method
+from whycam.models.vision_model import PreprocessLike
+from whycam.network.diagnosis.flops import counted
+from whycam.network.diagnosis.survey import is_ours
+from whycam.network.hooks import call
+from whycam.network.layer_refs import Tap
+from whycam.network.layouts import Layout
+from whycam.network.outputs import Part, Question
+from whycam.network.pytree import detached_copy
+from whycam.network.recording.record import Bind, LayerRecord
+from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
+from whycam.network.variants.scoring import Above, Execution, Network, Precision, Runner, Runners, Scorer, Work
+from whycam.network.variants.tracing import Differentiator, Tracer
+from whycam.targets import TargetSpec, bind, key
+
+#: How many variants are really scored at least.
+_ENOUGH = 4
+#: How often something is timed, at most, and for how many seconds.
+_TIMES, _SECONDS = 3, 1.0
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of a part of the network.
+
+    Attributes:
+        part: which, in words: `the part above layer4`.
+        number: how many, each of the whole batch.
+        share: of the network's operations, how many one run takes; `None` where none can be counted.
+    """
+
+    part: str
+    number: int
+    share: float | None
+
+    def __str__(self) -> str:
+        share = f" ({self.share:.2g} of the network each)" if self.share is not None else ""
+        return f"{self.number:,} run{_s(self.number)} of {self.part}{share}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one method would cost on a network and inputs.
+
+    Attributes:
+        name, title: the method's. `layer`: where its map would be made; empty for methods without one.
+        reason: why it cannot be run here; empty where it can, and then the rest is known.
+        forwards, backwards: passes of the whole network. They are those that `Explanation.cost` has afterwards, less
+            those that go into choosing the layer, once for all methods.
+        parts: runs of parts of the network.
+        total: all of it in operations, as a multiple of one forward's; `None` where none can be counted.
+        seconds: about how long it takes.
+        fallback: why whole forwards would be run where a part was meant to be.
+    """
+
+    name: str
+    title: str
+    layer: str = ""
+    reason: str = ""
+    forwards: int = 0
+    backwards: int = 0
+    parts: tuple[Runs, ...] = ()
+    total: float | None = None
+    seconds: float = 0.0
+    fallback: str = ""
+
+    @property
+    def possible(self) -> bool:
+        """Whether the method can be run here."""
+        return not self.reason
+
+    @property
+    def passes(self) -> str:
+        """What is run, in words: `1 forward, 512 runs of the part above layer4 (0.0004 of the network each)`."""
+        counts = ((self.forwards, "forward"), (self.backwards, "backward"))
+        said = [f"{number:,} {what}{_s(number)}" for number, what in counts if number]
+        return ", ".join([*said, *map(str, self.parts)])
+
+    @property
+    def worth(self) -> str:
+        """`total` in words: `1.2`, `4,001`; empty where it is not known."""
+        return "" if self.total is None else f"{self.total:,.0f}" if self.total >= 100 else f"{self.total:.3g}"
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"{self.title}: not possible: {self.reason}"
+        worth = f", {self.worth} forwards' worth of operations" if self.total is not None else ""
+        return f"{self.title}: {self.passes}{worth}, about {duration(self.seconds)}"
+
+
+def estimate_cost(
+    model: ModelLike,
+    inputs: Any,
+    methods: Sequence[MethodLike] | str = "all",
+    *,
+    target: TargetSpec = None,
+    layer: LayerLike = None,
+    fusion: str | fusions.Fusion | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    layout: Layout | None = None,
+    output: Part | None = None,
+    views: Sequence[ViewLike] | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    precision: Precision | None = None,
+    budget: int | None = None,
+    progress: bool | None = None,
+) -> list[Estimate]:
+    """Say what methods would cost on a network and inputs, without running them.
+
+    Runs the network a few dozen times, whatever the methods: once for each sort of recording, and a few times to see
+    how long a forward, a backward, and the part above the layer take.
+
+    Args:
+        methods: names or functions; `"all"` for every method there is.
+        layer: where maps would be made, as for `explain`; methods without a layer are estimated all the same.
+        options: for each method by name, its options.
+        model, inputs, target, fusion, layout, output, views, preprocess, labels, precision, budget, progress: as for
+            `explain`.
+
+    Returns:
+        An estimate for each method, in the order asked; those that cannot be run say why.
+
+    Raises:
+        WhycamError: a name that does not exist, or inputs that the model does not take.
+        PhotoError: a photo that cannot be read.
+    """
+    chosen = chosen_methods(methods)
+    rehearsal = Rehearsal(
+        model,
+        inputs,
+        target=target,
+        layer=layer,
+        fusion=fusion,
+        options=options_by_name(options or {}, chosen),
+        layout=layout,
+        output=output,
+        views=views,
+        preprocess=preprocess,
+        labels=labels,
+        execution=Execution(precision, False, budget, Progress(False)),
+    )
+    made = []
+    with Progress(progress).of("Estimating", len(chosen), "methods") as advance:
+        for method in chosen:
+            made.append(rehearsal.of(method))
+            advance(1)
+    return made
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """A recording that several methods read, and what it took, in operations."""
+
+    plans: tuple[Plan, ...]
+    measured: Measured
+    operations: int
+    maker: Maker
+    supply: "_Counting"
+
+
+@dataclass
+class _Bill:
+    """What the method that is called now is found to take, beside the recording and its own arithmetic."""
+
+    operations: float = 0.0
+    seconds: float = 0.0
+    aside: float = 0.0  # seconds that went into finding this out
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One run of the network forwards and backwards that was really made, and what it took."""
+
+    result: Any
+    pixels: int
+    work: Work
+    operations: int
+    seconds: float
+
+
+class Rehearsal:
+    """Dry runs of methods on one network and batch; what one has found out serves the next.
+
+    Attributes:
+        backwards: backward passes that were really made.
+    """
+
+    def __init__(
+        self,
+        model: ModelLike,
+        inputs: Any,
+        *,
+        execution: Execution,
+        target: TargetSpec = None,
+        layer: LayerLike = None,
+        fusion: str | fusions.Fusion | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        layout: Layout | None = None,
+        output: Part | None = None,
+        views: Sequence[ViewLike] | None = None,
+        preprocess: PreprocessLike | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        self.vision = as_vision_model(model, preprocess, labels)
+        self.module = unwrapped(self.vision.module)
+        refuse_scripted(self.module)
+        refuse_lazy(self.module)
+        self.batch: Batch = make_batch(self.vision, inputs, views)
+        self.place = Place(tuple(layer) if isinstance(layer, (list, tuple)) else (layer,), fused=layer is not None)
+        self.target, self.options, self.layout, self.part = key(target), options or {}, layout, output
+        self.binds: list[Bind] = [Question(partial(bind, target, labels=self.vision.labels), output)]
+        self.execution, self.fusion = execution, fusions.find(fusion) if fusion is not None else None
+        self.backwards = 0
+        self.bill = _Bill()
+        self.runners: dict[Any, _Once] = {}
+        self.seen: dict[Any, _Seen] = {}
+        self._grounds: dict[Any, _Ground] = {}
+        self._forward: tuple[int, float] | None = None
+        self._shares: dict[str, int] = {}
+
+    def of(self, method: Method) -> Estimate:
+        """What one method would cost. What the network itself raises is a reason why it cannot be run."""
+        try:
+            return self._of(method)
+        except WhycamError as error:
+            return Estimate(method.name, method.title, reason=str(error))
+        except Exception as error:  # a model that runs for a prediction may raise once gradients are on
+            if is_ours(error):
+                raise
+            return Estimate(method.name, method.title, reason=f"{type(error).__name__}: {error}")
+
+    def _of(self, method: Method) -> Estimate:
+        ground = self._ground(method)
+        operations, seconds = self.one_forward(ground.supply.network)
+        maker = ground.maker
+        maker.explanations.clear()
+        maker.failures.clear()
+        maker.options = self.options
+        ground.supply.begin()
+        self.bill = _Bill()
+        started = time.perf_counter()
+        for each in ground.plans:
+            maker.make(method, each, 0, self.target if method.class_specific else None)
+        own = max(0.0, time.perf_counter() - started - self.bill.aside)
+        if not maker.explanations:
+            return Estimate(method.name, method.title, reason=next(iter(maker.failures.values())))
+        made = list(maker.explanations.values())
+        work = [work for each in made for work in each.work]
+        recorded = ground.operations / operations if operations else float(sum(ground.measured.passes))
+        parts: dict[str, int] = {}
+        for one in work:
+            if one.parts:
+                parts[one.part] = parts.get(one.part, 0) + one.parts
+        return Estimate(
+            method.name,
+            method.title,
+            layer=" + ".join(each.layer.name for each in made) if method.has_layer else "",
+            forwards=ground.measured.passes.forwards + sum(each.forwards for each in work),
+            backwards=ground.measured.passes.backwards + sum(each.backwards for each in work),
+            parts=tuple(
+                Runs(part, number, self._shares.get(part, operations) / operations if operations else None)
+                for part, number in parts.items()
+            ),
+            total=(ground.operations + self.bill.operations) / operations if operations else None,
+            seconds=recorded * seconds + self.bill.seconds + own,
+            fallback=next((each.fallback for each in work if each.fallback), ""),
+        )
+
+    def _ground(self, method: Method) -> _Ground:
+        """What the method reads, recorded as the engine would record it for this method alone."""
+        plans, spent = plan(self.module, self.batch, [method], [self.place], self.binds)
+        self.backwards += spent.backwards
+        needs = method.needs | fusion_needs([method], plans, self.fusion)
+        known = (
+            tuple(plans[method.name]),
+            bool(needs - {"guided_gradients"}),
+            bool(needs & FROM_THE_LAYER),
+            *(name in needs for name in ("gradients", "input_gradients", "guided_gradients")),
+        )
+        if known not in self._grounds:
+            self._grounds[known] = self._record(method, plans)
+        return self._grounds[known]
+
+    def _record(self, method: Method, plans: Mapping[str, Sequence[Plan]]) -> _Ground:
+        automatic = any(each.choice is not None for each in plans[method.name])
+        measured, operations = self._measure(method, plans, must_depend=not automatic)
+        if automatic:
+            corrected, spent = correct(self.module, self.batch, [method], plans, measured, self.binds)
+            self.backwards += spent.backwards
+            if corrected != plans or measured.disconnected:
+                measured, operations = self._measure(method, corrected, must_depend=True)
+                plans = corrected
+        arguments = self.vision, self.module, self.batch, measured, self.fusion, self.options, self.part, self.execution
+        maker = Maker(*arguments)
+        supply = _Counting(self, measured, output_is_probability=maker.output_is_probability)
+        maker.supply = supply
+        return _Ground(tuple(plans[method.name]), measured, operations, maker, supply)
+
+    def _measure(
+        self, method: Method, plans: Mapping[str, Sequence[Plan]], *, must_depend: bool
+    ) -> tuple[Measured, int]:
+        extra = fusion_needs([method], plans, self.fusion)
+        with counted() as counter:
+            measured = measure(
+                self.module, self.batch, [method], plans, self.binds, self.layout, must_depend=must_depend, extra=extra
+            )
+        self.backwards += measured.passes.backwards
+        return measured, counter.get_total_flops()
+
+    # --- what single runs take
+
+    def one_forward(self, network: Network) -> tuple[int, float]:
+        """The operations of one forward of the batch, and its seconds."""
+        if self._forward is None:
+
+            def run() -> None:
+                with network.running(), torch.no_grad():
+                    call(network.model, detached_copy(network.inputs))
+
+            with counted() as counter:
+                run()
+            self._forward = counter.get_total_flops(), self._fastest(run)
+        return self._forward
+
+    def once(self, known: Any, make: Callable[[], Runner]) -> Callable[[], Runner]:
+        """What gives a runner that is made ready once for all methods."""
+
+        def made() -> Runner:
+            if known not in self.runners:
+                self.runners[known] = _Once(make())
+            return self.runners[known].runner
+
+        return made
+
+    def scoring(self, runner: Runner, group: Tensor) -> tuple[float, float]:
+        """The operations of scoring one variant, and its seconds among those of a group."""
+        once = next(each for each in self.runners.values() if each.runner is runner)
+        operations: float = self.one_forward(runner.network)[0]
+        if isinstance(runner, Above):
+            if runner.about not in self._shares:
+                with counted() as counter:
+                    runner.outputs(group[:1])
+                self._shares[runner.about] = counter.get_total_flops()
+            operations = self._shares[runner.about]
+        if group.shape not in once.seconds:
+            once.seconds[group.shape] = self._fastest(lambda: runner.outputs(group)) / len(group)
+        return operations, once.seconds[group.shape]
+
+    def _fastest(self, run: Callable[[], Any]) -> float:
+        """The seconds of the fastest of a few runs."""
+        found: list[float] = []
+        while len(found) < _TIMES and sum(found) < _SECONDS:
+            self._wait()
+            started = time.perf_counter()
+            run()
+            self._wait()
+            found.append(time.perf_counter() - started)
+        return min(found)
+
+    def _wait(self) -> None:
+        """Until the device has done what it was given."""
+        device = self.batch.scene.inputs.device
+        if device.type in ("cuda", "mps", "xpu"):
+            getattr(torch, device.type).synchronize()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A block whose time is not the method's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.bill.aside += time.perf_counter() - started
+
+    def passes(self, known: Any, pixels: int, work: Work, run: Callable[[Work], Any]) -> tuple[_Seen, float]:
+        """A run forwards and backwards that was really made, to stand for this one, and how much larger this one is.
+
+        Of sizes other than the first, one is run, to see that the network takes it. Operations go with the pixels.
+        """
+        seen = [self.seen[each] for each in ((known, 0), (known, 1)) if each in self.seen]
+        found = next((each for each in seen if each.pixels == pixels), seen[-1] if len(seen) > 1 else None)
+        if found is None:
+            probe = Work()
+            with self.aside():
+                with counted() as counter:
+                    result = run(probe)
+                taken = replace(probe)
+                seconds = self._fastest(lambda: run(probe))
+            self.backwards += probe.backwards
+            found = _Seen(result, pixels, taken, counter.get_total_flops(), seconds)
+            self.seen[known, len(seen)] = found
+        work.variants += found.work.variants
+        work.forwards += found.work.forwards
+        work.backwards += found.work.backwards
+        larger = pixels / found.pixels
+        self.bill.operations += found.operations * larger
+        self.bill.seconds += found.seconds * larger
+        return found, larger
+
+
+class _Once:
+    """A runner that is made ready for the first method, and is for the others as it was then."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.seconds: dict[Any, float] = {}
+        self._prepare = runner.prepare
+        self._prepared: dict[str, Any] = {}
+        self._refusal: WhycamError | None = None
+        runner.prepare = self._ready  # type: ignore[method-assign]
+
+    def _ready(self, variant: Tensor) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        if not self._prepared:
+            try:
+                self._prepare(variant)
+            except WhycamError as error:
+                self._refusal = error
+                raise
+            self._prepared = dict(vars(self.runner))
+        vars(self.runner).update(self._prepared)
+
+
+class _Counting(Supply):
+    """Gives methods what was recorded, and stand-ins for the functions that run the network."""
+
+    def __init__(self, rehearsal: Rehearsal, measured: Measured, *, output_is_probability: bool) -> None:
+        super().__init__(
+            rehearsal.module,
+            rehearsal.batch,
+            measured,
+            rehearsal.part,
+            rehearsal.execution,
+            output_is_probability=output_is_probability,
+        )
+        self.rehearsal = rehearsal
+        self.shared: dict[Tap | None, Runners] = {}
+
+    def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
+        """One quantity of a target, at a layer."""
+        if name not in FUNCTIONS:
+            before = len(self.work)
+            with counted() as counter:
+                found = super().quantity(name, layer, number, title)
+            self.rehearsal.bill.operations += counter.get_total_flops()
+            self.rehearsal.backwards += sum(each.backwards for each in self.work[before:])
+            return found
+        found = super().quantity(name, layer, number, title)
+        if isinstance(found, Scorer):
+            return _Scores(self.rehearsal, found)
+        if isinstance(found, Tracer):
+            return _Traces(self.rehearsal, found)
+        assert isinstance(found, Differentiator), name
+        return _Slopes(self.rehearsal, found)
+
+    def begin(self) -> None:
+        """Another method comes, which shares no runners with the one before."""
+        self.shared.clear()
+
+    def _whole(self) -> Runners:
+        return self._share(None, super()._whole())
+
+    def _above(self, layer: LayerRecord) -> Runners:
+        return self._share(layer.tap, super()._above(layer))
+
+    def _share(self, known: Tap | None, real: Runners) -> Runners:
+        makers = (self.rehearsal.once((known, number), make) for number, make in enumerate(real.makers))
+        return self.shared.setdefault(known, Runners(*makers))
+
+
+class _Scores(Scorer):
+    """Stands for `score` and `score_from`: scores the first variants, counts the others, and makes up what they got."""
+
+    def __init__(self, rehearsal: Rehearsal, real: Scorer) -> None:
+        super().__init__(real.bound, real.as_probability, real.runners, real.plain, real.work, real.title)
+        self.rehearsal = rehearsal
+
+    def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
+        """Scores that are made up."""
+        score = self.as_probability() if probability else self.bound
+        with self.rehearsal.aside():
+            before = replace(self.work)
+            stream = iter(variants)
+            drawn, _ = _drawn(stream, 1)
+            if not drawn or not isinstance(drawn[0], Tensor):
+                return super().__call__(drawn)  # which refuses it
+            # whatever is run beside the variants is run for the first of them; from then on each is one run
+            runner = self.runners.ready(drawn[0], self.work)
+            more, seconds = _drawn(stream, max(runner.group, _ENOUGH) - 1)
+            drawn += more
+            count = len(variants) if isinstance(variants, Sized) else len(drawn) + sum(1 for _ in stream)
+            super().__call__(drawn, probability=probability)
+            runner = self.runners.ready(drawn[0], self.work)
+            self.work.note(runner, count - len(drawn))
+            made = _made_up(score(runner.network.output), count, probability=probability)
+            part, each = self.rehearsal.scoring(runner, torch.stack(drawn[: runner.group]))
+            whole, _ = self.rehearsal.one_forward(runner.network)
+            forwards, parts = self.work.forwards - before.forwards, self.work.parts - before.parts
+            self.rehearsal.bill.operations += forwards * whole + parts * part
+            self.rehearsal.bill.seconds += (forwards + parts) * each + count * seconds
+        return made
+
+
+class _Traces(Tracer):
+    """Stands for `trace`."""
+
+    def __init__(self, rehearsal: Rehearsal, real: Tracer) -> None:
+        super().__init__(real.network, real.execution, real.layer, real.bound, real.work, real.title)
+        self.rehearsal = rehearsal
+
+    def __call__(self, variants: Iterable[Tensor]) -> Iterator[Traced]:
+        """What was really seen of the first variant, more or less of it each time."""
+        for number, variant in enumerate(variants):
+
+            def run(work: Work, variant: Tensor = variant) -> Traced:
+                real = Tracer(self.network, self.execution, self.layer, self.bound, work, self.title)
+                return next(iter(real([variant])))
+
+            seen, larger = self.rehearsal.passes(self.layer.tap, variant[0, 0].numel(), self.work, run)
+            yield _scaled(seen.result, larger, 0.5 + _spread(number))
+
+
+class _Slopes(Differentiator):
+    """Stands for `differentiate`."""
+
+    def __init__(self, rehearsal: Rehearsal, real: Differentiator) -> None:
+        super().__init__(real.network, real.bound, real.as_probability, real.work)
+        self.rehearsal, self.count = rehearsal, itertools.count()
+
+    def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
+        """What was really seen of the first inputs, more or less of it each time."""
+
+        def run(work: Work) -> tuple[Tensor, Tensor]:
+            real = Differentiator(self.network, self.bound, self.as_probability, work)
+            return real(inputs, probability=probability)
+
+        known = "the inputs", probability
+        seen, _ = self.rehearsal.passes(known, inputs[0, 0].numel(), self.work, run)
+        scores, gradients = seen.result
+        factor = 0.5 + _spread(next(self.count))
+        return factor * scores, factor * gradients
+
+
+def _drawn(stream: Iterator[Tensor], most: int) -> tuple[list[Tensor], float]:
+    """The next variants, and the seconds that making one took."""
+    started = time.perf_counter()
+    made = list(itertools.islice(stream, most))
+    return made, (time.perf_counter() - started) / max(1, len(made))
+
+
+def _spread(number: int) -> float:
+    """Numbers spread over [0, 1), no two alike."""
+    return math.fmod(number * (math.sqrt(5) - 1) / 2, 1)
+
+
+def _made_up(scores: Float[Tensor, " batch"], count: int, *, probability: bool) -> Float[Tensor, "variant batch"]:
+    """Scores around those of the inputs themselves; probabilities below them."""
+    spread = scores.new_tensor([_spread(number) for number in range(count)])[:, None]
+    size = scores.abs().where(scores != 0, scores.new_ones(()))
+    return size * (spread + 0.1) / 1.1 if probability else scores + size * (spread - 0.5)
+
+
+def _scaled(run: Traced, larger: float, factor: float) -> Traced:
+    """A run as it might have been of an input of another size."""
+    side = larger ** (1 / (run.activations.ndim - 2))
+    size = [max(1, round(each * side)) for each in run.activations.shape[2:]]
+
+    def of_size(maps: Tensor) -> Tensor:
+        return factor * resize(maps.flatten(0, 1), size).reshape(*maps.shape[:2], *size)
+
+    return Traced(of_size(run.activations), of_size(run.gradients), factor * run.scores, run.output)
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"

@@ -1,0 +1,311 @@
+"""`whycam layers` and `whycam methods`: what there is to choose from."""
+
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from whycam.cli import arguments as given
+from whycam.cli import trial
+from whycam.cli.figure import figure_path
+from whycam.cli.output import Output, counted, fields, table, text
+from whycam.errors import WhycamError
+from whycam.kit.progress import duration
+
+if TYPE_CHECKING:
+    from whycam.checkup.cost import Estimate
+    from whycam.checkup.layers import LayerInfo
+    from whycam.checkup.thumbnails import Sheet
+    from whycam.kit.registry import Method
+    from whycam.models.vision_model import VisionModel
+else:
+    Estimate = LayerInfo = Method = Sheet = VisionModel = Any  # bring torch
+
+#: What marks a layer whose positions may lie, or do lie, elsewhere than its layout says.
+_DOUBTS = {"undetermined": " ?", "refuted": " !"}
+
+
+def layers(
+    model: trial.Named = None,
+    by_option: trial.ByOption = None,
+    weights: given.Weights = None,
+    unsafe_pickle: given.UnsafePickle = False,
+    photo: trial.OnPhoto = None,
+    size: trial.OfSize = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails", "-T", help="Draw the photo's map at each layer, on one sheet (needs --photo)."),
+    ] = False,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", metavar="NAME", help="The thumbnails' method. Without: grad_cam.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Draw every layer, not a selection that shows each stage.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE|DIR", help="The sheet (.png, .pdf, .svg, ...), or its folder."),
+    ] = None,
+    colormap: given.Colormap = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """List where in a network maps can be made.
+
+    In the order the layers run, with those marked that are chosen when none is named. '--layer' takes these names, and
+    globs ('_blocks.1*'); 'NAME:input' is what a layer is given.
+
+    \b
+    Examples:
+      whycam layers
+      whycam layers timm:vit_tiny_patch16_224 --weights random
+      whycam layers my_package.networks:build --size 320x320
+      whycam layers --photo cat.png --thumbnails -o sheet.png
+    """
+    out = Output(json=json, quiet=quiet)
+    with out.sentences():
+        from whycam.checkup.layers import layers as list_layers
+
+        if not thumbnails and any(each is not None for each in (method, output, colormap, every or None)):
+            raise WhycamError("-m, -o, --colormap and --all are about thumbnails; add --thumbnails to have them drawn.")
+        if thumbnails and photo is None:
+            raise WhycamError("--thumbnails draws maps on a photo; name one with --photo.")
+        if thumbnails:
+            given.need_matplotlib("the sheet that --thumbnails draws")
+            given.check_colormap(colormap, signed=False)
+        vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
+        path = figure_path(output or given.DEFAULT_FOLDER, f"{inputs.name}.layers.png") if thumbnails else None
+        found = list_layers(vision, inputs)
+        sheet = None
+        if path is not None:
+            sheet = _draw(path, vision, inputs, found, method or "grad_cam", every, colormap)
+        out.document({"model": vision.name, "layers": [asdict(each) for each in found], **_drawn(sheet, path)})
+        _show_layers(out, vision.name, found)
+        if sheet is not None:
+            out.show("", fields(_about(sheet, path, every=every)))
+
+
+def _draw(
+    path: Path, vision: VisionModel, photo: Any, found: list[LayerInfo], method: str, every: bool, colormap: str | None
+) -> Sheet:
+    from whycam.checkup.thumbnails import thumbnails
+    from whycam.pictures.figures import save_figure
+
+    sheet = thumbnails(vision, photo, found, method, every=every, colormap=colormap)
+    try:
+        save_figure(sheet.figure, path)
+    except OSError as error:
+        raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None
+    return sheet
+
+
+def _about(sheet: Sheet, path: Path | None, *, every: bool) -> dict[str, RenderableType]:
+    """What is said of a sheet to people."""
+    said = {"thumbnails": text(path), "drawn": text(f"{counted(len(sheet.shown), 'layer')}, {sheet.comparison.cost}")}
+    if sheet.left_out:
+        said["left out"] = text(sheet.why + ("" if every else " (--all draws every layer that can be)"))
+    return dict(said)
+
+
+def _drawn(sheet: Sheet | None, path: Path | None) -> dict[str, Any]:
+    """What the document says of a sheet."""
+    if sheet is None:
+        return {}
+    statuses = {each.layer.name: asdict(each.status[0]) for each in sheet.comparison.values()}
+    refused = {
+        layer: {"kind": "not possible", "message": reason}
+        for (_, layer, _), reason in sheet.comparison.failures.items()
+    }
+    one = next(iter(sheet.comparison.values()))
+    return {
+        "thumbnails": {
+            "file": path,
+            "method": one.method,
+            "target": one.target[0] if one.target else None,
+            "drawn": [{"layer": each.name, **{**statuses, **refused}[each.name]} for each in sheet.shown],
+            "left_out": [each.name for each in sheet.left_out],
+            "why_left_out": sheet.why,
+            "cost": asdict(sheet.comparison.cost),
+        }
+    }
+
+
+def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
+    layouts = list(dict.fromkeys(map(_layout, found)))
+    several = len(layouts) > 1
+    rows = table(
+        "", "Name", "Shape", "Stride", *(["Layout"] if several else []), "Kind", whole=("Name", "Shape", "Layout")
+    )
+    reasons: dict[str, list[str]] = {}
+    for each in found:
+        if each.chosen_for:
+            reasons.setdefault(each.why, []).append(f"{each.name}, for {' and '.join(each.chosen_for)}")
+        rows.add_row(
+            Text("*" if each.chosen_for else "", "bold green"),
+            text(each.name, "bold green" if each.chosen_for else ""),
+            "x".join(map(str, each.shape[1:])),
+            _stride(each.stride),
+            *([_layout(each)] if several else []),
+            Text(each.kind, no_wrap=True, overflow="ellipsis"),
+        )
+    same = f", all {layouts[0]}" if not several else ""
+    out.show(text(f"{model}: {counted(len(found), 'layer')}{same}", "bold"), "", rows, "")
+    places = Counter(each.location for each in found)
+    if places.keys() != {"by construction"}:
+        listed = (f"{number} {how}{_DOUBTS.get(how, '')}" for how, number in places.most_common())
+        out.show(f"Where positions lie: {', '.join(listed)}.")
+    if not reasons:
+        out.show("None is chosen when no layer is named: the positions of the last ones do not lie as in the input.")
+        return
+    out.show("* chosen when no layer is named:")
+    for why, named in reasons.items():
+        out.show(fields({"": text(f"{', '.join(named)}: {why}")}))
+
+
+def _layout(layer: LayerInfo) -> str:
+    """How a layer's axes are read, shortly, with a mark for a doubt about where its positions lie."""
+    return layer.layout.replace("tokens on a grid of", "tokens") + _DOUBTS.get(layer.location, "")
+
+
+def methods(
+    cost: Annotated[
+        str | None,
+        typer.Option("--cost", metavar="MODEL", help="What each would cost on this network, named as in 'explain'."),
+    ] = None,
+    weights: given.Weights = None,
+    unsafe_pickle: given.UnsafePickle = False,
+    photo: trial.OnPhoto = None,
+    size: trial.OfSize = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", "-l", metavar="LAYER", help="Where: a name from 'whycam layers'. Without: chosen."),
+    ] = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """List the methods and their options, or what each would cost on a network.
+
+    With '--cost' the network runs a few dozen times, whatever the methods. Listed is what each would run, how many
+    forwards that is worth in operations, and about how long it takes here; the cheapest first.
+
+    \b
+    Examples:
+      whycam methods
+      whycam methods --cost timm:resnet18
+      whycam methods --cost my_package.networks:build --size 320x320 --layer layer3
+      whycam explain cat.png -m kpca_cam -O kernel=rbf -O gamma=0.1
+    """
+    out = Output(json=json, quiet=quiet)
+    with out.sentences():
+        from whycam.checkup.layers import list_methods
+
+        if cost is not None:
+            _costs(out, cost, weights, unsafe_pickle, photo, size, layer)
+            return
+        if unsafe_pickle or any(each is not None for each in (weights, photo, size, layer)):
+            raise WhycamError(
+                "--weights, --unsafe-pickle, --photo, --size and --layer are about a network; name it with --cost."
+            )
+        found = list_methods()
+        out.document({"methods": [_described(each) for each in found]})
+        wide = table("Name", "Title", "Explains", "Needs", "Options", "Paper")
+        narrow: dict[str, RenderableType] = {}
+        for each in found:
+            explains = "a class" if each.class_specific else "no class"
+            needs, options = ", ".join(sorted(each.needs)), ", ".join(map(str, each.options.values()))
+            wide.add_row(Text(each.name, "bold"), each.title, explains, needs, options or "-", each.paper)
+            narrow[each.name] = Text.assemble(
+                each.title,
+                f", {each.paper}\nexplains {explains}, needs {needs}",
+                f"\noptions {options}" if options else "",
+                "\n",
+            )
+        out.show(wide if out.fits(wide) else fields(narrow, style="bold"))
+
+
+def _costs(
+    out: Output,
+    model: str,
+    weights: Path | None,
+    unsafe_pickle: bool,
+    photo: Path | None,
+    size: str | None,
+    layer: str | None,
+) -> None:
+    from whycam.checkup.cost import estimate_cost
+
+    vision, inputs = trial.trial(model, None, weights, unsafe_pickle, photo, size)
+    found = estimate_cost(vision, inputs, layer=layer, progress=not out.quiet)
+    able = sorted((each for each in found if each.possible), key=_dearness)
+    refused = [each for each in found if not each.possible]
+    out.document(
+        {
+            "model": vision.name,
+            "costs": [{**_without(each, "reason"), "passes": _passes(each)} for each in able],
+            "refused": [{"name": each.name, "title": each.title, "reason": each.reason} for each in refused],
+        }
+    )
+    on = inputs.name if photo is not None else f"noise of {'x'.join(map(str, inputs.shape[1:]))}"
+    out.show(text(f"{vision.name}, on {on}", "bold"), "")
+    worth = "Forwards'\nworth"
+    rows = table("\nMethod", worth, "\nAbout", "\nRuns", whole=("\nMethod", worth, "\nAbout"), right=(worth, "\nAbout"))
+    for each in able:
+        rows.add_row(each.name, each.worth or "-", duration(each.seconds), text(_passes(each)))
+    if able:
+        out.show(rows)
+    fallbacks = _grouped(able, "fallback")
+    if fallbacks:
+        out.show("", "Whole forwards are run where the part above the layer cannot be:")
+        out.show(*(fields({"": text(each)}) for each in fallbacks))
+    if refused:
+        out.show("", "Not possible here:")
+        out.show(*(fields({"": text(each)}) for each in _grouped(refused, "reason")))
+
+
+def _dearness(estimate: Estimate) -> tuple[float, float]:
+    """What is shown of the time, then of the operations: what differs by chance does not count."""
+    return float(f"{estimate.seconds:.2g}"), estimate.total or 0.0
+
+
+def _passes(estimate: Estimate) -> str:
+    """What is run, in words, without what share of the network each run takes: the sum is beside it."""
+    parts = tuple(replace(each, share=None) for each in estimate.parts)
+    return replace(estimate, parts=parts).passes
+
+
+def _grouped(found: list[Estimate], field: str) -> list[str]:
+    """What is said of several methods, once: `fem, rise: why`."""
+    said: dict[str, list[str]] = {}
+    for each in found:
+        if why := getattr(each, field):
+            said.setdefault(why, []).append(each.name)
+    return [f"{', '.join(names)}: {why}" for why, names in said.items()]
+
+
+def _without(estimate: Estimate, field: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(estimate).items() if name != field}
+
+
+def _described(method: Method) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "title": method.title,
+        "paper": method.paper,
+        "summary": method.summary,
+        "class_specific": method.class_specific,
+        "has_layer": method.has_layer,
+        "assumes_non_negative": method.assumes_non_negative,
+        "side": method.side,
+        "caution": method.caution,
+        "needs": sorted(method.needs),
+        "options": {option.name: option.default for option in method.options.values()},
+    }
+
+
+def _stride(stride: tuple[float, ...]) -> str:
+    spelled = [f"{each:.4g}" for each in stride]
+    return spelled[0] if len(set(spelled)) == 1 else "x".join(spelled)

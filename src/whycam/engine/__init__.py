@@ -1,0 +1,1 @@
+"""From a request to its maps: inputs, layers, quantities, maps."""

@@ -1,0 +1,205 @@
+"""What callers pass as `inputs`, made into what the network takes: a ready batch, or photos."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from whycam.errors import WhycamError
+from whycam.models.vision_model import VisionModel
+from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
+from whycam.network.recording.record import Inputs
+from whycam.network.recording.views import View
+from whycam.pictures.photos import Photo, read_photo
+from whycam.pictures.preprocess import Preprocess
+from whycam.pictures.scene import Scene
+
+#: A picture that a network looks at: an input by position or name, or `(N, C, *spatial)` itself.
+ViewLike: TypeAlias = int | str | Tensor
+PhotoLike: TypeAlias = str | Path | Image.Image | np.ndarray[Any, Any] | Photo
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The network's inputs, on its device, and the scene they show."""
+
+    inputs: Inputs
+    scene: Scene
+    views: tuple[View, ...] | None = None
+
+    def with_picture(self, picture: Tensor) -> "Batch":
+        """The same batch with other numbers in the (first) input."""
+        path = next(path for path, tensor in tensors(self.inputs) if tensor is self.scene.inputs)
+        return replace(self, inputs=replaced(self.inputs, path, picture), scene=replace(self.scene, inputs=picture))
+
+
+def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None = None) -> Batch:
+    """A ready batch as it is, or photos through the model's preprocessing.
+
+    Args:
+        views: what each pass of the batch through a layer looks at, as `explain` takes it.
+
+    Raises:
+        WhycamError: views that are no picture of these inputs, inputs of another kind, a single image without its batch
+            axis, or photos for a model without preprocessing.
+        PhotoError: a photo that cannot be read.
+    """
+    device = _device(model.module)
+    if model.ready is not None:
+        inputs = model.ready(inputs)
+    if isinstance(inputs, Tensor):
+        _check_tensor(inputs, model.module)
+        ready = inputs.to(device)
+        return _viewed(Batch(ready, Scene(ready)), views)
+    if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
+        _check_several(inputs, model.module)
+        moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
+        return _viewed(Batch(moved, Scene(first_tensor(moved))), views)
+    return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
+
+
+def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
+    """The batch with the caller's views found among its inputs."""
+    if views is None:
+        return batch
+    if isinstance(views, (str, Tensor)) or not isinstance(views, Sequence) or not views:
+        raise WhycamError("views is a list with one entry for each call of the layer, such as views=[1, 0].")
+    known = {spell(path): tensor for path, tensor in tensors(batch.inputs)}
+    made = []
+    for number, each in enumerate(views):
+        if isinstance(each, Tensor):
+            made.append(View(f"views[{number}]", each.to(batch.scene.inputs.device)))
+            continue
+        name = f"[{each}]" if isinstance(each, int) else f".{str(each).lstrip('.')}"
+        if name not in known and str(each) not in known:
+            listed = ", ".join(known) if "" not in known else "no name: it is one tensor; pass pictures, such as "
+            listed += "inputs.unbind(1)" if "" in known else ""
+            raise WhycamError(f"views names {each!r}, which is no input; there is {listed}.")
+        name = name if name in known else str(each)
+        made.append(View(name, known[name]))
+    for view in made:
+        if view.picture.ndim < 3 or not view.picture.is_floating_point():
+            raise WhycamError(
+                f"a view is a picture, a floating-point tensor (N, C, *spatial); {view.name} is {view.picture.dtype} "
+                f"of shape {tuple(view.picture.shape)}."
+            )
+    return replace(batch, views=tuple(made))
+
+
+def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) -> Batch:
+    for source in sources:
+        if isinstance(source, Tensor):
+            raise WhycamError(
+                "a list of tensors came; stack them into one batch with torch.stack, shape (N, C, H, W), or pass a "
+                "tuple of batches to a network that takes several inputs."
+            )
+        if not isinstance(source, (str, Path, Image.Image, np.ndarray, Photo)):
+            raise WhycamError(
+                "inputs are a tensor (N, C, *spatial), a tuple or dict of tensors, or photos (paths, PIL images, uint8 "
+                f"arrays; one or a list of them), not {type(source).__name__}."
+            )
+    if not sources:
+        raise WhycamError("no inputs came: an empty list.")
+    if model.preprocess is None:
+        raise WhycamError(
+            "photos came, but this model does not say how a photo becomes its input; pass preprocess=, for example "
+            "whycam.Preprocess.imagenet(), or a ready batch, shape (N, C, H, W)."
+        )
+    photos = tuple(source if isinstance(source, Photo) else read_photo(source) for source in sources)
+    dtype = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32)
+    if isinstance(model.preprocess, Preprocess):
+        made = [model.preprocess(photo) for photo in photos]
+        batch = _stack([tensor for tensor, _ in made]).to(device, dtype)
+        return Batch(batch, Scene(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
+    tensors = [_as_tensor(_readied(model, model.preprocess(photo.image))) for photo in photos]
+    batch = _stack(tensors).to(device, dtype)
+    return Batch(batch, Scene(batch, photos))
+
+
+def _readied(model: VisionModel, made: Any) -> Any:
+    """What a preprocessing made of one photo, which may be another framework's array with its channels last."""
+    if model.ready is None or isinstance(made, Tensor) or not hasattr(made, "shape"):
+        return made
+    return model.ready(np.asarray(made)[None] if len(made.shape) == 3 else made)
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise WhycamError(
+            f"the photos became inputs of different shapes, {' and '.join(map(str, sorted(shapes)))}; explain them one "
+            "by one, or use a preprocessing that resizes."
+        )
+    return torch.stack(list(tensors))
+
+
+def _as_tensor(made: Any) -> Tensor:
+    if not isinstance(made, Tensor) or not made.is_floating_point():
+        raise WhycamError(
+            f"preprocess= must turn a PIL image into a floating-point tensor (C, H, W); it returned "
+            f"{type(made).__name__ if not isinstance(made, Tensor) else f'dtype {made.dtype}'}."
+        )
+    return made[0] if made.ndim == 4 and len(made) == 1 else made
+
+
+def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
+    if not inputs.is_floating_point():
+        raise WhycamError(
+            f"a ready batch is a floating-point tensor (N, C, *spatial), normalised as the network expects; this one "
+            f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
+        )
+    if inputs.ndim < 3 or (inputs.ndim == 3 and _takes_images(module)):
+        raise WhycamError(
+            f"a ready batch has shape (N, C, *spatial); this tensor has shape {tuple(inputs.shape)}. "
+            "For a single image pass image[None]."
+        )
+    if not len(inputs):
+        raise WhycamError(f"the batch is empty: shape {tuple(inputs.shape)}.")
+
+
+def _check_several(inputs: Mapping[Any, Any] | tuple[Any, ...], module: nn.Module) -> None:
+    if isinstance(inputs, Mapping) and (odd := [key for key in inputs if not isinstance(key, str)]):
+        raise WhycamError(
+            f"a dict names the network's arguments, so its keys are texts, not {odd[0]!r}. For a network that takes a "
+            "dict as its one argument pass (dict,)."
+        )
+    found = list(tensors(inputs))
+    if not found:
+        listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in dict(inputs).items())
+        raise WhycamError(
+            f"a dict holds the network's arguments, and no tensor is among these: {listed or 'it is empty'}. Pass "
+            "photos as a path, a PIL image or a list of them, without a dict."
+        )
+    picture = first_tensor(inputs)
+    if picture.ndim == 3 and picture.is_floating_point() and _takes_images(module):
+        path = next(path for path, tensor in found if tensor is picture)
+        raise WhycamError(
+            f"images come in batches, shape (N, C, H, W); {spell(path)} has shape {tuple(picture.shape)}. For a single "
+            "one pass image[None], and so for the other inputs."
+        )
+    if not len(picture) if picture.ndim else False:
+        raise WhycamError(f"the batch is empty: shape {tuple(picture.shape)}.")
+
+
+def _device(module: nn.Module) -> torch.device:
+    """The device of the first parameter that has memory; of a network in parts, where its inputs go."""
+    found = [each.device for each in chain(module.parameters(), module.buffers())]
+    real = [device for device in found if device.type != "meta"]
+    if found and not real:
+        raise WhycamError(
+            "the model is on the meta device: it has shapes and no weights. Build it without the meta device, or give "
+            "it weights, with model.to_empty(device='cpu') and then model.load_state_dict(...)."
+        )
+    return real[0] if real else torch.device("cpu")
+
+
+def _takes_images(module: nn.Module) -> bool:
+    """Whether a network convolves images and no signals, so that three axes can only be an image without its batch."""
+    kinds = {type(each) for each in module.modules()}
+    return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(kind, nn.Conv1d) for kind in kinds)

@@ -1,0 +1,430 @@
+"""Explanations from what was measured: each method is called on its quantities, and its maps are judged."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from whycam import fusions
+from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import Measured, Plan
+from whycam.engine.provider import Supply
+from whycam.engine.smoothing import Augmentation
+from whycam.errors import WhycamError
+from whycam.kit.arrays import by_component
+from whycam.kit.quantities import LAYER_QUANTITIES, Result
+from whycam.kit.registry import Method
+from whycam.kit.status import Evidence, Status, judge, judge_all, worst
+from whycam.models.vision_model import VisionModel
+from whycam.network.layer_refs import Tap
+from whycam.network.outputs import Part, embedding
+from whycam.network.recording.record import LayerRecord
+from whycam.network.unwrap import parallel
+from whycam.network.variants.scoring import Execution, Work
+from whycam.pictures.scene import Scene
+from whycam.results.explanation import Cost, Explanation, Layer, Prediction
+from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
+
+#: How maps are smoothed, whatever the method.
+Smoothing: TypeAlias = Literal["augmentations", "component"]
+
+
+def check_smoothing(smoothing: Smoothing | None) -> None:
+    """Raise a `WhycamError` for a way of smoothing that does not exist."""
+    if smoothing is not None and smoothing not in get_args(Smoothing):
+        raise WhycamError(f"smoothing is 'augmentations' or 'component', or left out; not {smoothing!r}.")
+
+
+def fusion_needs(
+    methods: Sequence[Method], plans: Mapping[str, Sequence[Plan]], fuse: str | fusions.Fusion | None
+) -> frozenset[str]:
+    """What the fusions of the plans need beside the maps."""
+    found = [
+        fusions.needs(fusions.find(fuse if fuse is not None else method.fusion))
+        for method in methods
+        if any(len(plan.taps) > 1 or plan.taps[0].call == "all" for plan in plans[method.name] if plan.fused)
+    ]
+    return frozenset().union(*found)
+
+
+def _turned(made: Result, augmentation: Augmentation) -> Result:
+    """Maps of a changed batch, as they lie in the batch itself."""
+    parts = augmentation.inverse(made.parts) if made.parts is not None else None
+    return replace(made, maps=augmentation.inverse(made.maps), parts=parts)
+
+
+@contextmanager
+def _plainly(device: torch.device) -> Iterator[None]:
+    """A block of plain arithmetic, whatever the caller works under: no inference mode, gradients or autocast."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+class Maker:
+    """Makes the explanations of one comparison from what was measured."""
+
+    def __init__(
+        self,
+        vision: VisionModel,
+        module: nn.Module,
+        batch: Batch,
+        measured: Measured,
+        fuse: str | fusions.Fusion | None,
+        options: Mapping[str, Mapping[str, Any]],
+        part: Part | None,
+        execution: Execution,
+        smoothing: Smoothing | None = None,
+    ) -> None:
+        self.part, self.execution, self.smoothing = part, execution, smoothing
+        self.augmented: list[tuple[Augmentation, Maker]] = []
+        self.vision, self.module, self.batch, self.measured = vision, module, batch, measured
+        self.fuse, self.options = fuse, options
+        self.explanations: dict[tuple[str, str, Any], Explanation] = {}
+        self.failures: dict[tuple[str, str, Any], str] = {}
+        self.facts: dict[tuple[Any, ...], list[bool]] = {}
+        output = measured.any.output
+        self.output_is_probability = looks_like_probability(output)
+        self.embedding = embedding(measured.any.output_name, output, module)
+        self.predictions = () if self.embedding else predictions(output, vision.labels, self.output_is_probability)
+        self.notes = self._notes()
+        self.supply = Supply(module, batch, measured, part, execution, output_is_probability=self.output_is_probability)
+        self.spent: list[Work] = []
+
+    def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
+        """Average every map with those made of a changed batch."""
+        other = Maker(self.vision, self.module, batch, measured, self.fuse, self.options, self.part, self.execution)
+        self.augmented.append((augmentation, other))
+
+    def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
+        """Add the explanation of one combination, or the reason why there is none; one for each call of `NAME#*`."""
+        if not plan.fused and any(tap.call == "all" for tap in plan.taps):
+            for tap in (each for spread in plan.taps for each in self._calls(spread)):
+                self.make(method, replace(plan, taps=(tap,)), number, target)
+            return
+        try:
+            name, explanation = self._explanation(method, plan, number)
+        except WhycamError as error:
+            self.failures[method.name, " + ".join(map(str, plan.taps)) or "input", target] = str(error)
+            return
+        self.explanations[method.name, name, target] = explanation
+
+    def _explanation(self, method: Method, plan: Plan, number: int) -> tuple[str, Explanation]:
+        for tap in (each for spread in plan.taps for each in self._calls(spread)):
+            if tap in self.measured.refusals:
+                raise WhycamError(self.measured.refusals[tap])
+        recording = self.measured.any
+        options = {**{o.name: o.default for o in method.options.values()}, **self.options.get(method.name, {})}
+        records = [each for tap in plan.taps for each in self._records(tap)]
+        results, statuses = [], []
+        places: list[LayerRecord | None] = [*records] or [None]
+        self.supply.work = []
+        try:
+            for record_ in places:
+                made = self._smoothed(method, record_, number, options)
+                results.append(made)
+                statuses.append(self._judge(method, record_, number, made))
+        finally:
+            work = tuple(self.supply.work)
+            self.spent += work
+        maps = [each.maps for each in results]
+        scene = self._scene(records)
+        fuse = fusions.find(self.fuse if self.fuse is not None else method.fusion)
+        layer = self._layer(records, plan, scene, fuse)
+        if len(maps) == 1:
+            fused, status = maps[0], statuses[0]
+        else:
+            with _plainly(self.batch.scene.inputs.device):
+                fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
+            own = self._judge(method, None, number, Result(fused))
+            names = [str(each.tap) for each in records]
+            status = [
+                worst(mine, [(name, each[i]) for name, each in zip(names, statuses, strict=True)])
+                for i, mine in enumerate(own)
+            ]
+        target = recording.targets[number]
+        return layer.name, Explanation(
+            maps=fused,
+            scores=recording.scores[number],
+            predictions=self.predictions,
+            target=target.texts if method.class_specific else (),
+            method=method.name,
+            title=method.title,
+            options=options,
+            layer=layer,
+            status=tuple(status),
+            cost=Cost(0, 0, 0.0),
+            notes=(*self.notes, *_doubts(layer), *self._smoothing_note(), *told(work)),
+            model=self.vision.name,
+            scene=scene,
+            work=work,
+            parts=results[0].parts if len(results) == 1 else None,
+            values=results[0].values if len(results) == 1 else {},
+        )
+
+    def _smoothing_note(self) -> tuple[str, ...]:
+        if self.smoothing == "component":
+            return ("smoothed: the first principal component of the weighted channels stands in place of their sum",)
+        if self.smoothing == "augmentations":
+            return (f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs",)
+        return ()
+
+    def _scene(self, records: Sequence[LayerRecord]) -> Scene:
+        """What the layers look at: of several pictures the one that is theirs."""
+        pictures = [each.picture if each.picture is not None else self.batch.scene.inputs for each in records]
+        if not pictures or all(picture is self.batch.scene.inputs for picture in pictures):
+            return self.batch.scene
+        if any(picture is not pictures[0] for picture in pictures) and not _equal(pictures):
+            raise WhycamError(
+                "maps of different pictures cannot be fused: "
+                + "; ".join(f"{each.tap}: {each.about}" for each in records)
+                + ". Name one call, such as 'NAME#0', or use whycam.compare with layers=['NAME#*'] for a map of each."
+            )
+        return Scene(pictures[0])
+
+    def _records(self, tap: Tap) -> list[LayerRecord]:
+        assert self.measured.plain is not None  # a method with a layer needs the plain recording
+        return [self.measured.plain.layers[each] for each in self._calls(tap)]
+
+    def _calls(self, tap: Tap) -> list[Tap]:
+        """The calls that a tap stands for."""
+        assert self.measured.plain is not None  # as above
+        if tap.call != "all":
+            return [tap]
+        every = (replace(tap, call=number) for number in itertools.count())
+        return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
+
+    def _for_fusion(
+        self, fuse: fusions.Fusion, records: Sequence[LayerRecord], number: int, title: str
+    ) -> dict[str, list[Tensor]]:
+        """What a fusion asks for beside the maps, layer by layer."""
+        return {
+            name: [self.supply.quantity(name, each, number, title) for each in records] for name in fusions.needs(fuse)
+        }
+
+    def _smoothed(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
+        """The method's maps, smoothed as the caller asked."""
+        if self.smoothing == "component":
+            with by_component() as components:
+                made = self._maps(method, layer, number, options)
+            if not components.used:
+                raise WhycamError(
+                    f"{method.title} sums no channels, so there is no principal component of them to smooth by; leave "
+                    "smoothing out, or use 'augmentations'."
+                )
+            return made
+        made = self._maps(method, layer, number, options)
+        if self.smoothing is None:
+            return made
+        if method.couples:
+            raise WhycamError(
+                f"what {method.title} finds in one batch has no counterpart in another, so its maps cannot be averaged "
+                "over augmentations; leave smoothing out."
+            )
+        every = [made]  # the inputs as they are, which are one of the augmentations
+        for augmentation, other in self.augmented:
+            other.supply.work = self.supply.work
+            record = None if layer is None else other.record_like(self, layer)
+            every.append(_turned(other._maps(method, record, number, options), augmentation))
+        parts = [each.parts for each in every if each.parts is not None]
+        return replace(
+            made,
+            maps=torch.stack([each.maps for each in every]).mean(0),
+            parts=torch.stack(parts).mean(0) if parts else None,
+        )
+
+    def record_like(self, other: "Maker", layer: LayerRecord) -> LayerRecord:
+        """What this maker's batch did where another maker's did `layer`."""
+        assert self.measured.plain is not None  # a method with a layer needs the plain recording
+        assert other.measured.plain is not None
+        tap = next(tap for tap, each in other.measured.plain.layers.items() if each is layer)
+        return self.measured.plain.layers[tap]
+
+    def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
+        samples = len(self.measured.any.output)
+        if layer is not None and layer.refusal:
+            raise WhycamError(layer.refusal)
+        at_input = sorted(method.needs - LAYER_QUANTITIES - {"scores"})
+        elsewhere = layer is not None and layer.picture is not None and layer.picture is not self.batch.scene.inputs
+        if at_input and layer is not None and elsewhere:
+            raise WhycamError(
+                f"{method.title} reads {at_input[0]} of the first input, and layer {str(layer.tap)!r} looks at "
+                f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
+            )
+        with _plainly(self.batch.scene.inputs.device):
+            quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
+            found = method.function(**quantities, **options)
+            maps: Any = found.maps if isinstance(found, Result) else found
+        axes = 1 + len(self.batch.scene.size) if layer is None else layer.activations.ndim - 1
+        if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != samples:
+            came = f"shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+            raise WhycamError(
+                f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
+            )
+        with _plainly(self.batch.scene.inputs.device):
+            return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
+
+    def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
+        recording = self.measured.any
+        bound = recording.targets[number]
+        gradient = layer.gradients[number] if layer is not None and layer.gradients else None
+        measured = layer is not None and "gradients" in method.needs
+        scores = recording.scores[number].tolist()
+        still = self._still(layer, number) if measured and layer is not None and gradient is not None else None
+        signed = self._signed(layer) if layer is not None and method.assumes_non_negative else None
+        evidence = [
+            Evidence(
+                score=scores[i] if method.class_specific else 0.0,
+                is_probability=method.class_specific and (bound.is_probability or self._answers_probability(bound)),
+                gradient_is_zero=(still is None or still[i]) if measured else None,
+                gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
+                disconnected=measured and gradient is None,
+                signed=signed is not None and signed[i],
+                own=made.status[i] if made.status else None,
+            )
+            for i in range(len(made.maps))
+        ]
+        return judge_all(
+            made.maps,
+            evidence,
+            title=method.title,
+            assumes_non_negative=method.assumes_non_negative,
+            caution=method.caution,
+        )
+
+    def _still(self, layer: LayerRecord, number: int) -> list[bool]:
+        """For each sample, whether no location has gradient. Found once for all methods, and without a bool tensor."""
+        gradient = layer.gradients[number]
+        assert gradient is not None  # asked for where there is one
+        return self._once(("still", layer.tap, number), lambda: gradient.flatten(1).abs().amax(1) == 0)
+
+    def _signed(self, layer: LayerRecord) -> list[bool]:
+        """For each sample, whether the layer's activations go below zero."""
+        return self._once(("signed", layer.tap), lambda: layer.activations.flatten(1).amin(1) < 0)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> list[bool]:
+        if key not in self.facts:
+            self.facts[key] = make().tolist()
+        return self.facts[key]
+
+    def _answers_probability(self, bound: Bound) -> bool:
+        return self.output_is_probability and bound.class_index is not None
+
+    def _layer(self, records: Sequence[LayerRecord], plan: Plan, scene: Scene, fuse: fusions.Fusion) -> Layer:
+        size = tuple(scene.size)
+        if not records:
+            shape = tuple(scene.inputs.shape)
+            return Layer("input", shape, size, (1.0,) * len(size), "channels first", "the method works at the input")
+        finest = max(records, key=lambda each: each.activations[0, 0].numel())
+        grid = tuple(finest.activations.shape[2:])
+        stride = tuple(s / g for s, g in zip(size, grid, strict=True)) if len(size) == len(grid) else ()
+        why = plan.choice.why if plan.choice is not None else "as asked"
+        if len(records) > 1:
+            why = f"{len(records)} layers fused by {fusions.name_of(fuse)}"
+        why += "".join(f"; {each.about}" for each in records if each.about)
+        known = [self.measured.locations.get(tap, "by construction") for tap in plan.taps for tap in self._calls(tap)]
+        return Layer(
+            " + ".join(str(each.tap) for each in records),
+            finest.shape,
+            grid,
+            stride,
+            str(finest.layout),
+            why,
+            "undetermined" if "undetermined" in known else known[0],
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        recording = self.measured.any
+        if recording.output_name:
+            notes.append(f"explains the model's output{recording.output_name}")
+        if self.output_is_probability:
+            notes.append(
+                "the model's output already is a probability, whose gradient vanishes where the model is sure; explain "
+                "its logits where you can"
+            )
+        if self.embedding:
+            notes.append(f"the output is an embedding ({self.embedding}), so there are no predictions")
+        if is_one_unit(recording.output):
+            notes.append(
+                "the model answers with one unit: class 1 is the unit, class 0 is its negative (for a number that it "
+                "estimates, pass target=1)"
+            )
+        if wrapper := parallel(self.vision.module):
+            notes.append(f"the module inside {wrapper} was run, on one device")
+        if self.batch.scene.photos is not None and self.vision.preprocess_note:
+            notes.append(self.vision.preprocess_note)
+        return tuple(notes)
+
+    def bad_samples_unexplained(self) -> bool:
+        return any(status.kind == "non-finite" for each in self.explanations.values() for status in each.status)
+
+    def explain_non_finite(self, causes: Sequence[str | None]) -> None:
+        for name, each in self.explanations.items():
+            status = tuple(
+                judge(
+                    map_, Evidence(float("nan"), first_non_finite=cause), title=each.title, assumes_non_negative=False
+                )
+                if mine.kind == "non-finite"
+                else mine
+                for map_, mine, cause in zip(each.maps, each.status, causes, strict=True)
+            )
+            self.explanations[name] = replace(each, status=status)
+
+
+def _equal(pictures: Sequence[Tensor]) -> bool:
+    """Whether several views are of the same numbers: two slices of one tensor are no one object."""
+    return all(torch.equal(picture, pictures[0]) for picture in pictures)
+
+
+def _doubts(layer: Layer) -> tuple[str, ...]:
+    if layer.location != "undetermined":
+        return ()
+    return (
+        f"where in the input the positions of {layer.name} lie could not be told (a change anywhere moves all of them "
+        "alike, or the network does not take the five variants at once); they are drawn row by row",
+    )
+
+
+def told(work: Sequence[Work]) -> tuple[str, ...]:
+    """What a reader should know of how variants were run."""
+    notes = []
+    for each in work:
+        if each.fallback:
+            notes.append(f"whole forwards were run, because the part above the layer cannot be: {each.fallback}")
+        if each.alone:
+            notes.append(f"each variant was run by itself: {each.alone}")
+        if each.halved:
+            notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
+        if each.precision:
+            deviation = each.deviation or 0.0
+            share = f", {deviation / each.spread:.1%} of how far all scores lie apart" if each.spread else ""
+            notes.append(
+                f"scored by a private copy of the network ({each.precision}), whose scores differ from the network's "
+                f"by at most {deviation:.2g}{share}, over a sample of variants"
+            )
+    return tuple(dict.fromkeys(notes))
+
+
+def looks_like_probability(output: Tensor) -> bool:
+    """Whether an output already is a softmax: rows of at least two numbers that are non-negative and sum to one."""
+    if output.ndim != 2 or output.shape[1] < 2:
+        return False
+    return bool((output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-3).all())
+
+
+def predictions(output: Tensor, labels: Sequence[str] | None, is_probability: bool) -> tuple[Prediction, ...]:
+    """The top class of each sample, where the output holds classes."""
+    if output.ndim > 2:
+        return ()
+    logits = class_logits(output)
+    check_labels(logits, labels)
+    top = logits.argmax(1)
+    values = output.gather(1, top[:, None]).squeeze(1) if is_probability else log_probability(output, top).exp()
+    return tuple(
+        Prediction(i, labels[i] if labels is not None else None, p) if finite else Prediction(-1, None, float("nan"))
+        for i, p, finite in zip(top.tolist(), values.tolist(), logits.isfinite().all(1).tolist(), strict=True)
+    )

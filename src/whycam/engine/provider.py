@@ -1,0 +1,183 @@
+"""The quantities that methods ask for, from what was recorded; and the functions among them, which run the network."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import Measured
+from whycam.errors import WhycamError
+from whycam.kit.arrays import wide
+from whycam.network.layer_refs import Tap
+from whycam.network.outputs import Part
+from whycam.network.quantities.biases import bias_gradients
+from whycam.network.quantities.contributions import contributions
+from whycam.network.quantities.curvature import curvature
+from whycam.network.quantities.head_weights import head_weights
+from whycam.network.recording.record import LayerRecord
+from whycam.network.variants.fast_copy import Prepared, prepare
+from whycam.network.variants.scoring import (
+    Above,
+    Execution,
+    Network,
+    Replaced,
+    Runner,
+    Runners,
+    Scorer,
+    Whole,
+    Work,
+    autocast_of,
+)
+from whycam.network.variants.shared_copy import twin
+from whycam.network.variants.tracing import Differentiator, Tracer
+
+
+class Supply:
+    """Gives methods what they ask for. `work` is what was run for the method that asks now."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batch: Batch,
+        measured: Measured,
+        part: Part | None,
+        execution: Execution,
+        *,
+        output_is_probability: bool,
+    ) -> None:
+        self.module, self.batch, self.measured, self.execution = module, batch, measured, execution
+        self.output_is_probability = output_is_probability
+        device = batch.scene.inputs.device
+        answer = measured.any.output_name or None  # the same part of every answer, whatever their sizes
+        self.network = Network(
+            module, batch.inputs, answer if part is None else part, measured.any.output, autocast_of(device)
+        )
+        self.work: list[Work] = []
+        self._prepared: Prepared | None = None
+        self._runners: dict[Tap | None, Runners] = {}
+
+    def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
+        """One quantity of a target, at a layer; `title` is of the method that asks."""
+        if name == "guided_gradients":
+            if self.measured.guided is None:
+                raise WhycamError(self.measured.guided_refusal or "guided gradients were not measured")
+            return self.measured.guided.input_gradients[number]
+        if name == "inputs":
+            inputs = wide(self.batch.scene.inputs.detach())
+            return inputs.clone() if inputs.is_inference() else inputs
+        recording = self.measured.plain
+        assert recording is not None  # every other quantity comes from the plain recording
+        bound = recording.targets[number]
+        probability = partial(bound.as_probability, already=self.output_is_probability)
+        if name == "scores":
+            return recording.scores[number]
+        if name == "input_gradients":
+            return recording.input_gradients[number]
+        given = len(self.batch.scene.inputs)
+        if name in ("score", "trace", "differentiate") and given != self.network.samples:
+            raise WhycamError(
+                f"{title} runs the network on other inputs, one for each sample, and {given} came "
+                f"for the {self.network.samples} that the network answers for; use a method that reads the layer alone."
+            )
+        if name == "score":
+            return Scorer(
+                bound,
+                probability,
+                self._whole(),
+                self._plain(lambda: Whole(self.network, self.execution)),
+                self._begin(),
+                title,
+            )
+        if name == "differentiate":
+            return Differentiator(self.network, bound, probability, self._begin())
+        if name == "bias_gradients":
+            self._begin("forwards", "backwards")
+            with self.network.as_called():
+                return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
+        assert layer is not None  # the rest belong to a layer
+        if name == "activations":
+            return layer.activations
+        if name == "gradients":
+            gradient = layer.gradients[number]
+            return gradient if gradient is not None else torch.zeros_like(layer.activations)
+        if name == "score_from":
+            plain = self._plain(lambda: Replaced(self.network, self.execution, layer))
+            return Scorer(bound, probability, self._above(layer), plain, self._begin(), title)
+        if name == "trace":
+            return Tracer(self.network, self.execution, layer, bound, self._begin(), title)
+        if name == "curvature":
+            self._begin(self._above_or_whole(layer), "backwards", "backwards")
+            with self.network.as_called():
+                return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
+        if name == "contributions":
+            runs = self._above_or_whole(layer)
+            self._begin(runs, runs, "backwards")
+            part, output = self.network.part, self.network.output
+            with self.network.as_called():
+                return contributions(self.module, self.batch.inputs, layer, bound, part, output)
+        assert name == "head_weights", name
+        return head_weights(self.module, recording, layer, bound)
+
+    def _above_or_whole(self, layer: LayerRecord) -> str:
+        """What running what is above a layer counts as."""
+        before = layer.before
+        return "parts" if before is not None and not before.leaves and layer.rows is None else "forwards"
+
+    def _begin(self, *passes: str) -> Work:
+        """A new account of what is run, with passes that are certain to be made."""
+        work = Work()
+        for each in passes:
+            setattr(work, each, getattr(work, each) + 1)
+        self.work.append(work)
+        return work
+
+    def _whole(self) -> Runners:
+        def whole() -> Runner:
+            if self.execution.precision is None:
+                return Whole(self.network, self.execution)
+            fast = self._fast()
+            compiled = fast.at if fast.compiled else None
+            return Whole(self.network, self.execution, fast.module, fast.precision, fast.said, compiled)
+
+        return self._runners.setdefault(None, Runners(whole))
+
+    def _above(self, layer: LayerRecord) -> Runners:
+        def above() -> Runner:
+            if self.execution.precision is None:
+                return Above(self.network, self.execution, layer, lambda: twin(self.module))
+            fast = self._fast()
+            return Above(self.network, self.execution, layer, lambda: twin(fast.module), fast.precision, _eager(fast))
+
+        def replaced() -> Runner:
+            if self.execution.precision is None:
+                return Replaced(self.network, self.execution, layer)
+            fast = self._fast()
+            return Replaced(self.network, self.execution, layer, fast.module, fast.precision, _eager(fast))
+
+        return self._runners.setdefault(layer.tap, Runners(above, replaced))
+
+    def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
+        """What scores a sample of variants exactly where a fast copy scores them all."""
+        return make if self.execution.precision is not None else None
+
+    def _fast(self) -> Prepared:
+        """The fast private copy, made when it is first needed."""
+        if self._prepared is None:
+            assert self.execution.precision is not None  # else nothing asks for it
+            self._prepared = prepare(
+                self.module,
+                self.batch.inputs,
+                precision=self.execution.precision,
+                keep={tap.module for tap in self.measured.any.layers},
+                compile=self.execution.compile,
+            )
+        return self._prepared
+
+
+def _eager(fast: Prepared) -> str:
+    """What is said of a copy whose compiled code is not what runs."""
+    said = fast.said.removesuffix(", compiled")
+    return f"{said}; not compiled, which only whole forwards of edited inputs can be" if fast.compiled else said

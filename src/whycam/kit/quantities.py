@@ -1,0 +1,154 @@
+"""What a method may ask for, by parameter name, and the types of those quantities that are functions.
+
+Quantities are plain detached tensors, or functions that run the network (or the part of it above the layer) on what the
+method hands them. A method never sees the network itself.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from whycam.kit.status import Status
+
+#: By parameter name: (what it is, what measuring it costs). Only what is asked is measured.
+QUANTITIES: Mapping[str, tuple[str, str]] = {
+    "activations": ("output of the layer, (batch, channel, *spatial)", "the forward"),
+    "gradients": ("d score / d activations, same shape", "one backward from the score to the layer, per target"),
+    "curvature": (
+        "the Hessian of the score at the layer times the activations, same shape",
+        "one run and two backwards of the part above the layer, per target",
+    ),
+    "contributions": (
+        "DeepLIFT contributions of the activations to the score against a layer of zeros, same shape",
+        "two runs and a backward of the part above the layer, per target",
+    ),
+    "head_weights": (
+        "the linear head's row for the target, (batch, channel), where the network pools and then has one linear layer",
+        "nothing more",
+    ),
+    "scores": ("the target's score, (batch,)", "nothing more"),
+    "inputs": ("what the model was given, (batch, channel, *space)", "nothing"),
+    "input_gradients": ("d score / d inputs, same shape as the inputs", "one full backward per target"),
+    "guided_gradients": (
+        "d score / d inputs where every ReLU passes back positive gradients only, same shape as the inputs",
+        "one more forward and a full backward per target",
+    ),
+    "bias_gradients": (
+        "of every convolution, normalisation and linear layer: its biases, and d score / d its output",
+        "one more forward and a full backward per target",
+    ),
+    "score": (
+        "function: variants of the inputs -> the target's scores, (variant, batch)",
+        "a forward per variant, per target",
+    ),
+    "score_from": (
+        "function: variants of the activations -> the target's scores, (variant, batch)",
+        "a run of the part above the layer per variant, per target",
+    ),
+    "trace": (
+        "function: variants of the inputs -> activations, gradients, scores and output of each, one by one",
+        "a forward, and a backward to the layer, per variant and target",
+    ),
+    "differentiate": (
+        "function: inputs -> scores and d scores / d inputs",
+        "a forward and a full backward per call, per target",
+    ),
+}
+
+#: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
+CLASS_INDEPENDENT = frozenset({"activations", "inputs"})
+
+#: Quantities that belong to a layer. A method that needs none of them has no layer.
+LAYER_QUANTITIES = frozenset(
+    {"activations", "gradients", "curvature", "contributions", "head_weights", "score_from", "trace"}
+)
+
+#: Quantities that are functions: what they cost depends on what the method does with them.
+FUNCTIONS = frozenset({"score", "score_from", "trace", "differentiate"})
+
+#: Quantities for which the network, or a part of it, runs again.
+AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature", "contributions"}
+
+
+@runtime_checkable
+class Score(Protocol):
+    """Scores of edited inputs (`score`) or edited activations (`score_from`)."""
+
+    def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
+        """The scores of each variant.
+
+        Args:
+            variants: each of the shape of the inputs, or of the activations. They are drawn one by one and packed into
+                batches, so a lazy iterable is never held whole. Where its length is known (`arrays.lazily`), so is how
+                long the work will take.
+            probability: the class's probability in place of the target's own score.
+
+        Raises:
+            WhycamError: a probability was asked for, and the target is no single class.
+        """
+
+
+class Traced(NamedTuple):
+    """What the network did on one variant of the inputs.
+
+    Attributes:
+        activations, gradients: at the layer, `(batch, channel, *spatial)`.
+        scores: the target's, `(batch,)`.
+        output: what the model answered, `(batch, ...)`.
+    """
+
+    activations: Float[Tensor, "batch channel *spatial"]
+    gradients: Float[Tensor, "batch channel *spatial"]
+    scores: Float[Tensor, " batch"]
+    output: Float[Tensor, "batch *answer"]
+
+
+@runtime_checkable
+class Trace(Protocol):
+    """The network run forwards and backwards on variants of its inputs."""
+
+    def __call__(self, variants: Iterable[Tensor]) -> Iterator[Traced]:
+        """What the network did on each variant, `(batch, channel, *space)`; spatial sizes may differ."""
+
+
+@runtime_checkable
+class Differentiate(Protocol):
+    """The score's gradient at other inputs than the caller's."""
+
+    def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
+        """The scores, `(batch,)`, and their gradients, of the inputs' shape; of the probability where asked."""
+
+
+class BiasGradient(NamedTuple):
+    """One module that adds a bias, and the score's gradient at what it returns.
+
+    Attributes:
+        name: the module's.
+        bias: what it adds to each channel, `(channel,)`; of a normalisation that is `beta - mean * gamma / deviation`.
+        gradients: `(batch, channel, *spatial)`; of a linear layer on vectors `(batch, channel)`.
+    """
+
+    name: str
+    bias: Float[Tensor, " channel"]
+    gradients: Float[Tensor, "batch channel *spatial"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method returns that has more to say than its maps.
+
+    Attributes:
+        maps: `(batch, *spatial)`.
+        parts: several maps of each sample, `(batch, part, *spatial)`, such as the concepts of a factorisation; drawn
+            with one colour each.
+        values: numbers about each sample, `(batch,)`, by name, such as a completeness gap.
+        status: what is to be said of each sample's map, one each or none at all; `Status()` says nothing.
+    """
+
+    maps: Float[Tensor, "batch *spatial"]
+    parts: Float[Tensor, "batch part *spatial"] | None = None
+    values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
+    status: Sequence[Status] = ()

@@ -1,0 +1,162 @@
+"""The table of methods, read from each function's own signature.
+
+A method is a pure function of tensors. Its parameters before `*` name the quantities it needs, those after `*` are its
+options; nothing else has to be declared and no list has to be edited. Every module of `whycam.methods` is imported
+when the table is first asked for.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor
+
+from whycam.errors import WhycamError
+from whycam.kit.quantities import CLASS_INDEPENDENT, LAYER_QUANTITIES, QUANTITIES, Result
+
+Function = Callable[..., Tensor | Result]
+Side = Literal["before", "after"]
+F = TypeVar("F", bound=Function)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter of a method."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.default!r}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method and what its signature says of it."""
+
+    name: str
+    title: str
+    paper: str
+    function: Function = field(repr=False)
+    needs: frozenset[str]
+    options: Mapping[str, Option]
+    assumes_non_negative: bool = False
+    side: Side = "after"
+    caution: str = ""
+    fusion: str = "mean"
+    stages: int = 1
+    couples: bool = False
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether the map depends on the target. Where not, a `target` argument is refused."""
+        return not self.needs <= CLASS_INDEPENDENT
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether the map is made at a layer. Where not (guided backprop), it is made at the input."""
+        return bool(self.needs & LAYER_QUANTITIES)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the method's docstring."""
+        return (inspect.getdoc(self.function) or "").split("\n\n")[0].replace("\n", " ")
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise a `WhycamError` that lists the options if one is unknown."""
+        for name in options.keys() - self.options.keys():
+            known = ", ".join(map(str, self.options.values())) or "none"
+            raise WhycamError(f"{self.name} has no option {name!r}; its options are: {known}.")
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(
+    title: str,
+    *,
+    paper: str,
+    assumes_non_negative: bool = False,
+    side: Side = "after",
+    caution: str = "",
+    fusion: str = "mean",
+    stages: int = 1,
+    couples: bool = False,
+) -> Callable[[F], F]:
+    """Register a function as a method and return it unchanged.
+
+    `paper` is `arXiv:ID`, `doi:ID`, or a short text where there is no paper. `assumes_non_negative` marks methods
+    whose derivation takes activations to be at least zero; their maps of a signed layer carry a status that says so.
+    `side` is where a layer that nobody names is recorded, before or after its activation function: evidence for
+    `"before"` belongs in docs/benchmarks.md. `caution` is said in the status of every map of a method that measures
+    below a random one. `fusion` is how several layers' maps become one unless the caller says, and `stages` how many of
+    the last stages are taken where no layer is named, for methods that are made of several. `couples` marks methods
+    whose map of a sample depends on the others of its batch.
+    """
+
+    def register(function: F) -> F:
+        made = replace(declare(function, title=title, paper=paper), side=side, caution=caution)
+        made = replace(made, assumes_non_negative=assumes_non_negative, fusion=fusion, stages=stages, couples=couples)
+        if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
+            raise ValueError(f"a method named {made.name!r} is already registered")
+        _METHODS[made.name] = made
+        return function
+
+    return register
+
+
+def declare(function: Function, *, title: str | None = None, paper: str = "") -> Method:
+    """Read a function's signature as a declaration, without registering it."""
+    name = getattr(function, "__name__", type(function).__name__)
+    parameters = inspect.signature(function).parameters.values()
+    options = {p.name: Option(p.name, p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    needs = frozenset(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+    if unknown := sorted(needs - QUANTITIES.keys()):
+        raise WhycamError(
+            f"{name} asks for {', '.join(unknown)}; a method can ask for {', '.join(QUANTITIES)}. "
+            "Put options after `*`."
+        )
+    if not needs:
+        raise WhycamError(f"{name} asks for no quantity; name at least one of {', '.join(QUANTITIES)} before `*`.")
+    return Method(name, title or name, paper, function, needs, options)
+
+
+@cache
+def _import_all() -> None:
+    package = importlib.import_module("whycam.methods")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def methods() -> dict[str, Method]:
+    """Every registered method by name, in alphabetical order."""
+    _import_all()
+    return dict(sorted(_METHODS.items()))
+
+
+def plain(name: str) -> str:
+    """A spelling stripped to what two spellings of one name share: `Grad-CAM++` and `gradcam_plus_plus` are equal."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))
+
+
+def find(method: str | Function) -> Method:
+    """The method of that name, spelled forgivingly (`"gradcam"`, `"Grad-CAM++"`), or any function's declaration."""
+    if not isinstance(method, str):
+        if not callable(method):
+            raise WhycamError(f"method must be a name or a function, not {type(method).__name__}.")
+        registered = methods().get(getattr(method, "__name__", ""))
+        return registered if registered and registered.function is method else declare(method)
+    table = methods()
+    spellings = {plain(spelling): each for each in table.values() for spelling in (each.title, each.name)}
+    if found := spellings.get(plain(method)):
+        return found
+    near = get_close_matches(plain(method), spellings, n=1, cutoff=0.6)
+    hint = f" Did you mean {spellings[near[0]].name!r}?" if near else ""
+    raise WhycamError(f"no method {method!r}; there are {', '.join(table)}.{hint}")

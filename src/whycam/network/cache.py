@@ -1,0 +1,26 @@
+"""What was once found out about a network, kept for its next call with inputs of the same shape."""
+
+import weakref
+from typing import Any, Generic, TypeVar
+
+from torch import nn
+
+from whycam.network.pytree import tensors
+
+Value = TypeVar("Value")
+
+
+class Remembered(Generic[Value]):
+    """A small table for each network and shape of inputs; it goes when the network goes, or changes its modules."""
+
+    def __init__(self) -> None:
+        self._tables: weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Value]]] = weakref.WeakKeyDictionary()
+
+    def of(self, model: nn.Module, inputs: Any) -> dict[Any, Value]:
+        """The table for this network, as it is built and set to train now, and for inputs of these shapes."""
+        return self._tables.setdefault(model, {}).setdefault(_key(model, inputs), {})
+
+
+def _key(model: nn.Module, inputs: Any) -> Any:
+    shapes = tuple((path, tuple(tensor.shape[1:])) for path, tensor in tensors(inputs))
+    return shapes, hash(tuple((name, id(module), module.training) for name, module in model.named_modules()))

@@ -1,0 +1,1 @@
+"""Facts about a network, for statuses and for the doctor."""

@@ -1,0 +1,1 @@
+"""Which layer to explain, and where in the input its positions lie."""

@@ -1,0 +1,263 @@
+"""Which layer to explain when nobody says: the last spatial feature that the score depends on.
+
+One forward of one sample (kept for the next call) lists every module whose output has spatial axes, in the order they
+finish. The last of them is taken; outputs of pooling and resampling are passed over, since they only repeat an earlier
+feature. Modules that return the very same tensor are one feature, and the outermost name is used.
+
+**Two sides.** Where that feature is an activation function applied to another module's output, there are two sides to
+choose from. Grad-CAM, which weighs whole channels by their mean gradient, gains from the signed side before the
+function: a channel that is silent at a location then counts as evidence against. Measured on three pretrained networks
+(docs/benchmarks.md, grid pointing), about 0.98 of its evidence is in the right quarter before the activation and 0.80
+to 0.83 after it. For methods that multiply activations and gradients location by location the side after is as good or
+better, since the function's own gate is in the gradient before it; and XGrad-CAM, Grad-CAM++, LayerCAM, FEM and CAM are
+defined there.
+
+**Networks that are not plainly convolutional**, with tokens or channels last somewhere. Only the stream is taken, what
+blocks and normalisations return, and not the projections inside attention. Two more things are settled before the
+network is asked about its batch, each by one pass of the first sample, kept for the next call. The score must depend on
+most positions: a class token that is read alone leaves the patches of the last block without any gradient, and then the
+latest feature that has some is taken, in most families the norm before the last attention. And the positions must lie
+where the layout says (`location`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from whycam.errors import WhycamError
+from whycam.kit.registry import Side
+from whycam.network.cache import Remembered
+from whycam.network.layer_refs import Tap
+from whycam.network.layers.features import Feature, features, is_convolutional
+from whycam.network.layers.positions import Location, locate
+from whycam.network.layouts import ChannelsFirst, Layout
+from whycam.network.pytree import on_first_sample
+from whycam.network.recording.record import Bind, Inputs, Recording, record
+from whycam.network.unwrap import unwrapped
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen layer and the reason, in words; how it is read, and how that is known."""
+
+    tap: Tap
+    why: str
+    layout: Layout
+    location: Location = "by construction"
+
+
+class _Latest(NamedTuple):
+    """The feature that was settled on, which may have two sides, and why."""
+
+    feature: Feature
+    layout: Layout
+    location: Location
+    why: str
+
+    def on(self, side: Side) -> Choice:
+        """The place to record on that side of the feature's activation."""
+        before = self.feature.before
+        if before is None:
+            return Choice(self.feature.tap, self.why, self.layout, self.location)
+        if side == "after":
+            return Choice(self.feature.tap, f"{self.why}, after its activation", self.layout, self.location)
+        why = f"{self.why}, before its activation: a silent channel counts against"
+        return Choice(before, why, self.layout, self.location)
+
+
+#: The layers that were settled on; another takes a layer's place where a pass showed no gradient at it.
+_settled: Remembered[_Latest] = Remembered()
+#: By what factor a stage shrinks an axis at most.
+_STAGE = 4
+#: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
+#: where their positions lie.
+_LATEST, _TRIED = 24, 3
+
+
+def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = None) -> tuple[Choice, int, int]:
+    """The layer for a method that is recorded on that side of the activation; forwards and backwards spent on it.
+
+    Args:
+        bind: the target whose gradient must reach the layer; without one the gradient is not asked for.
+
+    Raises:
+        WhycamError: no layer has spatial axes, or none has its positions where the input has them.
+    """
+    model = unwrapped(model)
+    part = _part(bind)
+    known = _settled.of(model, inputs)
+    if part in known:
+        return known[part].on(side), 0, 0
+    found, forwards = features(model, inputs)
+    stream = _stream(found)
+    if is_convolutional(model, inputs):
+        last = stream[-1]
+        known[part] = _Latest(last, last.layout, "by construction", _last(last.grid))
+        return known[part].on(side), forwards, 0
+    latest, lasting, *spent = _among_tokens(model, inputs, stream, bind)
+    if lasting:
+        known[part] = latest
+    return latest.on(side), forwards + spent[0], spent[1]
+
+
+def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = False) -> tuple[list[Tap], int]:
+    """The last feature at each of the last `count` grids, in running order, and the forwards spent (0 or 1).
+
+    With `or_fewer` a network of fewer stages gives all it has.
+
+    Raises:
+        WhycamError: the network has fewer stages.
+    """
+    found, forwards = features(unwrapped(model), inputs)
+    last = {feature.grid: feature for feature in _stream(found)}
+    ends = [feature for feature in found if last.get(feature.grid) is feature]
+    if len(ends) < count and not or_fewer:
+        grids = ", ".join("x".join(map(str, feature.grid)) for feature in ends)
+        several = "s" if len(ends) > 1 else ""
+        raise WhycamError(f"the model has {len(ends)} stage{several}, of {grids} locations, and not {count}.")
+    return [feature.tap for feature in ends[-count:]], forwards
+
+
+def correct(
+    model: nn.Module, inputs: Inputs, bind: Bind, *, side: Side, tried: Tap, lasting: bool
+) -> tuple[Choice | None, int, int]:
+    """A layer whose locations the score does depend on, after the one that was tried turned out to have no gradient.
+
+    Records every other candidate in one pass of the first sample and takes the last that has gradient at most
+    locations; `None` if there is no such layer. Returns the forwards and backwards spent as well. `lasting`: the cause
+    lies in the network and not in these inputs, so the next call may start from what is found.
+    """
+    model = unwrapped(model)
+    found, forwards = features(model, inputs)
+    stream = _stream(found)
+    others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
+    reached, _, *passes = _reached(model, inputs, others, bind)
+    forwards += passes[0]
+    if not reached:
+        return None, forwards, passes[1]
+    feature = reached[-1]
+    layout: Layout | None = feature.layout
+    location: Location = "by construction"
+    if not is_convolutional(model, inputs):
+        located, spent = locate(model, inputs, {feature.tap: feature.readings})
+        (layout, location), forwards = located[feature.tap], forwards + spent
+    if layout is None:
+        return None, forwards, passes[1]
+    latest = _Latest(feature, layout, location, _depended(layout.grid(feature.shape), tried))
+    if lasting:
+        _settled.of(model, inputs)[_part(bind)] = latest
+    return latest.on(side), forwards, passes[1]
+
+
+def _among_tokens(
+    model: nn.Module, inputs: Inputs, stream: Sequence[Feature], bind: Bind | None
+) -> tuple[_Latest, bool, int, int]:
+    """The choice for a network that is not plainly convolutional, whether it will last, and the passes spent."""
+    last = stream[-1]
+    usable, lasting, forwards, backwards = list(stream), bind is not None, 0, 0
+    if bind is not None:
+        for several in (stream[-_LATEST:], stream[:-_LATEST]):
+            reached, structural, *passes = _reached(model, inputs, several, bind)
+            forwards, backwards = forwards + passes[0], backwards + passes[1]
+            if reached:
+                # a zero gradient at the last feature may be this sample's alone, unless the network's form explains it
+                usable, lasting = reached, last in reached or structural
+                break
+        else:
+            lasting = False  # nothing depends on anything: the pass itself will say so
+    candidates = usable[: -_TRIED - 1 : -1]
+    located, spent = locate(model, inputs, {feature.tap: feature.readings for feature in candidates})
+    for feature in candidates:
+        layout, location = located[feature.tap]
+        if layout is None:
+            continue
+        grid = layout.grid(feature.shape)
+        why = _last(grid) if last in usable else _depended(grid, last.tap)
+        if feature is not candidates[0]:
+            why += f" and whose positions lie as in the input; those of {str(candidates[0].tap)!r} do not"
+        return _Latest(feature, layout, location, why), lasting, forwards + spent, backwards
+    names = ", ".join(repr(str(feature.tap)) for feature in candidates)
+    raise WhycamError(
+        f"the positions of this model's last features ({names}) do not lie as in the input: a change of one half of "
+        "the input shows where the other half was expected. So it is where a network turns or crops its input, or "
+        "takes it as (N, H, W, C); explain the part of it that is given the picture as you see it. Else name an "
+        "earlier layer with layer=, or one call of it as 'NAME#0', or say how to read it with layout=."
+    )
+
+
+def _part(bind: Bind | None) -> Any:
+    """Which part of the output a target is asked of: what its score depends on differs from part to part."""
+    return getattr(bind, "part", None)
+
+
+def _last(grid: Sequence[int]) -> str:
+    return f"the last feature with spatial axes ({'x'.join(map(str, grid))})"
+
+
+def _depended(grid: Sequence[int], tried: Tap) -> str:
+    return (
+        f"the last feature whose locations the score depends on ({'x'.join(map(str, grid))}); at {str(tried)!r} the "
+        "gradient is zero"
+    )
+
+
+def _reached(
+    model: nn.Module, inputs: Inputs, several: Sequence[Feature], bind: Bind
+) -> tuple[list[Feature], bool, int, int]:
+    """Those whose gradient is not zero at most positions, whether the network's form explains the last's, the passes.
+
+    A gradient of zero is this sample's alone where the feature is silent, as behind dead ReLUs.
+    """
+    several = [feature for feature in several if not feature.quantised]  # which have no gradient
+    if not several:
+        return [], False, 0, 0
+    layouts = {feature.tap: feature.layout for feature in several}
+
+    def run(inputs: Inputs) -> Recording:
+        return record(model, inputs, list(layouts), [bind], layouts=layouts, must_depend=False)
+
+    recording, failed = on_first_sample(run, inputs)
+    reached = []
+    for feature in several:
+        gradient = recording.layers[feature.tap].gradients[0]
+        if gradient is not None and ((gradient != 0) & gradient.isfinite()).any(1).float().mean() > 0.5:
+            reached.append(feature)
+    active = recording.layers[several[-1].tap].activations.any(1).float().mean() > 0.5
+    return reached, bool(active), recording.forwards + failed, recording.backwards
+
+
+def _stream(found: Sequence[Feature]) -> list[Feature]:
+    """The features that carry a network's own representation, and not a step inside attention or a small network.
+
+    Channels first: what is no resampling. Tokens and channels last: what blocks and normalisations return, as wide as
+    the last of them on its grid.
+    """
+    main = [
+        feature
+        for feature in found
+        if feature.role != "resampling"
+        and not feature.inner
+        and (isinstance(feature.layout, ChannelsFirst) or feature.role in ("block", "norm"))
+    ]
+    main = main or [feature for feature in found if feature.role != "resampling"] or list(found)
+    while len(main) > 1 and _is_pooled(main[-1], main):
+        main.pop()
+    last = main[-1]
+    if isinstance(last.layout, ChannelsFirst):
+        return main
+    return [feature for feature in main if feature.grid != last.grid or feature.width == last.width]
+
+
+def _is_pooled(feature: Feature, stream: Sequence[Feature]) -> bool:
+    """Whether an axis was collapsed before it by far more than a stage does, as by pooling with what is left over."""
+    finer = next((each.grid for each in reversed(stream) if each.grid != feature.grid), feature.grid)
+    if len(finer) != len(feature.grid):
+        return False
+    return any(here == 1 and before > _STAGE for here, before in zip(feature.grid, finer, strict=True))
+
+
+def zero_everywhere(gradient: Tensor | None) -> bool:
+    """Whether no location of any sample has gradient."""
+    return gradient is None or not bool(gradient.abs().amax() != 0)

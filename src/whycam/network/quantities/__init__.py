@@ -1,0 +1,1 @@
+"""Quantities that take more than the one recording: a file for each."""

@@ -1,0 +1,303 @@
+"""One forward with its taps, and the backwards from it: what the layers returned, call by call, and its gradients."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from whycam.errors import WhycamError
+from whycam.kit.arrays import wide
+from whycam.network.hooks import Inputs, call, watching
+from whycam.network.layer_refs import Tap
+from whycam.network.outputs import Question, embedding, number_of_classes, read
+from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
+from whycam.network.recording.guided import guided_relu
+from whycam.network.recording.partial_forward import Watch
+from whycam.targets import Bound
+
+#: The model's answer -> a settled target.
+Bind: TypeAlias = Callable[[Tensor], Bound]
+#: A module's name and which side of it is kept.
+Where: TypeAlias = tuple[str, str]
+#: One call of a module.
+Call: TypeAlias = tuple[Where, int]
+#: One score's gradient at each call, and at the input; `None` where it does not depend on it.
+Gradients: TypeAlias = Mapping[Call, Tensor | None]
+INPUT: Call = (("", "input"), 0)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of the batch through a layer: one call, as a rule.
+
+    Attributes:
+        asked, tap: the tap that was asked for, and the same with its number.
+        calls: the calls that the pass is part of; several, or one of other than as many rows as there are samples,
+            where rows have to be told apart (`odd`).
+        number, count: which pass of how many.
+    """
+
+    asked: Tap
+    tap: Tap
+    calls: tuple[Call, ...]
+    number: int
+    count: int
+    odd: bool
+
+    @property
+    def where(self) -> Where:
+        """The layer."""
+        return self.calls[0][0]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A forward with its backwards: graphs are alive in here, so it lives inside `record` only.
+
+    Attributes:
+        output, name: the part of the output that is explained, and where it was found.
+        found: one for each score that was differentiated.
+        repeated: forwards made on top of the one.
+    """
+
+    output: Tensor
+    name: str
+    targets: tuple[Bound, ...]
+    scores: list[Tensor]
+    passes: list[Pass]
+    found: list[Gradients]
+    repeated: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether some score does not depend on some place."""
+        return any(gradient is None for row in self.found for gradient in row.values())
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether no score depends on any place."""
+        return all(gradient is None for row in self.found for gradient in row.values())
+
+
+class Forward:
+    """The forward passes of one recording, and what its hooks kept. Lives inside `record` only.
+
+    `off` are the layers that ran with gradients turned off although they were on at the start.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        taps: Sequence[Tap],
+        binds: Sequence[Bind],
+        *,
+        want_gradients: bool,
+        guided: bool,
+        resume: bool = False,
+    ) -> None:
+        self.model = model
+        self.taps = taps
+        self.binds = binds
+        self.part = next((each.part for each in binds if isinstance(each, Question)), None)
+        self.guided = guided
+        self.resume = resume and bool(taps)
+        self.watch: Watch | None = None
+        self.wanted = self.want_gradients = want_gradients
+        self.backwards = 0
+        self.off: set[Where] = set()
+        self.from_start = False
+        self.samples = 0
+        self.stacks: tuple[int, ...] = ()  # how many pictures the input may hold for each sample
+        self.kept: dict[Where, dict[int, Tensor]] = {}
+        self.rows: dict[Where, list[int]] = {}
+
+    def attempt(self, inputs: Inputs, leaf: Tensor | None, *, from_start: bool) -> Attempt:
+        """Run, settle the targets and, where wanted, find each score's gradient at the layers and at the `leaf`."""
+        output, name = self._run(inputs, from_start=from_start)
+        repeated = 0
+        if not self.want_gradients and self.samples > 1 and any(map(self.odd, self.rows)):
+            self.want_gradients = True  # which row belongs to which sample is told by gradients
+            output, name = self._run(inputs, from_start=from_start)
+            repeated = 1
+        targets = tuple(bind(output.detach()) for bind in self.binds)
+        self._refuse_embedding(output, name, targets)
+        scores = [target(output) for target in targets]
+        passes = self.chosen()
+        points = {one: self.tensor(one) for each in passes for one in each.calls} if self.want_gradients else {}
+        if leaf is not None:
+            points[INPUT] = leaf
+        needed = scores if self.wanted or leaf is not None else scores[:1] if points else []
+        found = self.differentiate(needed, points, keep=any(each.odd for each in passes))
+        return Attempt(output, name, targets, scores, passes, found, repeated)
+
+    def differentiate(self, scores: Sequence[Tensor], points: Mapping[Call, Tensor], *, keep: bool) -> list[Gradients]:
+        """Each score's gradient at each point; `keep` the graph for another time."""
+        found: list[Gradients] = []
+        for number, score in enumerate(scores, 1):
+            self.backwards += 1
+            if not score.requires_grad or not points:
+                found.append(dict.fromkeys(points))
+                continue
+            again = keep or number < len(scores)
+            gradients = torch.autograd.grad(score.sum(), [*points.values()], retain_graph=again, allow_unused=True)
+            found.append(dict(zip(points, gradients, strict=True)))
+        return found
+
+    def _run(self, inputs: Inputs, *, from_start: bool) -> tuple[Tensor, str]:
+        self.kept, self.rows = {}, {}
+        self.from_start = from_start
+        picture = first_tensor(inputs)
+        self.samples = len(picture)  # until the answer tells
+        self.stacks = tuple(picture.shape[1:3]) if picture.ndim >= 5 else ()
+        with ExitStack() as stack:
+            for where in dict.fromkeys((tap.module, tap.side) for tap in self.taps):
+                self.kept[where], self.rows[where] = {}, []
+                stack.enter_context(watching(self.model.get_submodule(where[0]), where[1], partial(self._keep, where)))
+            if self.resume:
+                self.watch = Watch(self.model, self.taps)
+                stack.enter_context(self.watch.watching())
+            if self.guided:
+                stack.enter_context(guided_relu())
+            torch.set_grad_enabled(from_start)  # put back by the guard around this pass
+            try:
+                # a model may write to what it is given
+                output = call(self.model, mapped(inputs, torch.clone))
+            except RuntimeError as error:
+                if "Inference tensors cannot be saved" in str(error):
+                    raise WhycamError(self._inference()) from error
+                raise
+        for tap in self.taps:
+            if not self.rows[tap.module, tap.side]:
+                raise WhycamError(self._silence(tap))
+        name, tensor = self.read(output, self.samples)
+        if not tensor.ndim or not tensor.is_floating_point():
+            came = f"values of {tensor.dtype}, a decision" if tensor.ndim else "one number for the whole batch, a loss"
+            raise WhycamError(
+                f"the model's output{name} is {came}; scores were expected, one or more for each sample. Say with "
+                "output= where they are, or pass the model that computes them."
+            )
+        torch.set_grad_enabled(True)  # for the scores
+        self.samples = len(tensor)
+        return wide(tensor), name
+
+    def read(self, output: Any, samples: int) -> tuple[str, Tensor]:
+        """The part of the output that is explained, and where it was found."""
+        return read(output, self.part, samples, number_of_classes(self.model))
+
+    def _refuse_embedding(self, output: Tensor, name: str, targets: Sequence[Bound]) -> None:
+        if any(target.by_output for target in targets) and (why := embedding(name, output.detach(), self.model)):
+            raise WhycamError(
+                f"the model's output{name} is an embedding ({why}), whose largest number is no class. Pass a target, "
+                "such as a function of it (its similarity to another embedding, say), or the part that holds class "
+                "scores as output=."
+            )
+
+    def _keep(self, where: Where, result: Any, given: Any) -> Any:
+        if self.from_start and not torch.is_grad_enabled():
+            self.off.add(where)
+        try:
+            path, tensor = only_tensor(result, f"the {where[1]} of layer {where[0]!r}")
+        except TypeError as error:
+            raise WhycamError(str(error)) from None
+        if self.want_gradients and torch.is_inference_mode_enabled():
+            raise WhycamError(self._inference())
+        if self.want_gradients and tensor.is_quantized:
+            raise WhycamError(
+                f"layer {where[0]!r} is quantised ({tensor.dtype}), and no gradient goes through it; explain the "
+                "network as it was before it was quantised, or use a method that needs no gradient, such as eigen_cam."
+            )
+        number = len(self.rows[where])
+        whole = len(tensor) == self.samples
+        self.rows[where].append(len(tensor))
+        wanted = [tap.call for tap in self.taps if (tap.module, tap.side) == where]
+        if whole and not self.stacks and all(isinstance(each, int) and 0 <= each != number for each in wanted):
+            return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
+        if whole and not self.stacks and all(each == "last" for each in wanted):
+            self.kept[where].clear()
+        if self.want_gradients:
+            torch.set_grad_enabled(True)
+            kept = tensor if tensor.requires_grad else tensor.detach()
+        else:
+            kept = tensor.detach()
+        if tensor.is_quantized:
+            self.kept[where][number] = kept.dequantize()
+            return None
+        shared = storage_of(tensor)
+        if any(storage_of(other) == shared for _, other in tensors(given)):
+            kept = kept.clone()  # the caller of the layer still holds this memory and may write to it
+        if self.want_gradients and not kept.requires_grad:
+            kept = kept.detach().requires_grad_()  # the graph starts here
+        self.kept[where][number] = kept
+        # an in-place operation next in the network must reach the clone, not the recording
+        return replaced(result, path, kept.clone())
+
+    def _inference(self) -> str:
+        if any(parameter.is_inference() for parameter in self.model.parameters()):
+            return (
+                "the model's parameters were created inside torch.inference_mode(), which forbids gradients for good; "
+                "build or load the model outside of it."
+            )
+        return (
+            "the model runs itself, or a part of itself, under torch.inference_mode(), which forbids gradients for "
+            "good; use torch.no_grad() there, or pass the module inside."
+        )
+
+    def _silence(self, tap: Tap) -> str:
+        start = f"layer {str(tap)!r} did not run in this forward pass"
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+                return (
+                    f"{start}: {name!r} is a DataParallel over {len(module.device_ids)} devices, whose copies run in "
+                    f"other threads; put the module inside it, {name}.module, in its place."
+                )
+        return f"{start}; choose one that does (`whycam layers`)."
+
+    def odd(self, where: Where) -> bool:
+        """Whether a layer's rows are no samples, one for one: parts of the batch, or several views of each sample."""
+        rows, samples = self.rows[where], max(1, self.samples)
+        if len(self.kept[where]) < len(rows) or sum(rows) % samples:
+            return False
+        if all(each == samples for each in rows):  # as many rows as samples, but of which?
+            return len(rows) > 1 and samples > 1 and len(rows) in self.stacks
+        return samples not in rows
+
+    def chosen(self) -> list[Pass]:
+        """The passes that were asked for."""
+        made = []
+        for tap in self.taps:
+            where = (tap.module, tap.side)
+            rows, odd = self.rows[where], self.odd(where)
+            count = sum(rows) // self.samples if odd else len(rows)
+            if tap.call == "all":
+                numbers = list(range(count))
+            else:
+                number = count - 1 if tap.call == "last" else tap.call + count if tap.call < 0 else tap.call
+                if not 0 <= number < count:
+                    raise WhycamError(
+                        f"layer {tap.module!r} ran {count} time{'s' if count > 1 else ''}, so it has no call "
+                        f"{tap.call}; its calls are #0 to #{count - 1}."
+                    )
+                numbers = [number]
+            for number in numbers:
+                calls = tuple((where, k) for k in (range(len(rows)) if odd else [number]))
+                one = tap.at(number) if count > 1 or tap.call == "all" else replace(tap, call="last")
+                asked = tap.at(number) if tap.call == "all" else tap
+                made.append(Pass(asked, one, calls, number, count, odd))
+        return made
+
+    def tensor(self, call: Call) -> Tensor:
+        """What that call returned (or was given)."""
+        return self.kept[call[0]][call[1]]
+
+    def depends(self, each: Pass, row: Gradients) -> bool:
+        """Whether a score depends on a pass."""
+        return any(row[one] is not None for one in each.calls)
+
+    def joined(self, each: Pass, values: Gradients) -> Tensor:
+        """The values at a pass's calls, one behind the other; zero where there are none."""
+        made = [torch.zeros_like(self.tensor(one)) if (value := values[one]) is None else value for one in each.calls]
+        return made[0] if len(made) == 1 else torch.cat(made)

@@ -1,0 +1,1 @@
+"""What callers get: frozen values that draw and save themselves."""

@@ -1,0 +1,223 @@
+"""Explanations as pictures: which picture a map is laid on, and which panels stand side by side."""
+
+import base64
+import html as markup
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from whycam.errors import WhycamError
+from whycam.kit.arrays import normalize, resize
+from whycam.pictures import figures
+from whycam.pictures.colormaps import colourise, hues
+from whycam.pictures.figures import Panel
+from whycam.pictures.geometry import Geometry
+from whycam.pictures.overlay import contact_sheet, overlay_parts
+from whycam.pictures.overlay import overlay as blend
+from whycam.pictures.scene import Scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from whycam.results.explanation import Explanation
+else:
+    Figure = Explanation = Any
+
+#: The longest side of a photo as it is drawn. Larger photos are shrunk first: a 12,000 px one would need gigabytes.
+LONGEST_SIDE = 2048
+
+#: Gradients of single pixels have a few spikes that would leave all else black: their colours end at this quantile.
+_PIXEL_QUANTILE = 0.995
+CLIPPED = f"colours end at the {_PIXEL_QUANTILE:.1%} quantile"
+_THUMBNAIL, _THUMBNAILS = 256, 8
+
+#: In each row of a figure of one explanation.
+_PANELS = 4
+
+#: Opacity of one part by itself, where nothing but its strength is to be told.
+_ALONE = 0.8
+
+
+def overlay(
+    explanation: Explanation,
+    *,
+    colormap: str | None = None,
+    opacity: float = 0.5,
+    signed: bool = False,
+    on: str = "photo",
+    caption: bool = True,
+) -> Image.Image:
+    """The maps over what they explain, as one picture; see `Explanation.overlay`."""
+    if on not in ("photo", "input"):
+        raise WhycamError(f"on must be 'photo' or 'input', not {on!r}.")
+    parts = _part_heat(explanation) if explanation.parts is not None else None
+    heat = _flat_heat(explanation, signed) if parts is None else None
+    pictures = []
+    for i, status in enumerate(explanation.status):
+        image, geometry = canvas(scene_of(explanation), i, on)
+        text = str(status) if caption and not status.ok else None
+        if heat is not None:
+            over, seen = _on_canvas(heat[i], geometry)
+            look: dict[str, Any] = {"colormap": colormap, "signed": signed}
+            pictures.append(blend(image, over, opacity=opacity, seen=seen, caption=text, **look))
+        elif parts is not None:
+            over, seen = _on_canvas(parts[i], geometry)
+            colours = hues(len(over), colormap)
+            pictures.append(overlay_parts(image, over, colours, opacity=opacity, seen=seen, caption=text))
+    return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
+
+
+def four_panels(explanation: Explanation, *, colormap: str | None = None, signed: bool = False) -> Figure:
+    """For each sample a row: the photo, the raw map at the layer's size, the map resized, the overlay."""
+    rows = [row for each in explanation for row in (_row(each, colormap, signed), *_part_rows(each, colormap))]
+    what = explanation.title + (f": {explanation.target[0]}" if explanation.target and len(explanation) == 1 else "")
+    return figures.grid(rows, title=what, colorbar=True, colormap=colormap)
+
+
+def html(explanations: Sequence[Explanation]) -> str:
+    """Thumbnails with captions, for notebooks: static, with no script and no file beside it."""
+    cells: list[str] = []
+    for explanation in explanations:
+        for one in explanation:
+            if len(cells) == _THUMBNAILS:
+                break
+            try:
+                picture = overlay(one, caption=False)
+            except WhycamError as error:
+                cells.append(f"<div>{markup.escape(str(error))}</div>")
+                continue
+            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            data = io.BytesIO()
+            picture.save(data, "png")
+            said = f"says {prediction(one)}" if one.predictions else ""
+            lines = [
+                said,
+                *(f"explains {text}" for text in one.target),
+                f"{one.title} at {one.layer.name}",
+                str(one.status[0]),
+            ]
+            text = "<br>".join(markup.escape(line) for line in lines if line)
+            source = base64.b64encode(data.getvalue()).decode()
+            cells.append(f'<figure style="margin:0 8px 8px 0"><img alt="{markup.escape(one.title)}" '
+                         f'src="data:image/png;base64,{source}">'
+                         f'<figcaption style="font-size:small">{text}</figcaption></figure>')  # fmt: skip
+    total = sum(len(explanation) for explanation in explanations)
+    more = f"<div>and {total - len(cells)} more</div>" if total > len(cells) else ""
+    return f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}{more}</div>'
+
+
+def _row(one: Explanation, colormap: str | None, signed: bool) -> list[Panel]:
+    scene, heat = scene_of(one), _flat_heat(one, signed)[0]
+    raw = one.maps[0]
+    status = one.status[0]
+    size = " x ".join(map(str, raw.shape))
+    return [
+        Panel("Photo", image=canvas(scene, 0, "photo")[0], note=prediction(one)),
+        replace(raw_panel(raw, signed), title="Map at the layer", note=f"{one.layer.name}, {size}"),
+        Panel("Map at the input's size", image=Image.fromarray(colourise(heat, colormap, signed))),
+        Panel("Overlay", image=overlay(one, colormap=colormap, signed=signed, caption=False),
+              note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
+    ]  # fmt: skip
+
+
+def _part_rows(one: Explanation, colormap: str | None) -> list[list[Panel]]:
+    """Each part by itself, in its colour, as many in a row as there are panels above."""
+    if one.parts is None:
+        return []
+    image, geometry = canvas(scene_of(one), 0, "photo")
+    strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
+    colours = hues(len(strengths), colormap)
+    look: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
+    pictures = [overlay_parts(image, strengths[[k]], colours[[k]], **look) for k in range(len(strengths))]
+    panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
+    return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
+
+
+def raw_panel(raw: Tensor, signed: bool) -> Panel:
+    """A raw map at its own size; its colours have zero in the middle if it is signed, whether or not that was asked."""
+    return Panel(values=raw, signed=signed or bool((raw < 0).any()))
+
+
+def prediction(one: Explanation) -> str:
+    """What the model says of the first sample, or nothing where its output holds no classes."""
+    return str(one.predictions[0]) if one.predictions else ""
+
+
+def scene_of(explanation: Explanation) -> Scene:
+    """What the network was shown, without which nothing can be drawn."""
+    if explanation.scene is None:
+        raise WhycamError("this explanation does not keep what the network was shown, so it cannot be drawn over it.")
+    return explanation.scene
+
+
+def _check_flat(explanation: Explanation) -> None:
+    if explanation.maps.ndim != 3 or len(scene_of(explanation).size) != 2:
+        raise WhycamError(
+            f"a picture needs maps with two spatial axes; these have {explanation.maps.ndim - 1} "
+            f"(shape {tuple(explanation.maps.shape)}). Their values are in .maps and .heatmaps()."
+        )
+
+
+def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
+    """A map, or one of each part, where it lies on what it is drawn on, and which of that the network saw."""
+    if geometry is None:
+        return heat, None
+    if heat.ndim == 2:
+        return geometry.to_photo(heat)
+    laid, seen = zip(*map(geometry.to_photo, heat), strict=True)
+    return torch.stack(laid), seen[0]
+
+
+def _part_heat(explanation: Explanation) -> Tensor:
+    """The parts at the input's size, those of one sample on one scale from 0 to 1."""
+    _check_flat(explanation)
+    assert explanation.parts is not None  # asked for where there are some
+    parts = explanation.parts.cpu()
+    large = resize(parts.flatten(0, 1), scene_of(explanation).size)
+    scaled = normalize(large.reshape(len(parts), -1), "max")
+    return scaled.reshape(*parts.shape[:2], *large.shape[1:])
+
+
+def _flat_heat(explanation: Explanation, signed: bool) -> Tensor:
+    """Maps of two spatial axes at the input's size, scaled for colours; NaN stays, and is drawn as no value."""
+    _check_flat(explanation)
+    if not is_by_pixel(explanation):
+        return explanation.heatmaps(normalize="signed" if signed else "max").cpu()
+    raw = explanation.heatmaps(normalize="none").cpu()
+    strength = raw.abs() if signed else raw.clamp(min=0)
+    end = strength.flatten(1).quantile(_PIXEL_QUANTILE, dim=1)[:, None, None]
+    return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")
+
+
+def is_by_pixel(explanation: Explanation) -> bool:
+    """Whether the maps are as fine as the input, as guided backprop's are."""
+    return tuple(explanation.maps.shape[1:]) == tuple(scene_of(explanation).size)
+
+
+def canvas(scene: Scene, sample: int, on: str) -> tuple[Image.Image, Geometry | None]:
+    """The picture to draw on, and how the input lies on it; `None` where the picture is the input itself."""
+    if on != "photo" or scene.photos is None or scene.geometries is None:
+        return _input_picture(scene, sample), None
+    image, geometry = scene.photos[sample].image, scene.geometries[sample]
+    shrink = LONGEST_SIDE / max(image.size)
+    if shrink >= 1:
+        return image, geometry
+    size = (max(1, round(image.height * shrink)), max(1, round(image.width * shrink)))
+    return image.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=2), geometry.on_photo_of(size)
+
+
+def _input_picture(scene: Scene, sample: int) -> Image.Image:
+    """What the network was given, as a picture: un-normalised where that is known, else stretched to its own range."""
+    tensor = scene.inputs[sample].detach().float().cpu()
+    if scene.preprocess is not None:
+        return scene.preprocess.undo(tensor)
+    if tensor.ndim != 3:
+        raise WhycamError(f"a picture needs inputs with two spatial axes, not shape {tuple(scene.inputs.shape)}.")
+    colours = tensor if len(tensor) == 3 else tensor.mean(0, keepdim=True).expand(3, -1, -1)
+    scaled = normalize(colours.nan_to_num().flatten()[None], "minmax").reshape(colours.shape)
+    return Image.fromarray((scaled * 255).round().byte().permute(1, 2, 0).contiguous().numpy())

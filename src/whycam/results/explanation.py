@@ -1,0 +1,348 @@
+"""The frozen result: raw maps and how they came about. Drawing and saving are done by `pictures` when asked."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
+
+from whycam.errors import WhycamError
+from whycam.kit.arrays import Normalize, normalize, resize
+from whycam.kit.registry import plain
+from whycam.kit.status import Status
+from whycam.network.variants.scoring import Work
+from whycam.pictures.scene import Scene
+from whycam.targets import NOTHING, key
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any  # an extra that only figures need
+
+
+#: The most samples that a short text names.
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one sample: its top class, that class's label text if known, and its probability.
+
+    Where the output is not finite there is no top class: the index is -1 and the probability NaN.
+    """
+
+    index: int
+    label: str | None
+    probability: float
+
+    @property
+    def name(self) -> str:
+        """The label text, or `class 281`."""
+        if self.index < 0:
+            return NOTHING
+        return self.label if self.label is not None else f"class {self.index}"
+
+    def __str__(self) -> str:
+        return self.name if self.index < 0 else f"{self.name} ({self.probability:.1%})"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a map was made.
+
+    Attributes:
+        name: the module's dotted name, with `#k` for its k-th call and `:input` for what it is given; several names
+            joined by ` + ` where maps were fused; `input` for methods that work at the input.
+        shape: the shape it returned. `grid`: its spatial sizes. `stride`: input pixels per location.
+        layout: how its axes are read. `why`: how it was chosen, and what is ambiguous about it.
+        location: how it is known where in the input each position lies: `"by construction"` (convolutions keep the
+            raster), `"verified"` (a local change of the input changed the feature there), `"undetermined"` (the change
+            spread too far to tell), `"as given"` (by `layout=`).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    stride: tuple[float, ...]
+    layout: str
+    why: str
+    location: str = "by construction"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({'x'.join(map(str, self.grid))}, {self.layout})"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass cost, shared by everything made from it: forwards, backwards, and seconds on the clock.
+
+    `choosing` of the forwards went into choosing the layer; what they found is kept for the next call. `parts` are runs
+    of the part of the network above a layer. Each is a run of the whole batch.
+    """
+
+    forwards: int
+    backwards: int
+    seconds: float
+    choosing: int = 0
+    parts: int = 0
+
+    def __str__(self) -> str:
+        forwards, backwards = (
+            f"{n} {what}{'s' if n != 1 else ''}"
+            for n, what in ((self.forwards, "forward"), (self.backwards, "backward"))
+        )
+        aside = f" ({self.choosing} to choose the layer)" if self.choosing else ""
+        parts = f", {self.parts:,} runs of the part above the layer" if self.parts else ""
+        return f"{forwards}{aside}, {backwards}{parts}, {self.seconds:.2f} s"
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """Maps of a batch, by one method, at one layer, for one target each.
+
+    Attributes:
+        maps: raw, float32, `(batch, *spatial)` at the layer's own size, on the model's device. Signed where the
+            method's are. Units are the method's: see its docstring.
+        scores: the target's score of each sample, `(batch,)`.
+        predictions: the model's top class of each sample; empty where its output holds no classes.
+        target: what is explained, in words, one for each sample; empty for methods that explain no class.
+        method: the method's name; `title` its name in the literature; `options` those it ran with.
+        layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
+        parts: several maps of each sample, `(batch, part, *spatial)`, for methods that find some, such as the concepts
+            of a factorisation; drawn in a colour each.
+        values: what else a method says of each sample in numbers, `(batch,)`, by name.
+        notes: what else a reader should know, such as which part of a nested output was explained.
+        model: where the model came from.
+        scene: what the network was shown, for drawing.
+        work: how variants were run, for methods that run the network many times.
+    """
+
+    maps: Float[Tensor, "batch *spatial"]
+    scores: Float[Tensor, " batch"]
+    predictions: tuple[Prediction, ...]
+    target: tuple[str, ...]
+    method: str
+    title: str
+    options: Mapping[str, Any]
+    layer: Layer
+    status: tuple[Status, ...]
+    cost: Cost
+    parts: Float[Tensor, "batch part *spatial"] | None = None
+    values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    model: str = ""
+    scene: Scene | None = field(default=None, repr=False)
+    work: tuple[Work, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        samples = f"{len(self)} sample{'s' if len(self) != 1 else ''}"
+        texts = self.target or tuple("no class" for _ in self.status)
+        shown = [f"{text}: {status.kind}" for text, status in zip(texts, self.status, strict=True)]
+        listed = ", ".join(shown[:_SHOWN]) + (f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
+        return f"Explanation({self.title} at {self.layer} of {samples}; {listed}; {self.cost})"
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, index: int | slice) -> "Explanation":
+        """One sample's explanation, or several samples', sharing memory with this one."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"sample {index} of {len(self)}")
+            index %= len(self)
+            index = slice(index, index + 1)
+        return replace(
+            self,
+            maps=self.maps[index],
+            scores=self.scores[index],
+            predictions=self.predictions[index],
+            target=self.target[index],
+            status=self.status[index],
+            parts=self.parts[index] if self.parts is not None else None,
+            values={name: value[index] for name, value in self.values.items()},
+            scene=self.scene[index] if self.scene is not None else None,
+        )
+
+    def __iter__(self) -> Iterator["Explanation"]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def ok(self) -> bool:
+        """Whether every sample's status is ok."""
+        return all(status.ok for status in self.status)
+
+    def heatmaps(self, size: Sequence[int] | None = None, normalize: Normalize = "max") -> Float[Tensor, "batch ..."]:
+        """The maps resized (linearly, between pixel centres) and then scaled, each by itself.
+
+        Args:
+            size: spatial size; the input's by default.
+            normalize: `"max"` (negative values to 0, then divided by the maximum, so [0, 1]), `"minmax"`, `"signed"`
+                (divided by the largest magnitude, [-1, 1]), or `"none"`. A map that shows nothing stays flat.
+        """
+        if size is None:
+            size = self.scene.size if self.scene is not None else self.maps.shape[1:]
+        if len(size) != self.maps.ndim - 1:
+            raise WhycamError(f"size has {len(size)} numbers for maps with {self.maps.ndim - 1} spatial axes.")
+        return _normalize(resize(self.maps, size), normalize)
+
+    def overlay(
+        self,
+        *,
+        colormap: str | None = None,
+        opacity: float = 0.5,
+        signed: bool = False,
+        on: str = "photo",
+        caption: bool = True,
+    ) -> Image:
+        """The map over the photo, as one picture; several samples side by side.
+
+        Where there are `parts`, each location has the colour of the strongest of them, over the greys of the photo; the
+        stronger it is, beside the strongest of all parts in that sample, the less of the photo shows through. They are
+        numbered below, from 1.
+
+        Args:
+            colormap: by name; the default is perceptually even, `"jet"` is the classic look. Colours of parts are taken
+                from it at even distances.
+            opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
+            signed: diverging colours pinned at zero, so that evidence against the target shows too; parts have none.
+            on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
+                Photos with a side of over 2,048 pixels are drawn at that size.
+            caption: write the status under maps that are not ok.
+        """
+        from whycam.results.drawing import overlay
+
+        return overlay(self, colormap=colormap, opacity=opacity, signed=signed, on=on, caption=caption)
+
+    def figure(self, *, colormap: str | None = None, signed: bool = False) -> Figure:
+        """Four panels for each sample: photo, map at layer resolution, resized map, overlay (needs `whycam[plot]`).
+
+        Where there are `parts`, each stands by itself in the rows below.
+        """
+        from whycam.results.drawing import four_panels
+
+        return four_panels(self, colormap=colormap, signed=signed)
+
+    def save(
+        self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5, signed: bool = False
+    ) -> list[Path]:
+        """Write, for each sample, the overlay (PNG), the raw map and any parts (NPY), and how they came about (JSON).
+
+        Raises:
+            WhycamError: `folder` is a file, or named like one.
+        """
+        from whycam.results.saving import save
+
+        return save(self, Path(folder), colormap=colormap, opacity=opacity, signed=signed)
+
+    def _repr_html_(self) -> str:
+        from whycam.results.drawing import html
+
+        return html([self])
+
+
+_normalize = normalize
+
+
+class Comparison(Mapping[tuple[str, str, Any], Explanation]):
+    """Explanations by (method, layer, target), all from one shared pass.
+
+    Methods may be spelled forgivingly. Trailing parts may be left out while that leaves one explanation:
+    `c["grad_cam"]`. Methods that explain no class are found under any target, and methods without a layer under any.
+
+    Attributes:
+        cost: what the shared pass cost in all.
+        failures: for combinations that cannot be, such as CAM on a network without pooling, the reason.
+    """
+
+    def __init__(
+        self,
+        explanations: Mapping[tuple[str, str, Any], Explanation],
+        failures: Mapping[tuple[str, str, Any], str],
+        cost: Cost,
+    ) -> None:
+        self._explanations = dict(explanations)
+        self.failures: Mapping[tuple[str, str, Any], str] = dict(failures)
+        self.cost = cost
+
+    def __getitem__(self, wanted: Any) -> Explanation:
+        parts = wanted if isinstance(wanted, tuple) else (wanted,)
+        found = [each for each, made in self._explanations.items() if _fits(each, parts, made)]
+        if len(found) == 1:
+            return self._explanations[found[0]]
+        if found:
+            raise KeyError(f"{wanted!r} stands for {len(found)} explanations: {', '.join(map(str, found))}")
+        for each, reason in self.failures.items():
+            if _fits(each, parts, None):
+                raise WhycamError(reason)
+        raise KeyError(f"{wanted!r}; there are {', '.join(map(str, self._explanations))}")
+
+    def __iter__(self) -> Iterator[tuple[str, str, Any]]:
+        return iter(self._explanations)
+
+    def __len__(self) -> int:
+        return len(self._explanations)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(map(str, self))}; {self.cost})"
+
+    def figure(
+        self,
+        *,
+        sample: int | None = 0,
+        maps: bool = False,
+        colormap: str | None = None,
+        signed: bool = False,
+        on: str = "input",
+    ) -> Figure:
+        """A grid of overlays: what varies makes the rows and columns (needs `whycam[plot]`).
+
+        Args:
+            sample: the one to draw; `None` for all, a row for each explanation and a column for each sample.
+            maps: draw each raw map, at its layer's own size, beside its overlay.
+            colormap, signed: as for `Explanation.overlay`.
+            on: `"input"`, what the network saw, or `"photo"`, the whole of it.
+        """
+        from whycam.results.grids import Look, of_every_sample, of_one_sample
+
+        samples = len(next(iter(self.values())))
+        if sample is not None and not -samples <= sample < samples:
+            raise WhycamError(f"sample {sample} of {samples}; they are numbered from 0.")
+        look = Look(colormap, signed, on)
+        if sample is None:
+            return of_every_sample(self, look, maps=maps)
+        if maps:
+            chosen = {key: each[sample] for key, each in self.items()}
+            return of_every_sample(Comparison(chosen, self.failures, self.cost), look, maps=True)
+        return of_one_sample(self, sample, look)
+
+    def _repr_html_(self) -> str:
+        from whycam.results.drawing import html
+
+        return html(list(self.values()))
+
+
+def _uncalled(layer: str) -> str:
+    """A layer's name without the numbers of its calls: what the caller may have asked for."""
+    return re.sub(r"#\d+", "", layer)
+
+
+def _fits(have: tuple[str, str, Any], wanted: tuple[Any, ...], made: Explanation | None) -> bool:
+    """Whether a key is meant by what was asked for, which may leave out its trailing parts."""
+    method, layer, target = have
+    spelling = wanted[0] if isinstance(wanted[0], str) else getattr(wanted[0], "__name__", "")
+    if plain(spelling) not in {plain(method), plain(made.title if made is not None else method)}:
+        return False
+    place = wanted[1] if len(wanted) > 1 else None
+    if isinstance(place, (list, tuple)):
+        place = " + ".join(map(str, place))  # as layers that were fused are named
+    if place is not None and layer != "input" and str(place) not in (layer, _uncalled(layer)):
+        return False
+    explains_no_class = made is not None and not made.target
+    return len(wanted) < 3 or explains_no_class or key(wanted[2]) == target

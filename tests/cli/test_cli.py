@@ -1,0 +1,654 @@
+"""The command line, mostly in this process and at a few places in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import whycam
+from whycam.cli import app
+from whycam.cli.arguments import split_list
+from whycam.cli.inputs import find
+from whycam.cli.options import convert, parse_options
+from whycam.cli.output import Output, text
+from whycam.cli.targets import parse_target
+from whycam.kit.files import Names
+from whycam.kit.registry import Option, declare, methods
+from whycam.models.load import load
+from whycam.models.vision_model import VisionModel
+from whycam.targets import (
+    ClassScore,
+    Contrast,
+    Counterfactual,
+    LogProbability,
+    MultiLabel,
+    Probability,
+    ReST,
+    Target,
+)
+
+PACKAGED = Path(skimage.__file__).parent / "data"
+
+
+class Result:
+    """What a call printed and how it ended."""
+
+    def __init__(self, exit_code: int, out: str, err: str) -> None:
+        self.exit_code, self.out, self.err = exit_code, out, err
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="module")
+def builtin() -> VisionModel:
+    return load("builtin")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builtin: VisionModel) -> Callable[..., Result]:
+    """Call `whycam` in an empty folder, with the built-in network loaded once for all tests."""
+    monkeypatch.chdir(tmp_path)
+    real = load
+    monkeypatch.setattr(
+        "whycam.models.load.load",
+        lambda spec, **given: builtin if spec == "builtin" and not given.get("weights") else real(spec, **given),
+    )
+
+    def call(*args: object) -> Result:
+        made = CliRunner().invoke(app, [str(each) for each in args])
+        if made.exception is not None and not isinstance(made.exception, SystemExit):
+            raise made.exception
+        return Result(made.exit_code, made.stdout, made.stderr)
+
+    return call
+
+
+@pytest.fixture
+def cat(tmp_path: Path) -> Path:
+    return _small("chelsea.png", tmp_path / "cat.png")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder with two photos among four files that are none."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    _small("chelsea.png", folder / "cat.png")
+    _small("coffee.png", folder / "zcoffee.jpg")
+    (folder / "text.jpg").write_text("not a photo")
+    (folder / "empty.jpg").touch()
+    whole = _small("rocket.jpg", folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("no suffix of a photo")
+    return folder
+
+
+def _small(name: str, path: Path) -> Path:
+    with Image.open(PACKAGED / name) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((480, 480))
+    picture.save(path)
+    return path
+
+
+def _width(path: str) -> int:
+    with Image.open(path) as picture:
+        return picture.width
+
+
+# --- explain
+
+
+def test_one_photo_says_what_it_is_and_why(run: Callable[..., Result], cat: Path) -> None:
+    result = run("explain", cat)
+    assert result.exit_code == 0
+    assert result.err == ""
+    for said in ("tiger cat (", "Grad-CAM", "_bn1 (7x7", "the last feature with spatial axes", "status", "1 photo"):
+        assert said in result.out
+    assert "\x1b" not in result.out
+    assert not any(line.endswith(" ") for line in result.out.splitlines())
+    written = sorted(path.name for path in Path("whycam-out").iterdir())
+    assert written == ["cat.grad_cam.json", "cat.grad_cam.map.npy", "cat.grad_cam.overlay.png"]
+    assert np.load("whycam-out/cat.grad_cam.map.npy").shape == (7, 7)
+
+
+def test_photos_that_cannot_be_read_cost_no_other(run: Callable[..., Result], mixed: Path) -> None:
+    result = run("explain", mixed, "-o", "maps")
+    assert result.exit_code == 1
+    assert sorted(path.name for path in Path("maps").glob("*.png")) == [
+        "cat.grad_cam.overlay.png",
+        "zcoffee.grad_cam.overlay.png",
+    ]
+    assert "3 not explained" in result.err
+    for name, reason in (("text.jpg", "not a JPEG"), ("empty.jpg", "empty (zero bytes)"), ("cut.jpg", "truncated")):
+        (line,) = [line for line in result.err.splitlines() if name in line]
+        assert reason in line
+        assert line.count(name) == 1  # the path is not said twice
+    assert "notes.txt" not in result.err
+
+
+def test_json_is_one_document_with_the_failures(run: Callable[..., Result], mixed: Path) -> None:
+    result = run("explain", mixed, "-o", "maps", "--json")
+    made = result.document
+    assert result.exit_code == 1
+    assert [Path(each["photo"]).name for each in made["explained"]] == ["cat.png", "zcoffee.jpg"]
+    assert {Path(each["photo"]).name for each in made["failed"]} == {"cut.jpg", "empty.jpg", "text.jpg"}
+    first = made["explained"][0]
+    assert first["prediction"]["index"] == 282
+    assert 0 < first["prediction"]["probability"] <= 1
+    assert first["layer"]["name"] == "_bn1"
+    assert first["status"]["kind"] == "ok"
+    assert all(Path(file).is_file() for each in made["explained"] for file in each["files"])
+    assert made["interrupted"] is False
+    assert made["cost"]["backwards"] == 2
+
+
+def test_quiet_prints_problems_only(run: Callable[..., Result], mixed: Path, cat: Path) -> None:
+    assert run("explain", cat, "-q").out == ""
+    result = run("explain", mixed, "-q")
+    assert result.out == ""
+    assert "truncated" in result.err
+
+
+def test_a_status_that_is_not_ok_counts_as_explained_and_shows(run: Callable[..., Result], cat: Path) -> None:
+    aim = ("-t", "contrast:281/282")  # the network prefers 282 everywhere
+    result = run("explain", cat, *aim)
+    assert result.exit_code == 0
+    assert "no positive evidence: no location" in result.out
+    result = run("explain", cat, *aim, "-q")
+    assert (result.exit_code, result.out) == (0, "")
+    assert "cat.png: no positive evidence" in result.err
+
+
+def test_a_map_of_nan_is_no_explanation(
+    run: Callable[..., Result], cat: Path, builtin: VisionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        bias = builtin.module.get_parameter("_bn1.bias")
+        kept = bias.clone()
+        bias.fill_(torch.nan)
+    try:
+        result = run("explain", cat, "--json")
+    finally:
+        with torch.no_grad():
+            bias.copy_(kept)
+    assert result.exit_code == 1
+    assert result.document["explained"] == []
+    (failed,) = result.document["failed"]
+    assert "NaN" in failed["reason"]
+    assert failed["files"]
+
+
+def test_globs_folders_and_files_each_once(run: Callable[..., Result], mixed: Path) -> None:
+    result = run("explain", mixed / "*.png", mixed / "zcoffee.jpg", mixed / "c*.png", "--json")
+    assert result.exit_code == 0
+    assert [Path(each["photo"]).name for each in result.document["explained"]] == ["cat.png", "zcoffee.jpg"]
+
+
+def test_a_missing_file_beside_a_good_one_is_listed(run: Callable[..., Result], cat: Path) -> None:
+    result = run("explain", "nowhere.jpg", cat)
+    assert result.exit_code == 1
+    assert "nowhere.jpg: nothing of that name" in result.err
+    assert Path("whycam-out/cat.grad_cam.overlay.png").exists()
+
+
+def test_nothing_to_explain(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "hollow").mkdir()
+    result = run("explain", "hollow")
+    assert result.exit_code == 2
+    assert result.err.startswith("whycam: hollow: the folder holds no photo")
+    assert run("explain", "hollow", "--json").document == {"error": result.err.removeprefix("whycam: ").strip()}
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(run: Callable[..., Result], tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    _small("chelsea.png", tmp_path / "a" / "x.png")
+    _small("coffee.png", tmp_path / "b" / "X.jpg")
+    result = run("explain", "a", "b", "--json")
+    stems = [Path(each["files"][0]).name for each in result.document["explained"]]
+    assert stems == ["x.grad_cam.overlay.png", "X-2.grad_cam.overlay.png"]
+
+
+def test_what_whycam_drew_is_not_explained_again(run: Callable[..., Result], cat: Path) -> None:
+    for _ in range(2):
+        result = run("explain", ".", "-o", ".", "--figure", "--json")
+        assert [each["photo"] for each in result.document["explained"]] == ["cat.png"]
+    assert "2 pictures that whycam drew earlier" in result.err
+    assert run("explain", "cat.grad_cam.overlay.png").exit_code == 0  # named outright
+
+
+def test_several_layers_are_fused(run: Callable[..., Result], cat: Path) -> None:
+    result = run("explain", cat, "-l", "_blocks.10", "-l", "_blocks.15", "--fusion", "maximum", "--json")
+    (made,) = result.document["explained"]
+    assert made["layer"]["name"] == "_blocks.10 + _blocks.15"
+    assert made["layer"]["why"] == "2 layers fused by maximum"
+
+
+def test_drawing_options_reach_the_pictures(run: Callable[..., Result], cat: Path) -> None:
+    def drawn(*args: str) -> bytes:
+        assert run("explain", cat, *args).exit_code == 0
+        return Path("whycam-out/cat.hires_cam.overlay.png").read_bytes()
+
+    ways = [(), ("--colormap", "jet"), ("--opacity", "0.3"), ("--signed",)]
+    assert len({drawn("-m", "hires_cam", *way) for way in ways}) == len(ways)
+
+
+def test_the_figure_is_written_beside_the_map(run: Callable[..., Result], cat: Path) -> None:
+    assert ".panels.png" in run("explain", cat, "--figure").out
+    assert _width("whycam-out/cat.grad_cam.panels.png") > 500
+
+
+def test_method_options_arrive(run: Callable[..., Result], cat: Path) -> None:
+    result = run("explain", cat, "-m", "fem", "-O", "k=1.5", "--json")
+    assert result.document["explained"][0]["options"] == {"k": 1.5}
+    assert result.document["explained"][0]["target"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-m", "gradcan"], "no method 'gradcan'.*Did you mean 'grad_cam'"),
+        (["-l", "_bn9"], "no layer '_bn9'.*Did you mean"),
+        (["-t", "tabbby"], "no class is called 'tabbby'.*tabby"),
+        (["-t", "1000"], "class 1000 is out of range; this model has 1000 classes"),
+        (["-t", "-5"], "class -5 is out of range"),
+        (["-t", "probabilty:281"], "Did you mean 'probability:281'"),
+        (["--colormap", "jett"], "no colour map 'jett'; did you mean 'jet'"),
+        (["--fusion", "meen"], "no fusion 'meen'.*Did you mean 'mean'"),
+        (["-m", "fem", "-O", "k=abc"], "'k' of fem takes a number, not 'abc'"),
+        (["-m", "fem", "-O", "kk=1"], "fem has no option 'kk'.*Did you mean 'k'"),
+        (["-m", "eigen_cam", "-t", "3"], "Eigen-CAM explains no class"),
+        (["-m", "guided_backprop", "-l", "_bn1"], "reads no layer"),
+        (["--model", "nothing"], "no model 'nothing'"),
+        (["--weights", "absent.pt"], "no weights file absent.pt"),
+        (["-o", "cat.png"], "cat.png is a file"),
+        (["-o", "cat.png/maps"], "cat.png/maps cannot be made"),
+    ],
+)
+def test_a_mistake_in_the_command_is_a_sentence(
+    run: Callable[..., Result], cat: Path, args: list[str], said: str
+) -> None:
+    result = run("explain", cat, *args)
+    assert result.exit_code == 2
+    assert result.out == ""
+    assert result.err.startswith("whycam: ")
+    assert len(result.err.splitlines()) == 1
+    assert re.search(said, result.err)
+    assert json.loads(run("explain", cat, *args, "--json").out).keys() == {"error"}
+
+
+def test_a_mistake_for_every_photo_is_said_once(run: Callable[..., Result], mixed: Path) -> None:
+    result = run("explain", mixed, "-t", "1000")
+    assert result.exit_code == 2
+    assert result.err.count("out of range") == 1
+
+
+@pytest.mark.parametrize("args", [["--opacity", "2"], ["--modle", "x"], []])
+def test_mistakes_in_options_exit_with_2(run: Callable[..., Result], args: list[str]) -> None:
+    result = run("explain", *args)
+    assert result.exit_code == 2
+    assert "Error: " in result.err
+
+
+def test_a_refusal_for_one_photo_alone_is_listed(
+    run: Callable[..., Result], mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = whycam.engine.explain.explain
+
+    def picky(model: Any, photo: Any, *args: Any, **given: Any) -> Any:
+        if photo.name == "cat":
+            raise whycam.WhycamError("too much like a cat.")
+        return real(model, photo, *args, **given)
+
+    monkeypatch.setattr("whycam.engine.explain.explain", picky)
+    result = run("explain", mixed / "cat.png", mixed / "zcoffee.jpg")
+    assert result.exit_code == 1
+    assert "cat.png: too much like a cat." in result.err
+    assert "espresso" in result.out
+
+
+def test_a_bug_keeps_its_traceback(run: Callable[..., Result], cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("whycam.engine.explain.explain", broken)
+    with pytest.raises(ZeroDivisionError):
+        run("explain", cat)
+
+
+def test_a_full_disk_is_a_reason(run: Callable[..., Result], cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("whycam.results.explanation.Explanation.save", full)
+    result = run("explain", cat)
+    assert result.exit_code == 2
+    assert "its files cannot be written: No space left on device" in result.err
+
+
+def test_interruption_keeps_what_was_finished(
+    run: Callable[..., Result], mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = whycam.engine.explain.explain
+
+    def stop(model: Any, photo: Any, *args: Any, **given: Any) -> Any:
+        if photo.name == "zcoffee":
+            raise KeyboardInterrupt
+        return real(model, photo, *args, **given)
+
+    monkeypatch.setattr("whycam.engine.explain.explain", stop)
+    result = run("explain", mixed, "--json")
+    assert result.exit_code == 130
+    assert "interrupted: 1 of 5 photos explained; what was written stays in whycam-out." in result.err
+    assert result.document["interrupted"] is True
+    assert Path("whycam-out/cat.grad_cam.map.npy").exists()
+
+
+def test_a_network_alone_cannot_take_photos(run: Callable[..., Result], cat: Path, tmp_path: Path) -> None:
+    (tmp_path / "mynets.py").write_text("from torch import nn\ndef net():\n    return nn.Conv2d(3, 4, 3)\n")
+    result = run("explain", cat, "--model", "mynets:net")
+    assert result.exit_code == 2
+    assert "returns whycam.VisionModel(network, whycam.Preprocess.imagenet()" in result.err
+
+
+# --- compare
+
+
+def test_compare_draws_and_lists(run: Callable[..., Result], cat: Path) -> None:
+    result = run("compare", cat, "-m", "grad_cam,hires_cam", "-t", "281,tiger cat", "-o", "grid.png")
+    assert result.exit_code == 0
+    assert _width("grid.png") > 300
+    assert [line.split()[0] for line in result.out.splitlines() if line.endswith("ok")] == ["Grad-CAM"] * 2 + [
+        "HiResCAM"
+    ] * 2
+    assert "4 maps with " in result.out
+    assert "2 backwards" in result.out
+
+
+def test_compare_in_json_with_what_is_not_possible(run: Callable[..., Result], cat: Path) -> None:
+    result = run("compare", cat, "-m", "cam", "-m", "grad_cam", "-l", "_bn1,_blocks.1*+_bn1", "--json")
+    made = result.document
+    assert result.exit_code == 1
+    assert made["figure"] == "whycam-out/cat.compare.png"
+    assert Path(made["figure"]).exists()
+    assert {each["method"] for each in made["explained"]} == {"grad_cam"}
+    assert len(made["explained"]) == 2
+    assert {(each["method"], each["target"]) for each in made["failed"]} == {("cam", "top")}
+    assert all("pooling" in each["reason"] for each in made["failed"])
+    assert "2 not possible" in result.err
+
+
+def test_compare_says_a_shared_status_once(run: Callable[..., Result], cat: Path) -> None:
+    result = run("compare", cat, "-m", "layer_cam", "-l", "_bn1", "-t", "281,282,283")
+    assert result.out.count("assumes activations of at least zero") == 1
+    assert result.out.count("signed activations") == 4
+
+
+def test_compare_takes_options_by_method(run: Callable[..., Result], cat: Path) -> None:
+    result = run("compare", cat, "-m", "fem,eigen_cam", "-O", "fem.k=1.5", "-O", "Eigen-CAM.center=yes", "--json")
+    assert [each["options"] for each in result.document["explained"]] == [{"k": 1.5}, {"center": True}]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-m", "gradcan"], "no method"),
+        (["-m", ","], "--methods came without any entry"),
+        (["-t", "tabbby"], "no class is called"),
+        (["-l", "nope"], "no layer 'nope'"),
+        (["-o", "grid.docx"], "a figure is written as one of"),
+        (["-m", "fem,cam", "-O", "k=1"], "METHOD.NAME=VALUE"),
+        (["-O", "fem.k=1"], "not among the methods"),
+    ],
+)
+def test_mistakes_in_compare(run: Callable[..., Result], cat: Path, args: list[str], said: str) -> None:
+    result = run("compare", cat, *args)
+    assert result.exit_code == 2
+    assert result.err.startswith("whycam: ")
+    assert said in result.err
+
+
+def test_compare_is_for_one_readable_photo(run: Callable[..., Result], mixed: Path) -> None:
+    assert "takes one photo" in run("compare", mixed).err
+    result = run("compare", mixed / "cut.jpg", "--json")
+    assert result.exit_code == 1
+    assert "truncated" in result.document["failed"][0]["reason"]
+
+
+def test_without_matplotlib_a_sentence_names_the_extra(
+    run: Callable[..., Result], cat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "matplotlib" else name)
+    for args in (["compare", cat], ["explain", cat, "--figure"]):
+        result = run(*args)
+        assert result.exit_code == 2
+        assert "pip install 'whycam[plot]'" in result.err
+
+
+# --- layers and methods
+
+
+def test_layers_marks_the_chosen_ones(run: Callable[..., Result]) -> None:
+    result = run("layers")
+    marked = [line.split()[1] for line in result.out.splitlines() if line.startswith("* ") and "chosen" not in line]
+    assert marked == ["_bn1", "_swish#1"]
+    assert "before its activation" in result.out
+
+
+def test_layers_in_json(run: Callable[..., Result], cat: Path) -> None:
+    for args in ((), ("--photo", cat), ("--size", "224x224")):
+        made = run("layers", "--json", *args).document
+        by_name = {each["name"]: each for each in made["layers"]}
+        assert by_name["_bn1"]["stride"] == [32.0, 32.0]
+        assert by_name["_bn1"]["chosen_for"] == ["Grad-CAM, Guided Grad-CAM, Integrated Grad-CAM, SESS and ShapleyCAM"]
+
+
+def test_layers_of_a_network_alone(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "greynets.py").write_text("from torch import nn\nnet = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())\n")
+    model = ("--model", "greynets:net")
+    assert "pass --size" in run("layers", *model).err
+    assert "4x26x26" in run("layers", *model, "--size", "1x28x28").out
+    for size in ("224", "0x3", "3x4x5x6", "axb"):
+        result = run("layers", "--size", size)
+        assert result.exit_code == 2
+        assert "--size is height x width" in result.err
+    assert "give one of them" in run("layers", "--size", "9x9", "--photo", "x.png").err
+
+
+def test_methods_lists_the_registry(run: Callable[..., Result]) -> None:
+    result = run("methods")
+    assert [line.split()[0] for line in result.out.splitlines()[1:]] == list(methods())
+    made = {each["name"]: each for each in run("methods", "--json").document["methods"]}
+    assert made["fem"]["options"] == {"k": 2.0}
+    assert made["eigen_cam"]["class_specific"] is False
+
+
+def test_methods_at_80_columns(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = re.sub("\x1b\\[[0-9;]*m", "", run("methods").out)
+    assert all(name in out for name in methods())  # none broken
+    assert max(map(len, out.splitlines())) <= 80
+
+
+# --- the words
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("281", 281),
+        ("-1", -1),
+        ("tabby cat", "tabby cat"),
+        ("top", None),
+        ("handrail / baluster", "handrail / baluster"),
+        ("probability:281", Probability(281)),
+        ("Probability: tabby", Probability("tabby")),
+        ("log_probability:tabby", LogProbability("tabby")),
+        ("log-probability", LogProbability()),
+        ("rest:281", ReST(281)),
+        ("counterfactual:281", Counterfactual(281)),
+        ("finer", Contrast()),
+        ("finer:tabby", Contrast("tabby")),
+        ("contrast:tabby/tiger cat", Contrast("tabby", ("tiger cat",))),
+        ("contrast: tabby / tiger cat", Contrast("tabby", ("tiger cat",))),
+        ("contrast:swim trunks / shorts/281+282", Contrast("swim trunks / shorts", (281, 282))),
+        ("contrast:top/282", Contrast(None, (282,))),
+        ("multilabel:3+7", MultiLabel((3, 7))),
+        ("multi_label", MultiLabel()),
+        ("class:rest", ClassScore("rest")),
+        ("class:a: b", ClassScore("a: b")),
+        ("note: a label", "note: a label"),
+    ],
+)
+def test_targets_in_words(words: str, meant: Any) -> None:
+    assert parse_target(words) == meant
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "  ", "contrast", "contrast:tabby", "contrast:a/b/c", "contrast:/2", "contrast:1/top", "multilabel:3+"],
+)
+def test_targets_without_their_classes(words: str) -> None:
+    with pytest.raises(whycam.WhycamError, match=r"class|needs two"):
+        parse_target(words)
+
+
+def test_every_kind_of_target_has_words() -> None:
+    for kind in Target.__subclasses__():
+        if kind.__module__ == "whycam.targets" and kind is not Contrast:
+            assert parse_target(f"{kind.__name__}:5") == kind(5)
+
+
+def test_options_are_read_as_their_annotation_says() -> None:
+    method = methods()["kpca_cam"]
+    read = parse_options(["kernel=rbf", "gamma=none", "degree=4", "coef0=2"], [method])["kpca_cam"]
+    assert read == {"kernel": "rbf", "gamma": None, "degree": 4, "coef0": 2.0}
+    assert parse_options(["gamma=1e-3"], [method])["kpca_cam"] == {"gamma": 1e-3}
+    for wrong in ("degree=1.5", "coef0=nan", "kernel=rfb", "gamma=", "degree", "=3", "gamma=1", "x.degree=1"):
+        with pytest.raises(whycam.WhycamError):
+            parse_options([wrong, "gamma=2"], [method])
+
+
+def test_options_of_any_type() -> None:
+    def mine(activations, *, a=1, b="x", c: bool = True, d: Literal[1, 2] = 1, e: complex = 1j):  # type: ignore[no-untyped-def]
+        return activations
+
+    method = declare(mine)
+
+    def read(name: str, value: str) -> Any:
+        return convert(method, method.options[name], value)
+
+    assert [read("a", "3"), read("b", "3"), read("c", "off"), read("d", "2")] == [3, "3", False, 2]
+    with pytest.raises(whycam.WhycamError, match="one of 1, 2"):
+        read("d", "3")
+    with pytest.raises(whycam.WhycamError, match="cannot be given on the command line"):
+        read("e", "3")
+    assert isinstance(method.options["a"], Option)
+
+
+def test_lists_hold_commas_in_quotes() -> None:
+    assert split_list(['281, "tights, a leotard" ', "finer", ","]) == ["281", "tights, a leotard", "finer"]
+
+
+def test_names_stay_apart() -> None:
+    names = Names()
+    assert [names(name) for name in ("a", "a-2", "A", "a")] == ["a", "a-2", "A-3", "a-4"]
+
+
+def test_file_names_cannot_write_on_the_terminal() -> None:
+    assert str(text(Path("a\x1b[31m[red]b.png"))) == "a�[31m[red]b.png"
+
+
+def test_find_lists_what_names_nothing(tmp_path: Path, cat: Path) -> None:
+    found = find([str(cat), str(tmp_path / "x*.png")])
+    assert found.photos == [cat]
+    assert len(found.failures) == 1
+
+
+def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True).document({"a": [float("nan"), 1.5], "b": Path("x")})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": "x"}
+
+
+# --- in a process of its own
+
+
+def _whycam(*args: object, **given: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "whycam", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **given)
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; from whycam.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print([each for each in ('torch', 'numpy', 'PIL') if each in sys.modules])"
+    )
+    for args in (["--help"], ["explain", "--help"], []):
+        command = [sys.executable, "-c", code, *args]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "Usage: whycam" in shown.stdout + shown.stderr
+        assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_version() -> None:
+    assert _whycam("--version").stdout == f"whycam {whycam.__version__}\n"
+
+
+def test_a_whole_run(mixed: Path, tmp_path: Path) -> None:
+    (mixed / os.fsdecode(b"stray-\xff.jpg")).write_text("no photo, and no UTF-8 in its name")
+    done = _whycam("explain", mixed, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 1
+    assert "tiger cat" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "4 not explained" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c(tmp_path: Path) -> None:
+    for number in range(200):
+        _small("chelsea.png", tmp_path / f"{number:03}.png") if number == 0 else (
+            tmp_path / f"{number:03}.png"
+        ).write_bytes((tmp_path / "000.png").read_bytes())
+    command = [sys.executable, "-m", "whycam", "explain", ".", "-o", "maps"]
+    pipes = SimpleNamespace(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    # a shell that starts this test in the background makes its children ignore Ctrl-C, unless they are told otherwise
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **vars(pipes), preexec_fn=hearing) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "maps" / "001.grad_cam.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "of 200 photos explained; what was written stays in maps." in err
+    assert "Traceback" not in err
+
+
+def test_weights_that_need_unpickling_are_refused(run: Callable[..., Result], cat: Path, tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    result = run("explain", cat, "--weights", "whole.pt")
+    assert result.exit_code == 2
+    assert "--unsafe-pickle" in result.err
