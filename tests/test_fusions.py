@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import whycam
 from whycam import fusions
@@ -148,6 +149,28 @@ def test_fused_maps_carry_the_worst_status_of_their_parts():
     found = whycam.explain(model, inputs, "xgrad_cam", layer=["relu2", "conv1"])
     assert {status.kind for status in found.status} == {"signed activations"}
     assert found.status[0].message.startswith("at conv1: ")
+
+
+@pytest.mark.parametrize("layers", [["early", "late"], ["late", "early"]], ids=" ".join)
+def test_one_layer_of_unknown_place_is_enough_to_doubt_a_fused_map(layers):
+    """After the first mixing every token depends on its own place most; after the last all depend on all alike."""
+
+    class Washed(nets.Tokens):
+        def __init__(self):
+            super().__init__()
+            self.early, self.late = nn.Identity(), nn.Identity()
+
+        def forward(self, x):
+            x = self.early(self.embed(x).flatten(2).mT)
+            x = self.late(x.mean(1, keepdim=True).expand(-1, 16, -1) + 0)
+            return self.head(x.mean(1))
+
+    model, inputs = nets.fixed(Washed()), nets.images()
+    alone = {name: whycam.explain(model, inputs, layer=name, target=1).layer.location for name in layers}
+    assert alone == {"early": "verified", "late": "undetermined"}
+    found = whycam.explain(model, inputs, layer=layers, target=1)
+    assert found.layer.location == "undetermined"
+    assert any("could not be told" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])

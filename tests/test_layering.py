@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
@@ -91,11 +92,16 @@ def test_every_public_name_resolves_and_none_is_hidden_by_a_module():
 
 
 def test_functions_stay_functions_after_every_module_was_imported():
+    """All but the modules of Keras' other backends, which a machine may have to do without."""
     code = (
-        "import importlib, pkgutil, whycam\n"
+        "import importlib, pkgutil, sys, whycam\n"
+        "sys.modules.update(jax=None, tensorflow=None)\n"
         "for module in pkgutil.walk_packages(whycam.__path__, 'whycam.'):\n"
         "    if not module.name.endswith('__main__'):\n"
-        "        importlib.import_module(module.name)\n"
+        "        try:\n"
+        "            importlib.import_module(module.name)\n"
+        "        except ModuleNotFoundError as error:\n"
+        "            assert error.name in ('jax', 'tensorflow'), error\n"
         "assert all(map(callable, (whycam.explain, whycam.compare, whycam.layers, whycam.load, whycam.method)))\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"KERAS_BACKEND": "torch"})

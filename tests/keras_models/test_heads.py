@@ -123,3 +123,13 @@ def test_softmax_that_others_read_is_left() -> None:
     model = keras.Model(inputs, [out, gate])
     found = whycam.explain(model, BATCH, target=1, output="[0]")
     np.testing.assert_allclose(found.scores.numpy(), by_hand.as_numpy(model(BATCH)[0])[:, 1], rtol=1e-5)
+
+
+def test_softmax_that_is_passed_on_to_others_too_is_left() -> None:
+    inputs, x = features()
+    x = layers.Dense(4, activation="softmax", name="answer")(x)
+    passed = layers.Activation("linear", name="passed")(x)
+    model = keras.Model(inputs, [passed, layers.Dense(4, name="more")(passed)])
+    for number in (0, 1):
+        found = whycam.explain(model, BATCH, target=1, output=f"[{number}]")
+        np.testing.assert_allclose(found.scores.numpy(), by_hand.as_numpy(model(BATCH)[number])[:, 1], rtol=1e-5)

@@ -13,6 +13,7 @@ import pytest
 
 import whycam
 from whycam.kit.registry import methods
+from whycam.network.memory import peak_bytes
 
 layers = keras.layers
 METHODS = ["grad_cam", "cam", "score_cam", "ablation_cam", "rise", "smooth_grad_cam_plus_plus", "guided_backprop"]
@@ -83,6 +84,27 @@ def test_nothing_is_left_after_an_exception(model: Any) -> None:
             whycam.explain(model, batch, name, target=failing, progress=False)
         assert layers.Layer.__call__ is original
         assert_same(state(model), then)
+
+
+def test_a_model_that_was_never_called_still_counts_as_that() -> None:
+    """Keras refuses to export a model that was never called; being explained is no call of the owner's."""
+    model = twins.functional()
+    flags = {layer.name: layer._called for layer in model._flatten_layers()}
+    assert not flags["plain"]
+    whycam.explain(model, np.ones((1, 12, 12, 3), "float32"), target=1)
+    assert {layer.name: layer._called for layer in model._flatten_layers()} == flags
+
+
+def test_the_memory_of_a_pass_counts_what_a_layer_is_given_and_returns() -> None:
+    """Of backends whose allocations torch does not see: two results of the first convolution's size."""
+    model = twins.with_weights(twins.functional(), twins.plain_torch())
+    network, given = whycam.VisionModel(model).module, twins.pictures()
+    network(given)  # what is made once is made
+    with peak_bytes() as counter:
+        network(given)
+    layer = 3 * 6 * 12 * 12 * 4
+    assert counter.peak >= 2 * layer
+    assert counter.peak <= 2 * layer + 3 * given.nbytes or twins.BACKEND == "torch"
 
 
 @keras.saving.register_keras_serializable("whycam tests")

@@ -108,3 +108,25 @@ def test_a_fold_that_mixes_pixels_and_patches_is_not_plainly_convolutional():
             return self.relu2(self.conv2(maps.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)))
 
     assert not is_convolutional(nets.fixed(Unfolded()), nets.images())
+
+
+class Registers(nn.Module):
+    """Patches of a convolution's grid, of other proportions than the picture, behind other tokens."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.embed = nn.Conv2d(3, 16, (2, 4), stride=(2, 4))
+        self.others = nn.Parameter(torch.randn(1, beside, 16))
+        self.block = nn.Linear(16, 16)
+
+    def forward(self, x):
+        patches = self.embed(x).flatten(2).mT
+        return self.block(torch.cat([self.others.expand(len(x), -1, -1), patches], 1))[:, 0]
+
+
+@pytest.mark.parametrize(("beside", "read"), [(1, True), (7, True), (16, True), (17, False)])
+def test_so_many_tokens_may_stand_beside_a_convolution_s_grid(beside, read):
+    found = by_name(nets.fixed(Registers(beside)), nets.images(side=12))
+    assert found["embed"].grid == (6, 3)
+    layouts = found["block"].readings if "block" in found else ()
+    assert (Tokens((6, 3), beside) in layouts) == read

@@ -81,6 +81,40 @@ def test_under_autocast_the_head_is_still_found(seed):
     torch.testing.assert_close(found.maps, exact, rtol=0.05, atol=0.05 * float(exact.abs().max()))
 
 
+class Stretched(nets.Plain):
+    """Its answer is that of the form, but for a factor: off by that much in parts of its largest value."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return super().forward(x) * self.factor
+
+
+@pytest.mark.parametrize(
+    ("dtype", "inside", "outside"), [(torch.float64, 0.9e-4, 1.1e-4), (torch.bfloat16, 2e-2, 4.5e-2)]
+)
+def test_the_form_must_hold_up_to_rounding(dtype, inside, outside):
+    inputs = nets.images().to(dtype)
+    whycam.explain(nets.fixed(Stretched(1 + inside)).to(dtype), inputs, "cam", target=1)
+    with pytest.raises(whycam.WhycamError, match="no linear layer turns the mean"):
+        whycam.explain(nets.fixed(Stretched(1 + outside)).to(dtype), inputs, "cam", target=1)
+
+
+@pytest.mark.parametrize(("share", "linear"), [(0.9e-4, True), (1.3e-4, False)])
+def test_the_target_must_be_a_weighted_sum_up_to_rounding(share, linear):
+    model, inputs = nets.plain(), nets.images(1)
+    beside = share * model(inputs)[0, 1].detach()
+    assert beside.abs() > 5e-5  # so that the share decides and not the least that counts
+    explain = lambda: whycam.explain(model, inputs, "cam", target=lambda output: output[:, 1] + beside)  # noqa: E731
+    if linear:
+        explain()
+    else:
+        with pytest.raises(whycam.WhycamError, match="no weighted sum"):
+            explain()
+
+
 class Deep(nets.Plain):
     """Two linear layers behind the pooling."""
 

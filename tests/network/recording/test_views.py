@@ -441,3 +441,20 @@ def test_a_row_that_counts_for_two_samples_belongs_to_neither():
     assert arrange(plain, weighted, 3).tolist() == [[0, 2, 4], [1, 3, 5]]
     plain[2], weighted[2] = torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0])  # in all twice, as one sample's would be
     assert arrange(plain, weighted, 3) is None
+
+
+@pytest.mark.parametrize(("times", "told"), [(1.24, True), (1.26, False), (1.74, False), (1.76, True)])
+def test_a_row_that_counts_a_broken_number_of_times_belongs_to_no_sample(times, told):
+    plain = torch.ones(2, 3)
+    weighted = plain * torch.tensor([[times], [3 - round(times)]])
+    found = arrange(plain, weighted, 2)
+    assert (found is not None) == told
+    if told:
+        assert found.tolist() == ([[0, 1]] if times < 1.5 else [[1, 0]])
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.04, True), (0.06, False)])
+def test_a_row_whose_gradient_turns_belongs_to_no_sample(share, told):
+    plain = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    weighted = torch.tensor([[1.0, share], [2.0, 0.0]])
+    assert (arrange(plain, weighted, 2) is not None) == told

@@ -339,3 +339,77 @@ def test_work_inside_a_variant_that_fails_leaves_everything_as_found():
     with pytest.raises(ZeroDivisionError):
         whycam.explain(model, nets.images(), breaking)
     assert nets.differences(before, nets.state(model)) == []
+
+
+class Lifted(nets.Plain):
+    """Its answers stand on a constant that half precision does not hold: 100.4 becomes 100.5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ground = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).float() + self.ground.float()
+
+
+def test_what_a_fast_copy_is_off_by_everywhere_is_taken_off_its_scores():
+    model, inputs = nets.fixed(Lifted()).float(), nets.images().float()
+    model.ground.data.fill_(100.4)
+    exact = whycam.explain(model, inputs, shades, target=1).maps
+    found = whycam.explain(model, inputs, shades, target=1, precision="bfloat16")
+    torch.testing.assert_close(found.maps, exact, rtol=0, atol=0.03)
+    assert found.work[0].deviation < 0.03
+
+
+@pytest.mark.parametrize(("odd", "seen"), [(0, True), (6, True), (13, True), (19, True), (3, False), (16, False)])
+def test_the_sample_of_exact_scores_is_spread_over_all_variants(odd, seen):
+    """Of twenty the first, the last and two between. All but one are what was recorded, whose scores are made exact."""
+
+    def twenty(inputs, score):
+        made = score([inputs / 2 if k == odd else inputs for k in range(20)])
+        return made.mT[:, None].expand(-1, 2, -1) - 0.0
+
+    model, inputs = nets.fixed(nets.Plain()).float(), nets.images().float()
+    found = whycam.explain(model, inputs, twenty, target=1, precision="bfloat16")
+    assert (found.work[0].deviation > 1e-5) == seen
+
+
+def a_network(output: Tensor) -> scoring.Network:
+    return scoring.Network(nets.plain(), nets.images(1), None, output, (False, torch.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("moved", "inside", "outside"),
+    [
+        (None, 0.09, 0.11),  # 1e-4 of the largest
+        (0.5, 0.011, 0.013),  # 1.2e-5 of it counts as the same, however little another answer differs
+        (4.0, 0.039, 0.041),  # a hundredth of how far another answer is off
+        (400.0, 0.09, 0.11),  # and never more than without it
+    ],
+)
+@pytest.mark.parametrize(("dtype", "coarser"), [(torch.float64, (1, 1)), (torch.bfloat16, (500, 1e-2 / 1.2e-5))])
+def test_answers_are_the_same_up_to_rounding(moved, inside, outside, dtype, coarser):
+    expected = torch.tensor([[1000.1, -300.3]], dtype=torch.float64)
+    network = a_network(expected.to(dtype))
+    scale = coarser[moved == 0.5]
+    other = None if moved is None else expected + moved * coarser[0] * torch.tensor([0.0, 1.0])
+    for off, same in ((inside, True), (outside, False)):
+        found = expected - torch.tensor([0.0, off * scale])
+        assert network.agrees(found, expected, network.tolerance, other) == same
+
+
+@pytest.mark.parametrize(("budget", "rows"), [(1999, 9), (2000, 10), (2199, 10), (2200, 11), (0, 1)])
+def test_rows_take_half_of_the_budget_at_most(budget, rows):
+    """What operations need inside comes on top of what was seen to be alive."""
+    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.Execution(budget=budget))
+    runner.set_limit(peak=200, rows=2, held=1)
+    assert (runner.limit, runner.group) == (rows, rows)
+    runner.set_limit(peak=2, rows=2, held=100)
+    assert runner.group == rows
+
+
+@pytest.mark.parametrize(("each", "rows"), [(2**20, 32), (2**21, 16), (2**27, 1), (2**10, 256)])
+def test_rows_on_a_processor_stay_within_its_caches_and_the_most(each, rows):
+    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.Execution(budget=2**50))
+    runner.set_limit(peak=each, rows=1, held=1)
+    assert runner.limit == rows
