@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from agreement import WHOLE, compared, matched
 from aims import AIMS
-from measuring import Work, flops, forward, passes, timed
+from measuring import RunStats, flops, forward, passes, timed
 from peers import versions
 from reasons import reason, seed
 from report import page, written
@@ -166,7 +166,7 @@ def _look(task: Task, network: nn.Module) -> None:
         return
 
 
-def _counted(work: Work, network: nn.Module, forwards: int) -> tuple[Row, Tensor]:
+def _counted(work: RunStats, network: nn.Module, forwards: int) -> tuple[Row, Tensor]:
     seed()
     with passes(network) as counts:
         spent, maps = flops(work)

@@ -40,7 +40,7 @@ FIVE = [3, 141, 59, 265, 358]
 BATCH = 8
 WHAT = ("counts", "imports", "times", "batched", "agreement", "profile")
 
-Work = Callable[[], Any]
+RunStats = Callable[[], Any]
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def built(name: str) -> tuple[nn.Module, str, Tensor]:
     return getattr(torchvision.models, name)(weights=None).eval(), LAYERS[name], torch.randn(BATCH, 3, 224, 224)
 
 
-def plain(model: nn.Module, inputs: Tensor) -> Work:
+def plain(model: nn.Module, inputs: Tensor) -> RunStats:
     def work() -> Tensor:
         with torch.inference_mode():
             return model(inputs)
@@ -77,7 +77,7 @@ def plain(model: nn.Module, inputs: Tensor) -> Work:
     return work
 
 
-def single(model: nn.Module, layer: str, inputs: Tensor) -> dict[str, Work]:
+def single(model: nn.Module, layer: str, inputs: Tensor) -> dict[str, RunStats]:
     """Grad-CAM of one class at one layer, by each library."""
     classes = [FIVE[i % 5] for i in range(len(inputs))]
     module = model.get_submodule(layer)
@@ -86,14 +86,14 @@ def single(model: nn.Module, layer: str, inputs: Tensor) -> dict[str, Work]:
         "torchcam": torchcam("GradCAM"),
         "captum": captum_grad_cam,
     }
-    works: dict[str, Work] = {"whycam": lambda: whycam.explain(model, inputs, layer=layer, target=classes)}
+    works: dict[str, RunStats] = {"whycam": lambda: whycam.explain(model, inputs, layer=layer, target=classes)}
     return works | {name: (lambda peer=peer: peer(model, module, inputs, classes)) for name, peer in peers.items()}
 
 
-def many(model: nn.Module, layer: str, inputs: Tensor) -> dict[str, Work]:
+def many(model: nn.Module, layer: str, inputs: Tensor) -> dict[str, RunStats]:
     """Eight methods x five classes at one layer; each peer does those of the eight that it has."""
     module = model.get_submodule(layer)
-    works: dict[str, Work] = {"whycam": lambda: whycam.compare(model, inputs, EIGHT, [layer], FIVE)}
+    works: dict[str, RunStats] = {"whycam": lambda: whycam.compare(model, inputs, EIGHT, [layer], FIVE)}
     for library in ("pytorch-grad-cam", "torchcam", "captum"):
         made = {method: PEERS[method][library]() for method in EIGHT if library in PEERS[method]}
 
@@ -132,13 +132,13 @@ def _three(made: tuple[nn.Module, str, Tensor]) -> tuple[nn.Module, Tensor]:
     return made[0], made[2][:2]
 
 
-def flops(work: Work) -> int:
+def flops(work: RunStats) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
-def saved(model: nn.Module, work: Work) -> int:
+def saved(model: nn.Module, work: RunStats) -> int:
     """Bytes of the distinct tensors that autograd kept at any time of the work's dearest pass, parameters left out."""
     own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
     passes: list[dict[int, int]] = [{}]
@@ -192,7 +192,7 @@ def imports(args: argparse.Namespace) -> Any:
 Taken = dict[str, list[tuple[float, float]]]
 
 
-def interleaved(works: dict[str, Work], rounds: int) -> Taken:
+def interleaved(works: dict[str, RunStats], rounds: int) -> Taken:
     """Seconds (clock, processor) of each, taken in turn in a new order every round: noise falls on all alike."""
     for work in works.values():
         work()

@@ -27,9 +27,9 @@ from whycam.kit.registry import methods as registered
 from whycam.methods.eigen_cam import eigen_cam
 from whycam.methods.eigen_grad_cam import eigen_grad_cam
 from whycam.methods.random_cam import random_cam
-from whycam.network.layer_refs import find_taps
+from whycam.network.layer_refs import find_layers
 from whycam.network.recording.record import record
-from whycam.targets import bind, key
+from whycam.targets import key, resolve
 
 RANDOM_SEEDS = 3
 #: Maps scaled to a largest magnitude of 1 that differ by less than this are one map to insertion and deletion.
@@ -77,8 +77,8 @@ def whycam_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterat
     for (method, layer, target), each in made.items():
         yield method, _side(layer), asked.get(target, 0), each.maps
     # what else is asked of the same features: other draws, and the variants that options offer
-    recorded = record(vision.module, inputs, [*find_taps(vision.module, BEFORE), *find_taps(vision.module, AFTER)],
-                      [partial(bind, each) for each in targets])  # fmt: skip
+    recorded = record(vision.module, inputs, [*find_layers(vision.module, BEFORE), *find_layers(vision.module, AFTER)],
+                      [partial(resolve, each) for each in targets])  # fmt: skip
     for tap, layer in recorded.layers.items():
         for seed in range(1, RANDOM_SEEDS):
             yield f"random_cam seed={seed}", _side(str(tap)), 0, random_cam(layer.activations, seed=seed)
@@ -163,7 +163,7 @@ def grid(args: argparse.Namespace) -> dict[str, Any]:
             "status": statuses.get(method, "") if sides.get(method) == side else "",
         })  # fmt: skip
     rows += [{"method": name, "side": "-", "share": 0.25, "error": 0.0, "empty": 0, "zero-config": False, "status": ""}
-             for name in ("uniform", "centred Gaussian")]  # fmt: skip
+             for name in ("uniform", "centered Gaussian")]  # fmt: skip
     table(rows, ("method", "side", "share", "error", "empty", "zero-config", "status"))
     return {"network": vision.name, "mosaics": args.mosaics, "photos": len(usable), "peers": versions(), "rows": rows}
 
@@ -195,7 +195,7 @@ def curves(args: argparse.Namespace) -> dict[str, Any]:
             for method, side, _, each in found
             if args.sides == "both" or "(" in method or side == sides[method.split(" ")[0]]
         }
-        maps["centred Gaussian", "-"] = gaussian.expand(len(part), -1, -1)
+        maps["centered Gaussian", "-"] = gaussian.expand(len(part), -1, -1)
         maps["uniform", "-"] = torch.zeros(len(part), size, size)
         for i, photo in enumerate(part):
             score = Score(scorer, int(wanted[0][i]), args.steps, dtype)
@@ -231,7 +231,7 @@ class Score:
 
 
 def insertion_deletion(score: Score, photo: Tensor, order: Tensor, ends: tuple[float, ...]) -> tuple[float, float]:
-    """The normalised areas under the two curves; `ends` are the scores of the blurred, whole and empty photo."""
+    """The normalized areas under the two curves; `ends` are the scores of the blurred, whole and empty photo."""
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     bounds = torch.linspace(0, len(order), score.steps + 1).round().long()[1:-1]

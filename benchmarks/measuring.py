@@ -15,7 +15,7 @@ from torch.utils import flop_counter
 
 from whycam.network.diagnosis.flops import counted
 
-Work = Callable[[], Any]
+RunStats = Callable[[], Any]
 
 #: Plain forwards are repeated for this long within a round, and their median taken.
 PLAIN_SECONDS = 0.05
@@ -46,7 +46,7 @@ def passes(network: nn.Module) -> Iterator[Passes]:
         handle.remove()
 
 
-def flops(work: Work) -> tuple[int, Any]:
+def flops(work: RunStats) -> tuple[int, Any]:
     """What a work's products and convolutions cost, and what it gave."""
     with counted() as counter:
         # torch takes the backward of a grouped convolution for that of a dense one
@@ -90,7 +90,9 @@ class Timed:
         return [mine / its for mine, its in zip(self.ratios[name], self.ratios[other], strict=True)]
 
 
-def timed(works: Mapping[str, Work], plain: Work, rounds: int, patience: float = 10.0, cap: float = 60.0) -> Timed:
+def timed(
+    works: Mapping[str, RunStats], plain: RunStats, rounds: int, patience: float = 10.0, cap: float = 60.0
+) -> Timed:
     """Take the works in turn, in a new order every round.
 
     There are fewer rounds where they take long: at least three up to `patience` seconds, one where one takes more than
@@ -117,20 +119,20 @@ def timed(works: Mapping[str, Work], plain: Work, rounds: int, patience: float =
     return found
 
 
-def _plain(plain: Work) -> list[float]:
+def _plain(plain: RunStats) -> list[float]:
     taken = [_seconds(plain)]
     while sum(taken) < PLAIN_SECONDS:
         taken.append(_seconds(plain))
     return taken
 
 
-def _seconds(work: Work) -> float:
+def _seconds(work: RunStats) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def forward(network: nn.Module, inputs: Tensor) -> Work:
+def forward(network: nn.Module, inputs: Tensor) -> RunStats:
     """Plain inference."""
 
     def work() -> Tensor:

@@ -194,13 +194,13 @@ def captum_occlusion(window: int, stride: int, reshape: Reshape | None = None) -
     from captum.attr import Occlusion
 
     def maps(network: nn.Module, layer: nn.Module, inputs: Tensor, classes: list[int]) -> Tensor:
-        colours = inputs.shape[1]
+        colors = inputs.shape[1]
         with torch.no_grad():
             return Occlusion(network).attribute(
                 inputs,
                 target=classes,
-                sliding_window_shapes=(colours, window, window),
-                strides=(colours, stride, stride),
+                sliding_window_shapes=(colors, window, window),
+                strides=(colors, stride, stride),
                 perturbations_per_eval=16,
             )[:, 0]
 

@@ -335,7 +335,7 @@ REASONS: dict[tuple[str, str], Reason] = {
         _MODULES.format("captum"), "captum/attr/_core/guided_backprop_deconvnet.py:93-110", by(_plain_gradient)
     ),
     ("guided_grad_cam", "captum"): Reason(
-        "The map is enlarged by nearest neighbours, which its own docstring says the paper does not do; and where a "
+        "The map is enlarged by nearest neighbors, which its own docstring says the paper does not do; and where a "
         "network has ReLU6 in place of nn.ReLU, the guided gradient is the plain one.",
         "captum/attr/_core/guided_grad_cam.py:76, 133-138",
         lambda task, network: task.explain(network, _nearest if has_relu_modules(network) else _nearest_and_plain).maps,
@@ -349,7 +349,7 @@ REASONS: dict[tuple[str, str], Reason] = {
     ),
     ("score_cam", "pytorch-grad-cam"): Reason(
         "Masks are enlarged with corners aligned; the paper's authors, and the maps themselves, are aligned by pixel "
-        f"centres. {_FLAT}",
+        f"centers. {_FLAT}",
         "pytorch_grad_cam/score_cam.py:24-37",
         by(_corners_aligned),
     ),
@@ -377,7 +377,7 @@ REASONS: dict[tuple[str, str], Reason] = {
         by(_huge_and_signed),
     ),
     ("deep_feature_factorization", "pytorch-grad-cam"): Reason(
-        "A factorisation has many solutions: pytorch-grad-cam starts at random and subtracts each channel's least "
+        "A factorization has many solutions: pytorch-grad-cam starts at random and subtracts each channel's least "
         "value first.",
         "pytorch_grad_cam/feature_factorization/deep_feature_factorization.py:10-35",
     ),

@@ -182,7 +182,7 @@ def _preprocess() -> Any:
 def calm(model: nn.Module) -> nn.Module:
     """Weaker branches beside residual connections, and activations that are on more often than off.
 
-    Random layers, each normalised, magnify rounding from one to the next as trained ones do not.
+    Random layers, each normalized, magnify rounding from one to the next as trained ones do not.
     """
     with torch.no_grad():
         for module in model.modules():

@@ -19,7 +19,7 @@ from whycam.kit.registry import find, methods
 SAMPLES = 2
 #: The noise of Smooth Grad-CAM++, as torchcam has it: so many copies, and this deviation in the inputs' own units.
 COPIES, NOISE = 4, 0.3
-#: Sizes that SESS enlarges to, of 12 by default, and parts that a factorisation has.
+#: Sizes that SESS enlarges to, of 12 by default, and parts that a factorization has.
 SCALES, PARTS = 2, 4
 #: What a window must show in SESS to count there. By default that is anything above 0, which rounding then decides.
 SHOWN = 1e-3

@@ -64,11 +64,11 @@ def locate(read: Reading, sample: Tensor, *, draws: int = 8, size: float = 1e-3,
                 for number in range(bands)
             ]
         ).double()  # (band, draw, *grid)
-        found = _centre(answers.mean(1))
+        found = _center(answers.mean(1))
         said = ((torch.arange(cells) + 0.5) / cells).reshape([-1 if each == axis else 1 for each in range(len(grid))])
         follows.append(_correlation(found, said.expand(grid)))
         spread.append(float(found[found.isfinite()].std()) if found.isfinite().sum() > 1 else 0.0)
-        repeats.append(_correlation(_centre(answers[:, ::2].mean(1)), _centre(answers[:, 1::2].mean(1))))
+        repeats.append(_correlation(_center(answers[:, ::2].mean(1)), _center(answers[:, 1::2].mean(1))))
     return Finding(_answer(follows, spread, repeats), tuple(follows), tuple(spread), tuple(repeats))
 
 
@@ -82,7 +82,7 @@ def _answer(follows: list[float], spread: list[float], repeats: list[float]) -> 
     return "cannot tell"
 
 
-def _centre(answers: Tensor) -> Tensor:
+def _center(answers: Tensor) -> Tensor:
     """Where each position lies, from 0 to 1: the mean of the bands, weighted by its answers to them.
 
     Answers are taken as parts of all that the position answers, since some positions are more sensitive than others.

@@ -36,19 +36,19 @@ def check(model: nn.Module, inputs: Tensor, at_most: int | None = None) -> list[
     from whycam.kit.progress import Progress
     from whycam.network.layers.features import features
     from whycam.network.recording.record import record
-    from whycam.network.variants.scoring import Above, Execution, Network, Replaced
+    from whycam.network.variants.scoring import Above, Network, Replaced, RunConfig
     from whycam.network.variants.shared_copy import twin
-    from whycam.targets import bind
+    from whycam.targets import resolve
 
     seen, _ = features(model, inputs)
     every = -(-len(seen) // at_most) if at_most else 1
     taps = [feature.tap for feature in seen][::every]
     layouts = {feature.tap: feature.layout for feature in seen}
     recording = record(
-        model, inputs, taps, [lambda out: bind(None, out)], gradients=False, resume=True, layouts=layouts
+        model, inputs, taps, [lambda out: resolve(None, out)], gradients=False, resume=True, layouts=layouts
     )
     network = Network(model, inputs, None, recording.output, (False, torch.bfloat16))
-    execution = Execution(progress=Progress(False))
+    execution = RunConfig(progress=Progress(False))
     found = []
     for tap in taps:
         layer = recording.layers[tap]

@@ -70,7 +70,7 @@ SMALL: dict[str, tuple[dict[str, Any], float, tuple[Size, ...]]] = {
 #: Classifiers that this suite leaves out, and why.
 LEFT_OUT = {
     "dinat": "needs natten, a compiled extra",
-    "imagegpt": "reads colour clusters, a sequence of integers, and no picture",
+    "imagegpt": "reads color clusters, a sequence of integers, and no picture",
     "perceiver": "its latents have no place in the picture",
     "shieldgemma2": "answers with a language model",
     "siglip2": "takes flattened patches with their mask, prepared by its processor",

@@ -8,7 +8,7 @@ _GATES = ("gamma", "scale", "gate", "lambda", "alpha")
 
 
 def natural(size: tuple[int, ...], samples: int = 2, channels: int = 3, seed: int = 0) -> Tensor:
-    """Images, or clips, of soft blobs with some grain, in the range that normalised photos have."""
+    """Images, or clips, of soft blobs with some grain, in the range that normalized photos have."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(samples, channels, *(max(2, side // 16) for side in size), generator=generator)
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
@@ -21,7 +21,7 @@ def awaken(model: nn.Module, seed: int = 0) -> nn.Module:
     """The model ready to predict, every head, gate and residual branch that starts at zero given random values.
 
     A parameter that holds one value below a half throughout does not take part yet: gates (LayerScale, the last
-    normalisation of a residual block) are drawn between 0.5 and 1, anything else as its shape suggests. Convolutions
+    normalization of a residual block) are drawn between 0.5 and 1, anything else as its shape suggests. Convolutions
     drawn so small that a norm's epsilon would swallow what they return are scaled up to keep the size of their input.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""ResNet-18 asked about a class of your choice, drawn with your own matplotlib code and a colour bar."""
+"""ResNet-18 asked about a class of your choice, drawn with your own matplotlib code and a color bar."""
 
 import sys
 from pathlib import Path

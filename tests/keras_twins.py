@@ -13,7 +13,7 @@ layers = keras.layers
 
 
 class Torch(nn.Module):
-    """Convolution, ReLU, pooling, convolution, batch normalisation, ReLU, mean, linear."""
+    """Convolution, ReLU, pooling, convolution, batch normalization, ReLU, mean, linear."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def finder(model: Any) -> Any:
 
 
 def pictures(samples: int = 3, side: int = 12, seed: int = 1) -> Tensor:
-    """A batch (N, C, H, W) with values as pictures have them after normalising."""
+    """A batch (N, C, H, W) with values as pictures have them after normalizing."""
     return torch.randn(samples, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 

@@ -10,7 +10,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 def resized(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Linear interpolation between pixel centres, axis by axis."""
+    """Linear interpolation between pixel centers, axis by axis."""
     for axis, length in enumerate(size):
         rows = np.moveaxis(values, axis, 0)
         made = []

@@ -191,7 +191,7 @@ class InnerNoGrad(Plain):
 
 
 class Training(nn.Module):
-    """Batch normalisation and dropout: in training mode they act, and write."""
+    """Batch normalization and dropout: in training mode they act, and write."""
 
     def __init__(self, *, act: bool = True) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class Training(nn.Module):
 
 
 class Dense(nn.Module):
-    """Features are concatenated, normalised, and rectified in place by a function, as in DenseNet."""
+    """Features are concatenated, normalized, and rectified in place by a function, as in DenseNet."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d,
 
 
 class Small:
-    """Convolution, ReLU, which is the layer, convolution, ReLU, mean, linear; float64, inputs of three colours."""
+    """Convolution, ReLU, which is the layer, convolution, ReLU, mean, linear; float64, inputs of three colors."""
 
     def __init__(self, rank: int, generator: torch.Generator, *, channels: int = 4, classes: int = 3) -> None:
         def draw(*shape: int) -> Tensor:

@@ -175,7 +175,7 @@ def test_the_jpeg_is_three_parts_of_ten_heat_and_seven_photo(ran):
     # and not a blend of other parts, nor another palette
     assert np.abs(0.5 * 255 * colormaps["jet"](nearest)[..., :3] + 0.5 * photo - wanted)[seen].mean() > 10
     assert np.abs(0.3 * 255 * (colormaps["inferno"](nearest) - colormaps["jet"](nearest))[..., :3])[seen].mean() > 10
-    # what the network did not see has no colour
+    # what the network did not see has no color
     corner = np.asarray(picture)[:10, :60].astype(int)
     assert np.ptp(corner, axis=-1).max() <= 4
 
@@ -207,7 +207,7 @@ def test_the_trained_network_s_panels_mean_something(ran):
     np.testing.assert_array_equal(saved, pixels_of(e.figure()))
 
 
-def test_a_chosen_class_with_a_colour_bar_of_one_s_own(ran):
+def test_a_chosen_class_with_a_color_bar_of_one_s_own(ran):
     import matplotlib.pyplot as plt
 
     done = ran("resnet_target_class.py")
@@ -234,7 +234,7 @@ def test_maps_through_in_place_relus_are_those_of_a_twin_without(ran):
     model, whole, each = done["model"], done["whole"], done["each"]
     assert all(module.inplace for module in model.modules() if isinstance(module, torch.nn.ReLU))
     # the very same inputs, since a rounding error may move the place that a pooling takes its maximum from
-    inputs = whole.scene.inputs.clone()
+    inputs = whole.context.inputs.clone()
     own = torch.cat([imagenet(photo) for photo in done["photos"]])
     torch.testing.assert_close(inputs, own, rtol=1e-4, atol=1e-4)
 

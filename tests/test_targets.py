@@ -16,10 +16,10 @@ from whycam.targets import (
     MultiLabel,
     Probability,
     ReST,
-    bind,
     class_logits,
     is_one_unit,
     key,
+    resolve,
 )  # fmt: skip
 
 Y = torch.tensor([[2.0, -1.0, 0.5, 1.5], [0.0, 3.0, 2.5, -2.0]], dtype=torch.float64)
@@ -54,7 +54,7 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("spec", "scores"), BY_HAND)
 def test_scores_are_what_they_say(spec, scores):
-    bound = bind(spec, Y, LABELS)
+    bound = resolve(spec, Y, LABELS)
     torch.testing.assert_close(bound(Y), torch.tensor(scores, dtype=torch.float64))
     assert len(bound.texts) == 2
     assert all(bound.texts)
@@ -77,11 +77,11 @@ def test_scores_are_what_they_say(spec, scores):
     ids=str,
 )
 def test_targets_say_in_words_what_they_explain(spec, texts):
-    assert bind(spec, Y, LABELS).texts == texts
+    assert resolve(spec, Y, LABELS).texts == texts
 
 
 def test_without_labels_classes_are_numbered():
-    assert bind(3, Y).texts == ("class 3", "class 3")
+    assert resolve(3, Y).texts == ("class 3", "class 3")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_labels_classes_are_numbered():
 def test_an_index_may_come_from_anywhere(spec):
     if isinstance(spec, range):
         spec = [*spec, *spec]
-    bound = bind(spec, Y)
+    bound = resolve(spec, Y)
     assert bound(Y).tolist() == [0.5, 2.5]
     assert bound.class_index.tolist() == [2, 2]
     assert key(spec) in (2, (2, 2))
@@ -109,7 +109,7 @@ def test_an_index_may_come_from_anywhere(spec):
 
 @pytest.mark.parametrize("of", [[1, 2], (1, 2), range(1, 3)], ids=repr)
 def test_every_ready_target_takes_a_class_for_each_sample(of):
-    assert bind(ClassScore(of), Y)(Y).tolist() == [-1.0, 2.5]
+    assert resolve(ClassScore(of), Y)(Y).tolist() == [-1.0, 2.5]
     assert hash(key(ClassScore(of))) == hash(ClassScore((1, 2)))
     assert ClassScore(of) == ClassScore((1, 2))
 
@@ -145,7 +145,7 @@ def test_every_ready_target_takes_a_class_for_each_sample(of):
 )
 def test_wrong_targets_get_a_sentence(spec, sentence):
     with pytest.raises(WhycamError, match=sentence):
-        bind(spec, Y, LABELS)
+        resolve(spec, Y, LABELS)
 
 
 @pytest.mark.parametrize("make", [ClassScore, Probability, Counterfactual])
@@ -156,12 +156,12 @@ def test_true_is_no_class_for_a_ready_target_either(make):
 
 def test_text_without_labels_and_an_ambiguous_label_get_a_sentence():
     with pytest.raises(WhycamError, match="comes without labels"):
-        bind("dog", Y)
+        resolve("dog", Y)
     with pytest.raises(WhycamError, match="2 classes are called 'crane': 1, 3"):
-        bind("crane", Y, ["cat", "crane", "dog", "crane"])
+        resolve("crane", Y, ["cat", "crane", "dog", "crane"])
     with pytest.raises(WhycamError, match="2 classes are called 'CRANE': 1, 3"):
-        bind("CRANE", Y, ["cat", "crane", "dog", "Crane"])
-    assert bind("Crane", Y, ["cat", "crane", "dog", "Crane"]).class_index.tolist() == [3, 3]
+        resolve("CRANE", Y, ["cat", "crane", "dog", "Crane"])
+    assert resolve("Crane", Y, ["cat", "crane", "dog", "Crane"]).class_index.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,19 @@ def test_text_without_labels_and_an_ambiguous_label_get_a_sentence():
 )
 def test_a_function_must_return_one_score_per_sample(score, came):
     with pytest.raises(WhycamError, match=f"the target returned {came}"):
-        bind(score, Y)(Y)
+        resolve(score, Y)(Y)
 
 
 def test_settled_targets_ask_about_the_same_classes_of_another_output():
     other = Y.flip(1)
-    assert bind(None, Y)(other).tolist() == [1.5, 2.5]
-    rivals = bind(Contrast(rivals=1, strength=1.0), Y)
+    assert resolve(None, Y)(other).tolist() == [1.5, 2.5]
+    rivals = resolve(Contrast(rivals=1, strength=1.0), Y)
     assert rivals(other).tolist() == [1.5 - 2.0, 2.5 - 3.0]
 
 
 def test_no_gradient_flows_through_the_choice_of_rivals():
     y = Y.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(bind(Contrast(0, rivals=1, strength=0.6), y)(y).sum(), y)
+    (gradient,) = torch.autograd.grad(resolve(Contrast(0, rivals=1, strength=0.6), y)(y).sum(), y)
     assert gradient.tolist() == [[1.0, 0.0, 0.0, -0.6], [1.0, 0.0, 0.0, -0.6]]
 
 
@@ -197,19 +197,19 @@ def test_one_unit_is_two_sides(shape):
     y = torch.tensor([1.5, -0.5], dtype=torch.float64).reshape(shape)
     assert is_one_unit(y)
     assert class_logits(y).tolist() == [[-1.5, 1.5], [0.5, -0.5]]
-    assert bind(None, y).texts == ("class 1", "class 0")
-    assert bind(None, y)(y).tolist() == [1.5, 0.5]
-    assert bind(1, y)(y).tolist() == [1.5, -0.5]
+    assert resolve(None, y).texts == ("class 1", "class 0")
+    assert resolve(None, y)(y).tolist() == [1.5, 0.5]
+    assert resolve(1, y)(y).tolist() == [1.5, -0.5]
     sides = y.flatten() * torch.tensor([1.0, -1.0])
-    torch.testing.assert_close(bind(Probability(), y)(y), sides.sigmoid())
-    torch.testing.assert_close(bind(LogProbability(), y)(y), F.logsigmoid(sides))
+    torch.testing.assert_close(resolve(Probability(), y)(y), sides.sigmoid())
+    torch.testing.assert_close(resolve(LogProbability(), y)(y), F.logsigmoid(sides))
     with pytest.raises(WhycamError, match="2 classes"):
-        bind(2, y)
+        resolve(2, y)
 
 
 def test_an_output_without_classes_gets_a_sentence():
     with pytest.raises(WhycamError, match=r"the output has shape \(2, 4, 8, 8\).*pass a target"):
-        bind(1, torch.zeros(2, 4, 8, 8))
+        resolve(1, torch.zeros(2, 4, 8, 8))
 
 
 @pytest.mark.parametrize("classes", [1, 2])

@@ -100,7 +100,7 @@ def winsor(
     The sum is not divided by anything. Negative values of the maps, which Grad-CAM has none of, count as 0.
 
     Wall et al., arXiv:2507.10846, after the authors' code: its default percentile is 99 and its README's 90; it resizes
-    by nearest neighbours unless told otherwise, here it is linear.
+    by nearest neighbors unless told otherwise, here it is linear.
     """
     if importance not in ("mean", "max"):
         raise WhycamError(f"importance must be 'mean' or 'max', not {importance!r}.")

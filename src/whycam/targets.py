@@ -32,7 +32,7 @@ Score: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Bound:
+class ResolvedTarget:
     """A target settled for one batch.
 
     Attributes:
@@ -88,7 +88,7 @@ class Target(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "of", _classes(self.of))
 
-    def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+    def resolve(self, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
         """Settle the classes for a batch's output, shape `(batch, class)`; one-unit heads are two classes."""
         logits = class_logits(output)
         check_labels(logits, labels)
@@ -101,7 +101,7 @@ class Target(ABC):
         )
         score = self.over(logits.detach(), index)
         of_class = isinstance(self, (ClassScore, Probability, LogProbability))
-        return Bound(score, texts, index, self.bounded, by_output=None in asked, of_class=of_class)
+        return ResolvedTarget(score, texts, index, self.bounded, by_output=None in asked, of_class=of_class)
 
     @property
     def bounded(self) -> bool:
@@ -211,11 +211,11 @@ class Contrast(Target):
         super().__post_init__()
         object.__setattr__(self, "against", _classes(self.against))
 
-    def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+    def resolve(self, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
         """Settle the class and its rivals."""
         known = tuple(labels) if labels is not None else None
         settled = Contrast(self.of, self.against, self.rivals, self.strength, known)
-        return Target.bind(settled, output, labels)
+        return Target.resolve(settled, output, labels)
 
     def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c - strength * mean of the rivals' y."""
@@ -268,7 +268,7 @@ class MultiLabel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _classes(self.classes))
 
-    def bind(self, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+    def resolve(self, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
         """Settle the classes for a batch's output, shape `(batch, class)`."""
         logits = class_logits(output)
         check_labels(logits, labels)
@@ -288,13 +288,15 @@ class MultiLabel:
                 + (f" (top class; none above {self.threshold:g})" if alone else "")
                 for row, alone in zip(chosen, none.tolist(), strict=True)
             )
-        return Bound(lambda output: (class_logits(output) * chosen).sum(1), texts, by_output=self.classes is None)
+        return ResolvedTarget(
+            lambda output: (class_logits(output) * chosen).sum(1), texts, by_output=self.classes is None
+        )
 
 
 TargetSpec: TypeAlias = Any  #: None, class, target object, callable, or a sequence or tensor with one for each sample
 
 
-def bind(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) -> Bound:
+def resolve(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
     """Settle whatever a caller may pass as `target` for a batch's output.
 
     Raises:
@@ -305,12 +307,12 @@ def bind(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) 
     if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
         spec = spec.tolist()
     if isinstance(spec, (Target, MultiLabel)):
-        return spec.bind(output, labels)
+        return spec.resolve(output, labels)
     if spec is None or isinstance(spec, (int, str)):
-        return ClassScore(_class(spec)).bind(output, labels)
+        return ClassScore(_class(spec)).resolve(output, labels)
     if callable(spec):
         name = getattr(spec, "__name__", type(spec).__name__)
-        return Bound(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
+        return ResolvedTarget(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
     if not isinstance(spec, Iterable):
         raise WhycamError(
             f"a target is a class index, a label text, a target object, a function of the output, or a sequence of "
@@ -320,10 +322,10 @@ def bind(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) 
     if len(each) != samples:
         raise WhycamError(f"{len(each)} targets came for {samples} samples; pass one target, or one for each sample.")
     if all(item is None or isinstance(item, str) or _is_index(item) for item in each):
-        return ClassScore(tuple(map(_class, each))).bind(output, labels)
-    parts = [bind(item, output[i : i + 1], labels) for i, item in enumerate(each)]
+        return ClassScore(tuple(map(_class, each))).resolve(output, labels)
+    parts = [resolve(item, output[i : i + 1], labels) for i, item in enumerate(each)]
     indices = [part.class_index for part in parts]
-    return Bound(
+    return ResolvedTarget(
         lambda output: torch.cat([part(output[i : i + 1]) for i, part in enumerate(parts)]),
         tuple(part.texts[0] for part in parts),
         torch.cat([i for i in indices if i is not None]) if all(i is not None for i in indices) else None,

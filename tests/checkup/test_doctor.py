@@ -619,7 +619,7 @@ def test_a_part_that_a_function_makes_is_no_choice_among_several():
 def test_a_mistake_of_this_packages_own_is_no_finding(monkeypatch):
     space = {"__name__": "whycam.engine.maps"}
     exec("def notes(self): raise LookupError('a bug')", space)
-    monkeypatch.setattr("whycam.engine.maps.Maker._notes", space["notes"])
+    monkeypatch.setattr("whycam.engine.maps.MapBuilder._notes", space["notes"])
     with pytest.raises(LookupError, match="a bug"):
         doctor(nets.plain(), nets.images(1))
 

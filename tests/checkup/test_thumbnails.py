@@ -185,7 +185,7 @@ def test_a_large_photo_is_drawn_small_and_read_whole():
     torch.testing.assert_close(sheet.comparison["grad_cam", "conv2"].maps, whycam.explain(model, large).maps)
     # the middle of the photo, which is all that the network saw, is where the unhatched part of the small one is
     overlay = panels(sheet)[3][2]
-    assert np.ptp(overlay[150, 10].astype(int)) == 0  # grey outside
+    assert np.ptp(overlay[150, 10].astype(int)) == 0  # gray outside
     assert np.ptp(overlay[100:200, 100:300].astype(int), axis=-1).max() > 0
 
 

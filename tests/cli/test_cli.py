@@ -272,7 +272,7 @@ def test_method_options_arrive(run: Callable[..., Result], cat: Path) -> None:
         (["-t", "1000"], "class 1000 is out of range; this model has 1000 classes"),
         (["-t", "-5"], "class -5 is out of range"),
         (["-t", "probabilty:281"], "Did you mean 'probability:281'"),
-        (["--colormap", "jett"], "no colour map 'jett'; did you mean 'jet'"),
+        (["--colormap", "jett"], "no color map 'jett'; did you mean 'jet'"),
         (["--fusion", "meen"], "no fusion 'meen'.*Did you mean 'mean'"),
         (["-m", "fem", "-O", "k=abc"], "'k' of fem takes a number, not 'abc'"),
         (["-m", "fem", "-O", "kk=1"], "fem has no option 'kk'.*Did you mean 'k'"),
@@ -463,8 +463,8 @@ def test_layers_in_json(run: Callable[..., Result], cat: Path) -> None:
 
 
 def test_layers_of_a_network_alone(run: Callable[..., Result], tmp_path: Path) -> None:
-    (tmp_path / "greynets.py").write_text("from torch import nn\nnet = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())\n")
-    model = ("--model", "greynets:net")
+    (tmp_path / "graynets.py").write_text("from torch import nn\nnet = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())\n")
+    model = ("--model", "graynets:net")
     assert "pass --size" in run("layers", *model).err
     assert "4x26x26" in run("layers", *model, "--size", "1x28x28").out
     for size in ("224", "0x3", "3x4x5x6", "axb"):

@@ -43,7 +43,7 @@ SENTENCES = [
     ({"target": 1.0}, "not float"),
     ({"target": lambda output: output.sum()}, r"one score per sample, shape \(3,\)"),
     ({"fusion": "average"}, "no fusion 'average'; there are mean"),
-    ({"colour": 1}, "grad_cam has no option 'colour'; its options are: none"),
+    ({"color": 1}, "grad_cam has no option 'color'; its options are: none"),
     ({"method": "fem", "K": 1}, r"fem has no option 'K'; its options are: k=2.0"),
 ]
 
@@ -295,7 +295,7 @@ def test_the_warning_about_training_mode_points_at_the_caller():
 
 def test_labels_are_one_for_each_class():
     model, inputs = nets.plain(), nets.images()
-    classes = whycam.explain(model, inputs).scene is not None and model(inputs).shape[1]
+    classes = whycam.explain(model, inputs).context is not None and model(inputs).shape[1]
     with pytest.raises(WhycamError, match=f"2 labels came for a model with {classes} classes"):
         whycam.explain(model, inputs, labels=["cat", "dog"])
     names = [f"name {i}" for i in range(classes)]
@@ -394,6 +394,6 @@ def test_photos_take_the_networks_precision():
     model = nets.plain().float()
     single, half = (whycam.explain(each, photo, "hires_cam", layer="conv2", target=1, preprocess=how)
                     for each in (model, nets.twin(model).bfloat16()))  # fmt: skip
-    assert half.scene.inputs.dtype == torch.bfloat16
+    assert half.context.inputs.dtype == torch.bfloat16
     assert half.maps.dtype == torch.float32
     torch.testing.assert_close(half.maps, single.maps, rtol=0.1, atol=0.05 * float(single.maps.abs().max()))

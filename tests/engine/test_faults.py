@@ -155,7 +155,7 @@ FAULTS = {
     42: ("a method that explains no class took one", [
         "engine/test_every_method.py::test_a_method_that_explains_no_class_refuses_a_target",
     ]),
-    43: ("the hottest pixel was blue", [HERE + "test_the_hottest_pixel_is_red_in_the_classic_colours"]),
+    43: ("the hottest pixel was blue", [HERE + "test_the_hottest_pixel_is_red_in_the_classic_colors"]),
     44: ("the strength of the evidence did not show", [HERE + "test_raw_maps_scale_with_the_score"]),
 }  # fmt: skip
 
@@ -418,7 +418,7 @@ def test_a_sequential_is_one_layer():
         assert found.layer.name == "0"
 
 
-def test_the_hottest_pixel_is_red_in_the_classic_colours():
+def test_the_hottest_pixel_is_red_in_the_classic_colors():
     model = nets.fixed(nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     with torch.no_grad():
         model[0].weight.fill_(1.0)

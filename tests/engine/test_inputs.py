@@ -48,7 +48,7 @@ def test_a_forward_gets_what_it_takes_by_position_or_by_name():
         found = whycam.explain(model, inputs, "hires_cam", layer="relu2", target=2)
         torch.testing.assert_close(found.maps, expected)
         torch.testing.assert_close(found.scores, logits[:, 2].detach())
-        assert found.scene.inputs is given["picture"]
+        assert found.context.inputs is given["picture"]
     alone = whycam.explain(model, {**given, "mask": None, "more": None}, "hires_cam", layer="relu2", target=2)
     assert not torch.allclose(alone.maps, expected)
 
@@ -105,7 +105,7 @@ def test_the_picture_is_the_input_with_most_axes():
 
     embedding, picture = torch.ones(3, 7, 4, dtype=torch.float64), nets.images()
     found = whycam.explain(nets.fixed(Conditioned()), (embedding, picture), target=1)
-    assert found.scene.inputs is picture
+    assert found.context.inputs is picture
     torch.testing.assert_close(found.maps, whycam.explain(nets.plain(), picture, target=1).maps)
 
 

@@ -80,9 +80,9 @@ def test_photos_are_prepared_as_keras_applications_does(kind: str, photo: Path) 
     made = whycam.explain(model, photo, "layer_cam", layer=_late(model), target=1)
     image = keras.utils.img_to_array(keras.utils.load_img(photo, target_size=(64, 64)))
     wanted = module.preprocess_input(image[None].copy())
-    np.testing.assert_allclose(made.scene.inputs.movedim(1, -1).numpy(), wanted, atol=2e-4 if kind != "tf" else 2e-6)
+    np.testing.assert_allclose(made.context.inputs.movedim(1, -1).numpy(), wanted, atol=2e-4 if kind != "tf" else 2e-6)
     assert any("keras.applications" in note for note in made.notes), made.notes
-    assert made.scene.geometries[0].photo_size == (120, 180)
+    assert made.context.geometries[0].photo_size == (120, 180)
 
 
 def _late(model: Any) -> str:
@@ -95,7 +95,7 @@ def test_photos_for_a_model_that_scales_inside(photo: Path) -> None:
     )
     made = whycam.explain(model, photo, target=1)
     pixels = keras.utils.img_to_array(keras.utils.load_img(photo, target_size=(24, 24)))
-    np.testing.assert_allclose(made.scene.inputs.movedim(1, -1).numpy()[0], pixels, atol=1e-3)
+    np.testing.assert_allclose(made.context.inputs.movedim(1, -1).numpy()[0], pixels, atol=1e-3)
     np.testing.assert_allclose(made.scores.softmax(0).shape, (1,))
     assert made.predictions[0].probability == pytest.approx(model.predict(pixels[None], verbose=0).max(), rel=1e-4)
     assert made.layer.location == "by construction"
@@ -112,7 +112,7 @@ def test_preprocessing_as_callers_of_keras_write_it(network: Any, photo: Path) -
 
     made = whycam.explain(network, photo, layer="relu2", target=1, preprocess=prepare)
     with Image.open(photo) as image:
-        assert torch.equal(made.scene.inputs[0].movedim(0, -1), torch.from_numpy(prepare(image)))
+        assert torch.equal(made.context.inputs[0].movedim(0, -1), torch.from_numpy(prepare(image)))
 
 
 def test_a_vision_model_of_ones_own(network: Any, photo: Path) -> None:

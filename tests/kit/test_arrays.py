@@ -14,7 +14,7 @@ from whycam.kit.arrays import (
     channel_sum,
     largest_eigenpair,
     locations,
-    merge_colours,
+    merge_colors,
     normalize,
     orient,
     pool,
@@ -43,7 +43,7 @@ def test_weighted_sum_pairs_each_channel_with_its_weight(space, generator):
     np.testing.assert_allclose(weighted_sum(weights, maps), expected, atol=1e-14)
 
 
-def test_resize_aligns_pixel_centres():
+def test_resize_aligns_pixel_centers():
     torch.testing.assert_close(resize(torch.tensor([[0.0, 4.0]]), (4,)), torch.tensor([[0.0, 1.0, 3.0, 4.0]]))
     torch.testing.assert_close(
         resize(torch.tensor([[[0.0, 4.0], [0.0, 4.0]]]), (1, 4)), torch.tensor([[[0.0, 1.0, 3.0, 4.0]]])
@@ -96,11 +96,11 @@ def test_normalize_names_what_it_knows():
         inspect.unwrap(normalize)(torch.ones(1, 3), "percentile")
 
 
-def test_merge_colours_by_hand():
+def test_merge_colors_by_hand():
     maps = torch.tensor([[[3.0], [-4.0]]])
-    assert [merge_colours(maps, how).item() for how in ("sum", "max", "norm")] == [-1, 4, 5]
-    with pytest.raises(WhycamError, match="colours must be 'sum', 'max' or 'norm', not 'mean'"):
-        inspect.unwrap(merge_colours)(maps, "mean")
+    assert [merge_colors(maps, how).item() for how in ("sum", "max", "norm")] == [-1, 4, 5]
+    with pytest.raises(WhycamError, match="colors must be 'sum', 'max' or 'norm', not 'mean'"):
+        inspect.unwrap(merge_colors)(maps, "mean")
 
 
 @every_rank

@@ -29,7 +29,7 @@ def test_the_input_shows_where_the_mask_is_one_and_what_is_behind_where_it_is_ze
 
 
 @every_rank
-def test_every_colour_is_masked_alike_and_outside_of_zero_and_one_too(space, generator):
+def test_every_color_is_masked_alike_and_outside_of_zero_and_one_too(space, generator):
     inputs, behind = torch.randn(2, 2, 3, *space, generator=generator, dtype=torch.float64)
     mask = 2 * torch.randn(2, *space, generator=generator, dtype=torch.float64)
     expected = np.stack([[mask[n] * inputs[n, c] + (1 - mask[n]) * behind[n, c] for c in range(3)] for n in range(2)])

@@ -1,4 +1,4 @@
-"""Deep feature factorisation against scipy's non-negative least squares, and against tables whose factors are known."""
+"""Deep feature factorization against scipy's non-negative least squares, and against tables whose factors are known."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def table_of(maps):
     return np.stack([sample[(slice(None), *at)] for sample in maps.numpy() for at in np.ndindex(*sample.shape[1:])])
 
 
-def scene(space, generator, concepts=3, samples=2, channels=8):
+def context(space, generator, concepts=3, samples=2, channels=8):
     """Activations made of concepts, each with a channel and a location of its own, which makes them unique."""
     strengths = torch.rand(samples, concepts, *space, generator=generator, dtype=torch.float64)
     for k in range(concepts):
@@ -52,7 +52,7 @@ def test_the_parts_are_a_best_non_negative_fit(space, generator):
 
 @every_rank
 def test_concepts_that_are_there_are_found(space, generator):
-    strengths, mixtures, activations = scene(space, generator)
+    strengths, mixtures, activations = context(space, generator)
     found = dff(activations, concepts=3, **THOROUGH)
     expected = strengths * mixtures.norm(dim=1).reshape(-1, *[1] * len(space))
     orders = [expected[:, list(order)] for order in itertools.permutations(range(3))]
@@ -93,7 +93,7 @@ def test_one_concept_is_eigen_cam(space, channels, generator):
 
 
 def test_a_concept_of_several_samples_has_one_number(generator):
-    strengths, _, activations = scene((3, 4), generator, samples=3)
+    strengths, _, activations = context((3, 4), generator, samples=3)
     parts = dff(activations, concepts=3, **THOROUGH).parts
     for k in range(3):
         rows = torch.stack([torch.corrcoef(torch.stack([strengths[:, k].flatten(), p.flatten()]))[0, 1]
@@ -182,7 +182,7 @@ def test_a_sample_of_zeros_among_others_has_no_part(generator):
 
 @pytest.mark.parametrize("channels", [6, 60], ids=["tall", "wide"])
 def test_concepts_beyond_those_that_there_are_stay_zero(channels, generator):
-    _, _, activations = scene((3, 4), generator, concepts=2, channels=channels)
+    _, _, activations = context((3, 4), generator, concepts=2, channels=channels)
     found = dff(activations, concepts=5)
     assert found.parts[:, :2].flatten(2).any(2).all()
     assert not found.parts[:, 2:].any()

@@ -65,7 +65,7 @@ def test_trap_r9_the_object_is_bright_not_dark(center, generator):
     assert (inside > maps[:, 3:, 3:].mean((1, 2))).all()
 
 
-def test_trap_r9_columns_are_not_centred_unless_asked(generator):
+def test_trap_r9_columns_are_not_centered_unless_asked(generator):
     activations = torch.rand(1, 4, 5, 5, generator=generator, dtype=torch.float64) + 10
     assert eigen_cam(activations).min() > 0
     assert eigen_cam(activations, center=True).sum().abs() < 1e-9

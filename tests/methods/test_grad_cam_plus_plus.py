@@ -77,7 +77,7 @@ def test_trap_g2_the_indices_of_the_denominator_are_independent():
 
 
 @every_rank
-def test_trap_g3_alphas_are_not_normalised_unless_asked(space, generator):
+def test_trap_g3_alphas_are_not_normalized_unless_asked(space, generator):
     activations, gradients = features(space, generator)
     plain = grad_cam_plus_plus(activations, gradients)
     asked = grad_cam_plus_plus(activations, gradients, normalize_alpha=True)
@@ -86,7 +86,7 @@ def test_trap_g3_alphas_are_not_normalised_unless_asked(space, generator):
     assert not torch.allclose(plain / plain.max(), asked / asked.max())
 
 
-def test_trap_g3_normalised_alphas_count_positive_gradients_only():
+def test_trap_g3_normalized_alphas_count_positive_gradients_only():
     activations = torch.ones(1, 1, 4, dtype=torch.float64)
     gradients = torch.tensor([[[3.0, 3.0, -1.0, -0.1]]], dtype=torch.float64)
     # two equal alphas of one half each: the weight is the mean positive gradient
@@ -94,7 +94,7 @@ def test_trap_g3_normalised_alphas_count_positive_gradients_only():
     torch.testing.assert_close(maps, torch.full((1, 4), 3.0, dtype=torch.float64))
 
 
-def test_normalising_no_alpha_at_all_gives_no_weight():
+def test_normalizing_no_alpha_at_all_gives_no_weight():
     activations = torch.ones(1, 2, 3, 3)
     assert not grad_cam_plus_plus(activations, -activations, normalize_alpha=True).any()
 

@@ -1,4 +1,4 @@
-"""Guided backprop's merging of the colours, place by place."""
+"""Guided backprop's merging of the colors, place by place."""
 
 import math
 
@@ -17,35 +17,35 @@ MERGES = {
 }
 
 
-@pytest.mark.parametrize(("colours", "expected"), [("sum", -1.0), ("max", 4.0), ("norm", 5.0)])
-def test_worked_example(colours, expected):
+@pytest.mark.parametrize(("colors", "expected"), [("sum", -1.0), ("max", 4.0), ("norm", 5.0)])
+def test_worked_example(colors, expected):
     guided = torch.tensor([[[3.0], [-4.0], [0.0]]])
-    torch.testing.assert_close(guided_backprop(guided, colours=colours), torch.tensor([[expected]]))
+    torch.testing.assert_close(guided_backprop(guided, colors=colors), torch.tensor([[expected]]))
 
 
 @every_rank
-@pytest.mark.parametrize("colours", MERGES)
-def test_merges_each_place_by_itself(space, colours, generator):
+@pytest.mark.parametrize("colors", MERGES)
+def test_merges_each_place_by_itself(space, colors, generator):
     guided = torch.randn(2, 3, *space, generator=generator, dtype=torch.float64)
-    maps = guided_backprop(guided, colours=colours)
+    maps = guided_backprop(guided, colors=colors)
     for n in range(2):
         for at in np.ndindex(*space):
             values = [guided[(n, c, *at)].item() for c in range(3)]
-            assert maps[(n, *at)].item() == pytest.approx(MERGES[colours](values), abs=1e-12)
+            assert maps[(n, *at)].item() == pytest.approx(MERGES[colors](values), abs=1e-12)
 
 
 def test_the_default_is_the_signed_sum(generator):
     guided = torch.randn(2, 3, 5, 7, generator=generator)
-    assert guided_backprop(guided).equal(guided_backprop(guided, colours="sum"))
+    assert guided_backprop(guided).equal(guided_backprop(guided, colors="sum"))
     assert guided_backprop(guided).min() < 0
 
 
-@pytest.mark.parametrize("colours", MERGES)
-def test_a_single_colour_is_itself_or_its_magnitude(colours, generator):
+@pytest.mark.parametrize("colors", MERGES)
+def test_a_single_color_is_itself_or_its_magnitude(colors, generator):
     guided = torch.randn(2, 1, 5, 7, generator=generator)
-    torch.testing.assert_close(guided_backprop(guided, colours=colours).abs(), guided[:, 0].abs())
+    torch.testing.assert_close(guided_backprop(guided, colors=colors).abs(), guided[:, 0].abs())
 
 
-@pytest.mark.parametrize("colours", MERGES)
-def test_gradients_of_zero_give_no_map(colours):
-    assert not guided_backprop(torch.zeros(1, 3, 4, 4), colours=colours).any()
+@pytest.mark.parametrize("colors", MERGES)
+def test_gradients_of_zero_give_no_map(colors):
+    assert not guided_backprop(torch.zeros(1, 3, 4, 4), colors=colors).any()

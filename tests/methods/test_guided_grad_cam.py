@@ -22,7 +22,7 @@ MERGES = {
 
 
 def interpolation(small, large):
-    """The matrix that resizes one axis: pixel centres are at (i + 1/2) / length, the border is held."""
+    """The matrix that resizes one axis: pixel centers are at (i + 1/2) / length, the border is held."""
     matrix = np.zeros((large, small))
     for i in range(large):
         at = min(max((i + 0.5) * small / large - 0.5, 0), small - 1)
@@ -32,7 +32,7 @@ def interpolation(small, large):
     return matrix
 
 
-def by_hand(activations, gradients, guided, colours):
+def by_hand(activations, gradients, guided, colors):
     activations, gradients, guided = (each.double().numpy() for each in (activations, gradients, guided))
     batch, count, *size = guided.shape
     maps = np.zeros((batch, *size))
@@ -41,7 +41,7 @@ def by_hand(activations, gradients, guided, colours):
         for axis, length in enumerate(size):
             cam = np.moveaxis(np.tensordot(interpolation(cam.shape[axis], length), cam, (1, axis)), 0, axis)
         for at in np.ndindex(*size):
-            maps[(n, *at)] = MERGES[colours]([guided[(n, c, *at)] * cam[at] for c in range(count)])
+            maps[(n, *at)] = MERGES[colors]([guided[(n, c, *at)] * cam[at] for c in range(count)])
     return torch.from_numpy(maps)
 
 
@@ -59,15 +59,15 @@ def test_worked_example():
 
 
 @every_rank
-@pytest.mark.parametrize("colours", MERGES)
-def test_is_the_product_by_hand(space, size, colours, generator):
+@pytest.mark.parametrize("colors", MERGES)
+def test_is_the_product_by_hand(space, size, colors, generator):
     quantities = measured(space, size, generator)
-    torch.testing.assert_close(guided_grad_cam(*quantities, colours=colours), by_hand(*quantities, colours))
+    torch.testing.assert_close(guided_grad_cam(*quantities, colors=colors), by_hand(*quantities, colors))
 
 
 def test_the_default_is_the_signed_sum(generator):
     quantities = measured((3, 4), (12, 8), generator)
-    assert guided_grad_cam(*quantities).equal(guided_grad_cam(*quantities, colours="sum"))
+    assert guided_grad_cam(*quantities).equal(guided_grad_cam(*quantities, colors="sum"))
     assert guided_grad_cam(*quantities).min() < 0
 
 

@@ -85,7 +85,7 @@ def test_identity_3_layer_cam_is_cam_of_the_positive_weights(network, space):
 @every_rank
 @pytest.mark.parametrize("scale", [1e-6, 0.1, 50])
 @pytest.mark.parametrize("method", [grad_cam, hires_cam, xgrad_cam, layer_cam, grad_cam_elementwise])
-def test_identity_5_the_scores_scale_leaves_normalised_maps_unchanged(method, scale, space, network, generator):
+def test_identity_5_the_scores_scale_leaves_normalized_maps_unchanged(method, scale, space, network, generator):
     features = network[0]
     gradients = deep_gradients(features, generator)
     torch.testing.assert_close(method(features, scale * gradients), scale * method(features, gradients))

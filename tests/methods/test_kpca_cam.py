@@ -1,4 +1,4 @@
-"""KPCA-CAM against kernel PCA from its definition in numpy: pair by pair, then centred by the matrix I - 1/n."""
+"""KPCA-CAM against kernel PCA from its definition in numpy: pair by pair, then centered by the matrix I - 1/n."""
 
 import inspect
 import math
@@ -48,7 +48,7 @@ def by_definition(activations, kernel, gamma=None, degree=3, coef0=1.0):
 
 
 def test_worked_example():
-    # Two locations at distance 2 with one channel: the centred kernel of "rbf" has entries (1 - e) / 2 of either sign
+    # Two locations at distance 2 with one channel: the centered kernel of "rbf" has entries (1 - e) / 2 of either sign
     # with e = exp(-4), hence one eigenvector (-1, 1) / sqrt(2) of eigenvalue 1 - e.
     maps = kpca_cam(torch.tensor([[[1.0, 3.0]]]), kernel="rbf")
     height = math.sqrt((1 - math.exp(-4)) / 2)

@@ -11,7 +11,7 @@ import whycam
 from whycam.methods.recipro_cam import recipro_cam
 
 every_rank = pytest.mark.parametrize("space", [(7,), (5, 7), (2, 3, 4)], ids=["1d", "2d", "3d"])
-every_show = pytest.mark.parametrize("show", ["location", "spread", "neighbours"])
+every_show = pytest.mark.parametrize("show", ["location", "spread", "neighbors"])
 
 
 def scoring(net):
@@ -41,7 +41,7 @@ def by_loops(net, activations, show):
             for place in places:
                 away = [abs(a - b) for a, b in zip(place, middle, strict=True)]
                 window = math.prod({0: 0.5, 1: 0.25}.get(step, 0.0) for step in away)
-                source = {"location": middle, "spread": middle, "neighbours": place}[show]
+                source = {"location": middle, "spread": middle, "neighbors": place}[show]
                 share = float(place == middle) if show == "location" else window
                 for k in range(activations.shape[1]):
                     kept[(0, k, *place)] = share * activations[(n, k, *source)]
@@ -60,7 +60,7 @@ def test_worked_example():
     # 1 * (1/2, 1/4), 3 * (1/4, 1/2, 1/4), 2 * (1/4, 1/2), each times (1, 10, 100)
     assert made("spread").tolist() == [[0.5 + 2.5, 0.75 + 15 + 75, 5 + 100]]
     # (1/2, 3/4), (1/4, 3/2, 2/4), (3/4, 2/2)
-    assert made("neighbours").tolist() == [[0.5 + 7.5, 0.25 + 15 + 50, 7.5 + 100]]
+    assert made("neighbors").tolist() == [[0.5 + 7.5, 0.25 + 15 + 50, 7.5 + 100]]
 
 
 @every_rank
@@ -110,7 +110,7 @@ def test_trap_s13_a_batch_is_its_samples_each_with_its_own_class(generator):
 def test_runs_once_for_every_location_and_leaves_the_activations_alone(generator):
     activations = torch.rand(2, 6, 3, 4, generator=generator)
     before, score_from = activations.clone(), scoring(lambda maps: maps.sum((1, 2, 3)))
-    for show in ("location", "spread", "neighbours"):
+    for show in ("location", "spread", "neighbors"):
         recipro_cam(activations, score_from, show=show)
     assert score_from.asked == 12
     assert torch.equal(activations, before)
@@ -127,5 +127,5 @@ def test_one_location_is_the_score_itself():
 
 
 def test_another_show_is_refused():
-    with pytest.raises(whycam.WhycamError, match="'location', 'spread' or 'neighbours', not 'gaussian'"):
+    with pytest.raises(whycam.WhycamError, match="'location', 'spread' or 'neighbors', not 'gaussian'"):
         inspect.unwrap(recipro_cam)(torch.ones(1, 1, 2), scoring(lambda maps: maps.sum((1, 2))), show="gaussian")

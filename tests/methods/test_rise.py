@@ -38,12 +38,12 @@ def masks_of(space, **options):
 
 
 def pixel(image, *at):
-    """A score that reads all colours of one pixel."""
+    """A score that reads all colors of one pixel."""
     return image[(slice(None), slice(None), *at)].sum(1)
 
 
 def interpolation(small, large):
-    """The matrix that resizes one axis: pixel centres are at (i + 1/2) / length, the border is held."""
+    """The matrix that resizes one axis: pixel centers are at (i + 1/2) / length, the border is held."""
     matrix = np.zeros((large, small))
     for i in range(large):
         at = min(max((i + 0.5) * small / large - 0.5, 0), small - 1)
@@ -128,7 +128,7 @@ def test_the_pixel_that_is_read_stands_out():
         assert abs(at % 16 - 11) <= 1
 
 
-def test_a_score_that_never_changes_is_the_value_everywhere_or_nothing_once_centred():
+def test_a_score_that_never_changes_is_the_value_everywhere_or_nothing_once_centered():
     inputs = torch.zeros(1, 1, 8, 9, dtype=torch.float64)
     count = 1500
     net = lambda image: torch.full((len(image),), 0.7, dtype=torch.float64)  # noqa: E731
@@ -139,7 +139,7 @@ def test_a_score_that_never_changes_is_the_value_everywhere_or_nothing_once_cent
     assert rise(inputs, fake(net), samples=50, center=True).abs().max() < 1e-12
 
 
-def test_centred_and_uncentred_masks_agree_on_what_matters(generator):
+def test_centered_and_uncentered_masks_agree_on_what_matters(generator):
     # the covariance of the score with what is shown of each pixel, over its mean: the same ranking, without the offset
     inputs = torch.rand(1, 1, 6, generator=generator, dtype=torch.float64)
     net = lambda image: 5 + pixel(image, 1)  # noqa: E731

@@ -92,7 +92,7 @@ def test_gradients_of_zero_give_no_map(center):
     assert seg_eigen_cam(activations, torch.zeros_like(activations), center=center).eq(0).all()
 
 
-def test_one_location_has_no_direction_when_centred():
+def test_one_location_has_no_direction_when_centered():
     assert seg_eigen_cam(torch.ones(1, 2, 1), torch.ones(1, 2, 1)).eq(0).all()
     torch.testing.assert_close(
         seg_eigen_cam(torch.ones(1, 2, 1), torch.ones(1, 2, 1), center=False), torch.full((1, 1), 2**0.5)

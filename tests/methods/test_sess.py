@@ -42,7 +42,7 @@ def by_loops(net, inputs, steps, growth, *, drop=0.0, threshold=0.0, merge="mean
     for image in inputs.numpy():
         made = []
         for size, corner in windows_of(space, steps, growth):
-            whole = np.stack([resized(colour, size) for colour in image])
+            whole = np.stack([resized(color, size) for color in image])
             inside = tuple(slice(start, start + side) for start, side in zip(corner, space, strict=True))
             run = net.run(torch.from_numpy(whole[(slice(None), *inside)].copy())[None])
             score = run.output.softmax(1)[0, 0].item() if probability else run.scores.item()

@@ -112,8 +112,8 @@ def test_samples_and_channels_share_their_draws_and_draws_differ(noisy, generato
     torch.testing.assert_close(first, first[:1, :1].expand_as(first))
     torch.testing.assert_close(second, second[:1, :1].expand_as(second))
     assert (first - second).abs().amax() > 0.1
-    colours_alike = torch.allclose(first[0, 0, 0], first[0, 0, 1])
-    assert colours_alike == (noisy == "mask")
+    colors_alike = torch.allclose(first[0, 0, 0], first[0, 0, 1])
+    assert colors_alike == (noisy == "mask")
 
 
 @every_kind

@@ -174,8 +174,8 @@ def test_explain_reads_a_transform_and_says_nothing_of_it():
     chain = CHAINS["usual"]
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     e = whycam.explain(module.eval(), PHOTOS["landscape"], preprocess=chain)
-    assert torch.allclose(e.scene.inputs[0], chain(PHOTOS["landscape"]), atol=1e-5)
-    assert e.scene.geometries is not None
+    assert torch.allclose(e.context.inputs[0], chain(PHOTOS["landscape"]), atol=1e-5)
+    assert e.context.geometries is not None
     assert not any("prepared" in note for note in e.notes)
 
 
@@ -183,14 +183,14 @@ def test_explain_says_that_it_does_not_know_where_the_input_lies():
     chain = UNREADABLE["two resizes"]
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     e = whycam.explain(module.eval(), PHOTOS["landscape"], preprocess=chain)
-    assert torch.allclose(e.scene.inputs[0], chain(PHOTOS["landscape"]), atol=1e-5)
-    assert e.scene.geometries is None
+    assert torch.allclose(e.context.inputs[0], chain(PHOTOS["landscape"]), atol=1e-5)
+    assert e.context.geometries is None
     assert "photos are prepared by Compose itself, so where the input lies on the photo is not known" in e.notes
 
 
-def test_grey_photos_are_made_rgb_before_any_of_this():
-    grey = Image.fromarray(np.asarray(PHOTOS["landscape"])[..., 0])
+def test_gray_photos_are_made_rgb_before_any_of_this():
+    gray = Image.fromarray(np.asarray(PHOTOS["landscape"])[..., 0])
     chain = CHAINS["usual"]
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    e = whycam.explain(module.eval(), grey, preprocess=chain)
-    assert torch.allclose(e.scene.inputs[0], chain(grey.convert("RGB")), atol=1e-5)
+    e = whycam.explain(module.eval(), gray, preprocess=chain)
+    assert torch.allclose(e.context.inputs[0], chain(gray.convert("RGB")), atol=1e-5)

@@ -38,7 +38,7 @@ def test_a_timm_model_brings_its_preprocessing_and_that_is_said():
     module = resnet()
     e = whycam.explain(module, PHOTOS["landscape"], target="tabby")
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(module), is_training=False)
-    assert torch.allclose(e.scene.inputs[0], transform(PHOTOS["landscape"]), atol=1e-5)
+    assert torch.allclose(e.context.inputs[0], transform(PHOTOS["landscape"]), atol=1e-5)
     assert e.target[0] == "tabby"
     assert NOTE in e.notes
     assert e.overlay(caption=False).size == PHOTOS["landscape"].size
@@ -50,7 +50,7 @@ def test_nothing_is_said_of_it_where_it_is_not_used():
     own = whycam.Preprocess.imagenet(64, 72)
     e = whycam.explain(module, PHOTOS["landscape"], preprocess=own)
     assert NOTE not in e.notes
-    assert e.scene.preprocess == own
+    assert e.context.preprocess == own
 
 
 def test_a_timm_model_built_for_another_size_is_given_it():
@@ -134,7 +134,7 @@ def test_a_subclass_of_a_library_s_model():
 
 def test_a_configuration_that_says_nothing_of_use_stands_in_nobody_s_way():
     module = resnet()
-    module.pretrained_cfg = {"input_size": None, "mean": "grey"}
+    module.pretrained_cfg = {"input_size": None, "mean": "gray"}
     assert whycam.explain(module, torch.zeros(1, 3, 64, 64)).maps.shape[0] == 1
     with pytest.raises(whycam.WhycamError, match="pretrained_cfg does not say how a photo becomes its input"):
         whycam.explain(module, np.zeros((9, 9, 3), np.uint8))

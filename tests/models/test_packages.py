@@ -41,7 +41,7 @@ transformers.AutoImageProcessor
 open("saved/preprocessor_config.json", "w").write(
     '{"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}')
 e = whycam.explain("saved", np.zeros((40, 50, 3), np.uint8))
-assert e.scene.preprocess.resizer == "pillow", e.scene.preprocess
+assert e.context.preprocess.resizer == "pillow", e.context.preprocess
 """
 
 

@@ -32,8 +32,8 @@ def prepared(processor):
 SMALL = {"size": {"shortest_edge": 61}, "crop_size": {"height": 48, "width": 54}}
 CASES = {
     "ViT": ("ViTImageProcessor", {"size": {"height": 48, "width": 60}}),
-    "ViT, no normalising": ("ViTImageProcessor", {"size": 40, "do_normalize": False}),
-    "ViT, normalised bytes": ("ViTImageProcessor", {"size": 40, "do_rescale": False}),
+    "ViT, no normalizing": ("ViTImageProcessor", {"size": 40, "do_normalize": False}),
+    "ViT, normalized bytes": ("ViTImageProcessor", {"size": 40, "do_rescale": False}),
     "ViT, nearest": ("ViTImageProcessor", {"size": {"height": 31, "width": 60}, "resample": 0}),
     "DeiT": ("DeiTImageProcessor", {"size": 61, "crop_size": 48}),
     "BEiT": ("BeitImageProcessor", {"size": 61, "do_center_crop": True, "crop_size": 48}),
@@ -81,7 +81,7 @@ def test_a_processor(case, backend):
 
 
 @pytest.mark.parametrize("settings", [{}, {"resize_short": 61, "crop_size": 48, "image_std": [0.2, 0.3, 0.4]}])
-def test_pp_lcnet_s_processor_flips_after_it_has_normalised(settings):
+def test_pp_lcnet_s_processor_flips_after_it_has_normalized(settings):
     processor = build("PPLCNetImageProcessor", "torchvision", **settings)
     made = understood(processor)
     assert_agree(made, prepared(processor))
@@ -184,7 +184,7 @@ def test_a_bare_model_and_its_processor_explain_a_photo(vit, backend):
     photo = PHOTOS["landscape"]
     e = whycam.explain(vit, photo, preprocess=processor, target="dog")
     wanted = processor(images=photo, return_tensors="pt")
-    assert torch.allclose(e.scene.inputs, wanted["pixel_values"], atol=1e-5)
+    assert torch.allclose(e.context.inputs, wanted["pixel_values"], atol=1e-5)
     with torch.no_grad():
         logits = vit(**wanted).logits
     assert e.scores.item() == pytest.approx(logits[0, 1].item(), abs=1e-4)

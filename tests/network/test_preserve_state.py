@@ -180,7 +180,7 @@ def normed(old, norm):
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
 @pytest.mark.parametrize("old", [True, False], ids=["hook", "parametrization"])
 @pytest.mark.parametrize("training", [True, False])
-def test_normalised_weights_are_explained_rightly_and_left_alone(norm, old, training):
+def test_normalized_weights_are_explained_rightly_and_left_alone(norm, old, training):
     model, inputs = normed(old, norm).train(training), nets.images()
     weight = model.conv2.__dict__.get("weight")
     before = nets.state(model)

@@ -83,22 +83,22 @@ def test_a_signed_scale_is_pinned_at_zero(values):
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -3.0, 1e-7])
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_flat_map_has_the_colour_of_zero_and_is_not_stretched(value, signed):
+def test_a_flat_map_has_the_color_of_zero_and_is_not_stretched(value, signed):
     values = torch.full((7, 7), value)
     values[3, 3] += value * 1e-7  # rounding is no evidence
     image = drawn(values, signed=signed)
     low, high = image.get_clim()
     assert high - low >= abs(value)
-    colours = np.rint(image.to_rgba(image.get_array())[..., :3] * 255)
+    colors = np.rint(image.to_rgba(image.get_array())[..., :3] * 255)
     zero = palette(signed=signed)[128 if signed else 0]
-    np.testing.assert_allclose(colours, np.broadcast_to(zero, (7, 7, 3)), atol=4)
+    np.testing.assert_allclose(colors, np.broadcast_to(zero, (7, 7, 3)), atol=4)
 
 
 def test_missing_values_are_masked():
     assert drawn(torch.tensor([[float("nan"), 1.0]])).get_array().mask.tolist() == [[True, False]]
 
 
-def test_colour_bars_name_the_ends_in_the_maps_own_units():
+def test_color_bars_name_the_ends_in_the_maps_own_units():
     figure = grid(
         [[Panel(values=RISING * 1e-4), Panel(image=PHOTO), Panel(values=RISING - 2, signed=True)]], colorbar=True
     )
@@ -132,7 +132,7 @@ def test_any_grid_has_a_sensible_size(rows, columns):
     assert len(figure.axes) == rows * columns
 
 
-def test_a_drawn_panel_keeps_its_shape_and_its_colour():
+def test_a_drawn_panel_keeps_its_shape_and_its_color():
     image = Image.open(io.BytesIO(to_png(grid([[Panel(image=PHOTO)]]))))
     red = (np.asarray(image.convert("RGB")) == (255, 0, 0)).all(-1)
     rows, columns = red.any(1).sum(), red.any(0).sum()

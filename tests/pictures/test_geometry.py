@@ -19,8 +19,8 @@ def test_seen_rectangle():
 def test_worked_example():
     values = torch.tensor([[0.0, 4.0, 8.0, 12.0]]).repeat(3, 1)
     laid, seen = CROP.to_photo(values)
-    # photo centre 2.5 is input edge coordinate 0.25, before the first centre: its value goes on; 3.5 is 0.75, a quarter
-    # of the way from centre 0.5 to centre 1.5, and so by half an input pixel, 2, for each photo pixel
+    # photo center 2.5 is input edge coordinate 0.25, before the first center: its value goes on; 3.5 is 0.75, a quarter
+    # of the way from center 0.5 to center 1.5, and so by half an input pixel, 2, for each photo pixel
     row = torch.tensor([0.0, 0, 0, 1, 3, 5, 7, 9, 11, 12, 0, 0])
     torch.testing.assert_close(laid, row.repeat(6, 1))
     assert seen.tolist() == [[False] * 2 + [True] * 8 + [False] * 2] * 6
@@ -31,14 +31,14 @@ def test_each_axis_has_its_own_scale():
     # row 16 and column 58
     geometry = Geometry((480, 640), (224, 224), (480 / 256, 640 / 341), (30.0, 58 * 640 / 341), (0, 0, 224, 224))
     assert geometry.seen == pytest.approx((30, 108.856, 450, 529.267), abs=1e-3)
-    centres = torch.arange(224, dtype=torch.float64) + 0.5
-    down, seen = geometry.to_photo(centres[:, None].repeat(1, 224))
-    across, _ = geometry.to_photo(centres[None].repeat(224, 1))
+    centers = torch.arange(224, dtype=torch.float64) + 0.5
+    down, seen = geometry.to_photo(centers[:, None].repeat(1, 224))
+    across, _ = geometry.to_photo(centers[None].repeat(224, 1))
     for y, x in [(31, 110), (240, 320), (448, 527), (100, 500)]:
         assert seen[y, x]
         assert down[y, x] == pytest.approx((y + 0.5 - 30) * 256 / 480, abs=1e-9)
         assert across[y, x] == pytest.approx((x + 0.5) * 341 / 640 - 58, abs=1e-9)
-    # first and last pixels whose centres lie inside
+    # first and last pixels whose centers lie inside
     rows, columns = seen.nonzero()[[0, -1]].T.tolist()
     assert (rows, columns) == ([30, 449], [109, 528])
 
@@ -47,7 +47,7 @@ def test_one_bright_pixel_lands_on_its_own_place():
     values = torch.zeros(3, 4)
     values[1, 2] = 1
     laid, _ = CROP.to_photo(values)
-    # centre (1.5, 2.5) of the input is (3, 7) on the photo's edges; the tent around it is symmetric
+    # center (1.5, 2.5) of the input is (3, 7) on the photo's edges; the tent around it is symmetric
     weight = laid.sum()
     ys, xs = torch.arange(6) + 0.5, torch.arange(12) + 0.5
     assert float((laid.sum(1) * ys).sum() / weight) == pytest.approx(3)

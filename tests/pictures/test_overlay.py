@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from whycam.errors import WhycamError
-from whycam.pictures.colormaps import colourise
+from whycam.pictures.colormaps import colorize
 from whycam.pictures.overlay import contact_sheet, overlay
 
 RNG = np.random.default_rng(0)
@@ -18,7 +18,7 @@ HEAT = torch.from_numpy(RNG.random((30, 40), dtype=np.float32))
 @pytest.mark.parametrize("signed", [False, True])
 def test_blend(opacity, signed):
     result = overlay(Image.fromarray(PHOTO), HEAT, colormap="jet", opacity=opacity, signed=signed)
-    exact = opacity * colourise(HEAT, "jet", signed).astype(np.float64) + (1 - opacity) * PHOTO
+    exact = opacity * colorize(HEAT, "jet", signed).astype(np.float64) + (1 - opacity) * PHOTO
     assert result.size == (40, 30)
     assert np.abs(np.asarray(result) - exact).max() <= 0.5 + 1e-4  # to the nearest whole level
 
@@ -29,7 +29,7 @@ def test_three_tenths_is_the_classic_look():
     assert overlay(photo, heat, colormap="jet", opacity=0.3).getpixel((0, 0)) == (108, 140, 35)
 
 
-def test_outside_there_is_no_heat_and_no_colour():
+def test_outside_there_is_no_heat_and_no_color():
     seen = torch.zeros(30, 40, dtype=torch.bool)
     seen[5:25, 10:30] = True
     photo = Image.fromarray(PHOTO)
@@ -85,8 +85,8 @@ def test_what_does_not_fit_is_refused(given, reason):
 
 
 def test_contact_sheet():
-    colours = ["red", "lime", "blue"]
-    images = [Image.new("RGB", size, colour) for size, colour in zip([(8, 6), (8, 4), (6, 6)], colours, strict=True)]
+    colors = ["red", "lime", "blue"]
+    images = [Image.new("RGB", size, color) for size, color in zip([(8, 6), (8, 4), (6, 6)], colors, strict=True)]
     row = contact_sheet(images)
     assert row.size == (8 + 2 + 8 + 2 + 6, 6)
     assert [row.getpixel((x, 3)) for x in (0, 8, 10, 18, 20, 25)] == [

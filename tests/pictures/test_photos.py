@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from whycam.errors import PhotoError
 from whycam.pictures.photos import find_photos, read_photo
 
-# Four colours, so that every turn and flip shows: red, green / blue, white, in blocks of 8 to survive JPEG.
+# Four colors, so that every turn and flip shows: red, green / blue, white, in blocks of 8 to survive JPEG.
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
 BLOCKS = CORNERS.repeat(8, 0).repeat(16, 1)
 
@@ -77,7 +77,7 @@ def test_exif_orientation(tmp_path, orientation, suffix):
     Image.fromarray(np.ascontiguousarray(STORED[orientation](BLOCKS))).save(path, exif=exif, **lossless)
     photo = read_photo(path)
     assert photo.size == (16, 32)
-    # JPEG's colours bleed where blocks meet; their middles do not
+    # JPEG's colors bleed where blocks meet; their middles do not
     np.testing.assert_allclose(pixels(photo)[4::8, 8::16].astype(int), CORNERS, atol=12 if suffix == "jpg" else 0)
     assert photo.notes == (() if orientation == 1 else ("EXIF orientation applied",))
 
@@ -89,8 +89,8 @@ def test_an_unreadable_orientation_is_told_not_guessed(tmp_path):
     assert read_photo(path).notes == ("EXIF unreadable, orientation not applied",)
 
 
-GREY = np.array([[0, 100], [200, 255]], np.uint8)
-AS_RGB = GREY[..., None].repeat(3, 2)
+GRAY = np.array([[0, 100], [200, 255]], np.uint8)
+AS_RGB = GRAY[..., None].repeat(3, 2)
 
 
 def palette_with_transparency():
@@ -101,10 +101,10 @@ def palette_with_transparency():
 
 
 MODES = {
-    "L": (Image.fromarray(GREY), AS_RGB, ()),
-    "1": (Image.fromarray(GREY > 150), (AS_RGB > 150) * 255, ()),
+    "L": (Image.fromarray(GRAY), AS_RGB, ()),
+    "1": (Image.fromarray(GRAY > 150), (AS_RGB > 150) * 255, ()),
     "LA": (
-        Image.merge("LA", (Image.fromarray(GREY), Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)))),
+        Image.merge("LA", (Image.fromarray(GRAY), Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)))),
         np.array([[0, 255], [200, 255]])[..., None].repeat(3, 2),
         ("transparent parts laid on white",),
     ),
@@ -170,7 +170,7 @@ def test_floats_from_zero_to_one_and_values_without_a_known_white():
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "png"])
 def test_the_first_of_several_frames(tmp_path, suffix):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "lime")]
     path = tmp_path / f"moving.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {}))
     photo = read_photo(path)
@@ -180,7 +180,7 @@ def test_the_first_of_several_frames(tmp_path, suffix):
 
 def test_a_pil_image_stays_as_it_was_on_its_frame(tmp_path):
     path = tmp_path / "moving.gif"
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "lime")]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     with Image.open(path) as image:
         image.seek(1)
@@ -196,7 +196,7 @@ def test_arrays_are_copied():
     array[:] = 0
     np.testing.assert_array_equal(pixels(photo), BLOCKS)
     assert (photo.name, photo.path, photo.notes) == ("photo", None, ())
-    np.testing.assert_array_equal(pixels(read_photo(GREY)), AS_RGB)
+    np.testing.assert_array_equal(pixels(read_photo(GRAY)), AS_RGB)
     np.testing.assert_array_equal(pixels(read_photo(BLOCKS[:, ::-1])), BLOCKS[:, ::-1])  # not contiguous
     assert read_photo(np.zeros((2, 2, 4), np.uint8)).notes == ("transparent parts laid on white",)
 

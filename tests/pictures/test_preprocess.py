@@ -186,7 +186,7 @@ def test_smallest_and_thinnest_photos(size):
     assert tensor.shape == (3, 8, 8)
     expected = (90 / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
     torch.testing.assert_close(tensor, expected[:, None, None].expand(3, 8, 8))
-    # a photo pixel counts as seen by its centre, and 8 of 10 parts of one among 500 hold none
+    # a photo pixel counts as seen by its center, and 8 of 10 parts of one among 500 hold none
     assert geometry.to_photo(tensor[0])[1].any() == (max(size) < 500)
 
 

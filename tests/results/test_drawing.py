@@ -55,7 +55,7 @@ def test_the_classic_overlay_is_three_tenths_heat_and_seven_tenths_photo(left_ha
     np.testing.assert_allclose(picture[0, 7], [0, 0, 0.3 * 128], atol=1)
 
 
-def test_signed_colours_show_evidence_against(left_half):
+def test_signed_colors_show_evidence_against(left_half):
     e = whycam.explain(Sum().eval(), left_half * torch.tensor([1.0, -1, 0])[:, None, None], "hires_cam", target=0)
     plain = np.asarray(e.overlay(opacity=1.0, colormap="gray"))
     assert plain[0, 0].tolist() == [255, 255, 255]
@@ -85,7 +85,7 @@ def test_the_overlay_lies_on_the_original_photo_where_the_network_looked():
     assert seen[:, 14:].min() == 255
     unseen = laid[:, 32:]
     assert unseen.max() < 255
-    assert (unseen[..., 0] == unseen[..., 1]).all()  # grey: no colour of the photo, none of the map
+    assert (unseen[..., 0] == unseen[..., 1]).all()  # gray: no color of the photo, none of the map
     on_input = e.overlay(on="input")
     assert on_input.size == (8, 8)
 
@@ -188,7 +188,7 @@ def test_a_size_for_another_rank_is_refused(left_half):
         e.heatmaps(size=(8, 8, 3))
 
 
-def test_a_signed_raw_map_has_zero_in_the_middle_of_its_colours(left_half):
+def test_a_signed_raw_map_has_zero_in_the_middle_of_its_colors(left_half):
     c = whycam.compare(Sum().eval(), 2 * left_half - 0.5, ["hires_cam"], layers=["feature"], targets=[0])
     maps = c["hires_cam"].maps
     assert (float(maps.min()), float(maps.max())) == (-0.5, 1.5)
@@ -232,7 +232,7 @@ def in_parts(left_half) -> whycam.Explanation:
     """Two samples: of the first, part 1 lies on the left half and part 2, a quarter as strong, on the right; of the
     second only part 2, and half as strong, at the left."""
     batch = torch.full((2, 3, 8, 8), 0.5)
-    batch[:, :, 0, 0], batch[:, :, 0, 7] = 0, 1  # greys are stretched to their range
+    batch[:, :, 0, 0], batch[:, :, 0, 7] = 0, 1  # grays are stretched to their range
     e = whycam.explain(Sum().eval(), batch, layer="feature", target=0)
     parts = torch.zeros(2, 2, 8, 8)
     parts[0, 0, :, :4], parts[0, 1, :, 4:] = 8.0, 2.0
@@ -245,17 +245,17 @@ def above_the_numbers(picture):
     return np.asarray(picture)[:8, 76:84].astype(float)
 
 
-def test_each_part_has_a_colour_and_its_strength_the_opacity(in_parts):
-    # blue and red are the ends of this colour map, which two parts are taken from at a quarter and three quarters
+def test_each_part_has_a_color_and_its_strength_the_opacity(in_parts):
+    # blue and red are the ends of this color map, which two parts are taken from at a quarter and three quarters
     picture = above_the_numbers(in_parts[0].overlay(colormap="bwr", opacity=0.6))
-    first, second = (np.array(colour, float) for colour in ([128, 128, 255], [255, 126, 126]))
-    grey = 127.5
-    np.testing.assert_allclose(picture[4, 1], 0.6 * first + 0.4 * grey, atol=2)
-    np.testing.assert_allclose(picture[4, 6], 0.3 * second + 0.7 * grey, atol=2)  # the root of a quarter
+    first, second = (np.array(color, float) for color in ([128, 128, 255], [255, 126, 126]))
+    gray = 127.5
+    np.testing.assert_allclose(picture[4, 1], 0.6 * first + 0.4 * gray, atol=2)
+    np.testing.assert_allclose(picture[4, 6], 0.3 * second + 0.7 * gray, atol=2)  # the root of a quarter
     # the other sample's scale is its own: its strongest part is drawn in full, and nothing where there is none
     picture = above_the_numbers(in_parts[1].overlay(colormap="bwr", opacity=0.6))
-    np.testing.assert_allclose(picture[4, 1], 0.6 * second + 0.4 * grey, atol=2)
-    np.testing.assert_allclose(picture[4, 6], [grey] * 3, atol=1)
+    np.testing.assert_allclose(picture[4, 1], 0.6 * second + 0.4 * gray, atol=2)
+    np.testing.assert_allclose(picture[4, 6], [gray] * 3, atol=1)
 
 
 def test_parts_are_numbered_below_and_their_status_below_that(in_parts):
@@ -263,9 +263,9 @@ def test_parts_are_numbered_below_and_their_status_below_that(in_parts):
     pixels = np.asarray(picture)
     assert picture.width == 160
     assert pixels[8:, 0].tolist() == [[24, 24, 24]] * (picture.height - 8)
-    colours = {tuple(pixel) for pixel in pixels[8:].reshape(-1, 3).tolist()}
-    for colour in hues(2):
-        assert tuple(map(int, colour)) in colours
+    colors = {tuple(pixel) for pixel in pixels[8:].reshape(-1, 3).tolist()}
+    for color in hues(2):
+        assert tuple(map(int, color)) in colors
     late = replace(in_parts[0], status=(Status("not converged", "more steps"),))
     assert late.overlay().height > picture.height
     assert late.overlay(caption=False).height == picture.height
@@ -292,19 +292,19 @@ def test_a_figure_shows_each_part_by_itself(in_parts):
     more = replace(in_parts, parts=torch.cat([in_parts.parts] * 3, 1))
     figure = more[0].figure()
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles[3:] == ["Overlay", *(f"Part {k}" for k in range(1, 7))]
+    assert titles[3:] == ["Overlay", *(f"OutputPath {k}" for k in range(1, 7))]
     assert len([axes for axes in in_parts.figure().axes if axes.get_title()]) == 2 * (4 + 2)
-    shown = [axes.images[0].get_array() for axes in figure.axes if axes.get_title().startswith("Part")]
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.get_title().startswith("OutputPath")]
     for k, picture in enumerate(shown):
         left, right = picture[4, 1].astype(int), picture[4, 6].astype(int)
-        assert (np.ptp(left) > 8) == (k % 2 == 0)  # part 1, 3 and 5 colour the left half alone
+        assert (np.ptp(left) > 8) == (k % 2 == 0)  # part 1, 3 and 5 color the left half alone
         assert (np.ptp(right) > 8) == (k % 2 == 1)
         if k % 2 == 0:
             np.testing.assert_allclose(left, 0.8 * hues(6)[k].astype(float) + 0.2 * 127.5, atol=2)
 
 
 def test_a_comparison_draws_parts_as_well(in_parts):
-    both = whycam.compare(Sum().eval(), in_parts.scene.inputs, ["grad_cam", "hires_cam"], layers=["feature"])
+    both = whycam.compare(Sum().eval(), in_parts.context.inputs, ["grad_cam", "hires_cam"], layers=["feature"])
     each = {key: replace(one, parts=in_parts.parts) for key, one in both.items()}
     figure = whycam.Comparison(each, {}, both.cost).figure(sample=1)
     drawn = np.asarray(figure.axes[1].images[0].get_array())
@@ -312,7 +312,7 @@ def test_a_comparison_draws_parts_as_well(in_parts):
     assert "<img" in in_parts._repr_html_()
 
 
-def test_parts_that_show_nothing_are_drawn_grey(in_parts):
+def test_parts_that_show_nothing_are_drawn_gray(in_parts):
     for parts in (torch.zeros(1, 2, 8, 8), -in_parts.parts[:1], torch.full((1, 2, 8, 8), torch.nan)):
         pixels = above_the_numbers(replace(in_parts[0], parts=parts).overlay())
         assert (pixels == pixels[..., :1]).all()
@@ -329,17 +329,17 @@ def test_samples_keep_their_parts_and_values(in_parts):
     assert torch.equal(in_parts[1].parts, in_parts.parts[1:])
     assert in_parts[-1].values["residual"].tolist() == [0.5]
     assert [each.values["residual"].tolist() for each in in_parts] == [[0.25], [0.5]]
-    plain = whycam.explain(Sum().eval(), in_parts.scene.inputs, layer="feature", target=0)
+    plain = whycam.explain(Sum().eval(), in_parts.context.inputs, layer="feature", target=0)
     assert plain.parts is None
     assert plain.values == {}
     assert plain[1].parts is None
 
 
-def test_the_strongest_part_wins_each_pixel_and_what_is_no_number_has_no_colour():
+def test_the_strongest_part_wins_each_pixel_and_what_is_no_number_has_no_color():
     strengths = torch.tensor([[[0.2, 1.0, 0.0]], [[0.6, 0.9, torch.nan]], [[0.4, 0.0, 0.5]]])
-    colours = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
-    image = Image.new("RGB", (3, 1), (0, 100, 0))  # whose grey is 58.7
-    picture = np.asarray(overlay_parts(image, strengths, colours, opacity=0.5, legend=False)).astype(float)
+    colors = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    image = Image.new("RGB", (3, 1), (0, 100, 0))  # whose gray is 58.7
+    picture = np.asarray(overlay_parts(image, strengths, colors, opacity=0.5, legend=False)).astype(float)
     share = 0.5 * 0.6**0.5
     rest = (1 - share) * 58.7
     expected = [[rest, share * 200 + rest, rest], [100 + 29.35, 29.35, 29.35], [64 + 29.35] * 3]
@@ -359,25 +359,25 @@ def test_many_parts_are_numbered_in_several_rows(monkeypatch):
     assert picture.width == few.width
     assert picture.height > few.height + 2 * 11
     found = {tuple(pixel) for pixel in np.asarray(picture)[6:].reshape(-1, 3).tolist()}
-    assert {tuple(map(int, colour)) for colour in hues(30)} <= found
+    assert {tuple(map(int, color)) for color in hues(30)} <= found
 
 
 def test_hues_are_evenly_apart():
-    colours = hues(6).astype(float)
-    gaps = [np.abs(one - other).sum() for i, one in enumerate(colours) for other in colours[:i]]
+    colors = hues(6).astype(float)
+    gaps = [np.abs(one - other).sum() for i, one in enumerate(colors) for other in colors[:i]]
     assert min(gaps) > 60
-    assert np.ptp(colours @ [0.299, 0.587, 0.114]) < 60  # and of about one lightness
+    assert np.ptp(colors @ [0.299, 0.587, 0.114]) < 60  # and of about one lightness
     assert hues(2, "gray").tolist() == [[64] * 3, [192] * 3]
-    with pytest.raises(WhycamError, match="no colour map 'phas'"):
+    with pytest.raises(WhycamError, match="no color map 'phas'"):
         hues(3, "phas")
 
 
 def test_what_cannot_be_drawn_in_parts_is_refused():
-    image, colours = Image.new("RGB", (4, 4)), hues(2)
+    image, colors = Image.new("RGB", (4, 4)), hues(2)
     with pytest.raises(WhycamError, match=r"the picture is \(4, 4\) \(height, width\), the map \(4, 5\)"):
-        overlay_parts(image, torch.zeros(2, 4, 5), colours)
+        overlay_parts(image, torch.zeros(2, 4, 5), colors)
     with pytest.raises(WhycamError, match=r"opacity must be from 0 .* not 1\.5"):
-        overlay_parts(image, torch.zeros(2, 4, 4), colours, opacity=1.5)
+        overlay_parts(image, torch.zeros(2, 4, 4), colors, opacity=1.5)
     for value in (-0.5, 2.0):
-        with pytest.raises(WhycamError, match="colours are for 0 to 1"):
-            overlay_parts(image, torch.full((2, 4, 4), value), colours)
+        with pytest.raises(WhycamError, match="colors are for 0 to 1"):
+            overlay_parts(image, torch.full((2, 4, 4), value), colors)

@@ -30,9 +30,9 @@ from whycam.engine.explain import (
     options_by_name,
 )
 from whycam.engine.inputs import Batch, ViewLike, make_batch
-from whycam.engine.layer_plan import FROM_THE_LAYER, Measured, Place, Plan, correct, measure, plan
-from whycam.engine.maps import Maker, fusion_needs
-from whycam.engine.provider import Supply
+from whycam.engine.layer_plan import FROM_THE_LAYER, LayerRequest, Measured, Plan, correct, measure, plan
+from whycam.engine.maps import MapBuilder, fusion_needs
+from whycam.engine.provider import QuantityProvider
 from whycam.errors import WhycamError
 from whycam.kit.arrays import resize
 from whycam.kit.progress import Progress, duration
@@ -42,15 +42,15 @@ from whycam.models.vision_model import PreprocessLike
 from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.survey import is_ours
 from whycam.network.hooks import call
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout
-from whycam.network.outputs import Part, Question
+from whycam.network.outputs import OutputPath, OutputSelector
 from whycam.network.pytree import detached_copy
-from whycam.network.recording.record import Bind, LayerRecord
+from whycam.network.recording.record import LayerRecord, Resolve
 from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
-from whycam.network.variants.scoring import Above, Execution, Network, Precision, Runner, Runners, Scorer, Work
+from whycam.network.variants.scoring import Above, Network, Precision, RunConfig, Runner, Runners, RunStats, Scorer
 from whycam.network.variants.tracing import Differentiator, Tracer
-from whycam.targets import TargetSpec, bind, key
+from whycam.targets import TargetSpec, key, resolve
 
 #: How many variants are really scored at least.
 _ENOUGH = 4
@@ -137,7 +137,7 @@ def estimate_cost(
     fusion: str | fusions.Fusion | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     layout: Layout | None = None,
-    output: Part | None = None,
+    output: OutputPath | None = None,
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
@@ -177,7 +177,7 @@ def estimate_cost(
         views=views,
         preprocess=preprocess,
         labels=labels,
-        execution=Execution(precision, False, budget, Progress(False)),
+        execution=RunConfig(precision, False, budget, Progress(False)),
     )
     made = []
     with Progress(progress).of("Estimating", len(chosen), "methods") as advance:
@@ -194,7 +194,7 @@ class _Ground:
     plans: tuple[Plan, ...]
     measured: Measured
     operations: int
-    maker: Maker
+    maker: MapBuilder
     supply: "_Counting"
 
 
@@ -213,7 +213,7 @@ class _Seen:
 
     result: Any
     pixels: int
-    work: Work
+    work: RunStats
     operations: int
     seconds: float
 
@@ -230,13 +230,13 @@ class Rehearsal:
         model: ModelLike,
         inputs: Any,
         *,
-        execution: Execution,
+        execution: RunConfig,
         target: TargetSpec = None,
         layer: LayerLike = None,
         fusion: str | fusions.Fusion | None = None,
         options: Mapping[str, Mapping[str, Any]] | None = None,
         layout: Layout | None = None,
-        output: Part | None = None,
+        output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
         preprocess: PreprocessLike | None = None,
         labels: Labels | None = None,
@@ -246,9 +246,11 @@ class Rehearsal:
         refuse_scripted(self.module)
         refuse_lazy(self.module)
         self.batch: Batch = make_batch(self.vision, inputs, views)
-        self.place = Place(tuple(layer) if isinstance(layer, (list, tuple)) else (layer,), fused=layer is not None)
+        self.place = LayerRequest(
+            tuple(layer) if isinstance(layer, (list, tuple)) else (layer,), fused=layer is not None
+        )
         self.target, self.options, self.layout, self.part = key(target), options or {}, layout, output
-        self.binds: list[Bind] = [Question(partial(bind, target, labels=self.vision.labels), output)]
+        self.resolvers: list[Resolve] = [OutputSelector(partial(resolve, target, labels=self.vision.labels), output)]
         self.execution, self.fusion = execution, fusions.find(fusion) if fusion is not None else None
         self.backwards = 0
         self.bill = _Bill()
@@ -308,7 +310,7 @@ class Rehearsal:
 
     def _ground(self, method: Method) -> _Ground:
         """What the method reads, recorded as the engine would record it for this method alone."""
-        plans, spent = plan(self.module, self.batch, [method], [self.place], self.binds)
+        plans, spent = plan(self.module, self.batch, [method], [self.place], self.resolvers)
         self.backwards += spent.backwards
         needs = method.needs | fusion_needs([method], plans, self.fusion)
         known = (
@@ -325,13 +327,13 @@ class Rehearsal:
         automatic = any(each.choice is not None for each in plans[method.name])
         measured, operations = self._measure(method, plans, must_depend=not automatic)
         if automatic:
-            corrected, spent = correct(self.module, self.batch, [method], plans, measured, self.binds)
+            corrected, spent = correct(self.module, self.batch, [method], plans, measured, self.resolvers)
             self.backwards += spent.backwards
             if corrected != plans or measured.disconnected:
                 measured, operations = self._measure(method, corrected, must_depend=True)
                 plans = corrected
         arguments = self.vision, self.module, self.batch, measured, self.fusion, self.options, self.part, self.execution
-        maker = Maker(*arguments)
+        maker = MapBuilder(*arguments)
         supply = _Counting(self, measured, output_is_probability=maker.output_is_probability)
         maker.supply = supply
         return _Ground(tuple(plans[method.name]), measured, operations, maker, supply)
@@ -342,7 +344,14 @@ class Rehearsal:
         extra = fusion_needs([method], plans, self.fusion)
         with counted() as counter:
             measured = measure(
-                self.module, self.batch, [method], plans, self.binds, self.layout, must_depend=must_depend, extra=extra
+                self.module,
+                self.batch,
+                [method],
+                plans,
+                self.resolvers,
+                self.layout,
+                must_depend=must_depend,
+                extra=extra,
             )
         self.backwards += measured.passes.backwards
         return measured, counter.get_total_flops()
@@ -399,7 +408,7 @@ class Rehearsal:
 
     def _wait(self) -> None:
         """Until the device has done what it was given."""
-        device = self.batch.scene.inputs.device
+        device = self.batch.context.inputs.device
         if device.type in ("cuda", "mps", "xpu"):
             getattr(torch, device.type).synchronize()
 
@@ -412,7 +421,7 @@ class Rehearsal:
         finally:
             self.bill.aside += time.perf_counter() - started
 
-    def passes(self, known: Any, pixels: int, work: Work, run: Callable[[Work], Any]) -> tuple[_Seen, float]:
+    def passes(self, known: Any, pixels: int, work: RunStats, run: Callable[[RunStats], Any]) -> tuple[_Seen, float]:
         """A run forwards and backwards that was really made, to stand for this one, and how much larger this one is.
 
         Of sizes other than the first, one is run, to see that the network takes it. Operations go with the pixels.
@@ -420,7 +429,7 @@ class Rehearsal:
         seen = [self.seen[each] for each in ((known, 0), (known, 1)) if each in self.seen]
         found = next((each for each in seen if each.pixels == pixels), seen[-1] if len(seen) > 1 else None)
         if found is None:
-            probe = Work()
+            probe = RunStats()
             with self.aside():
                 with counted() as counter:
                     result = run(probe)
@@ -462,7 +471,7 @@ class _Once:
         vars(self.runner).update(self._prepared)
 
 
-class _Counting(Supply):
+class _Counting(QuantityProvider):
     """Gives methods what was recorded, and stand-ins for the functions that run the network."""
 
     def __init__(self, rehearsal: Rehearsal, measured: Measured, *, output_is_probability: bool) -> None:
@@ -475,7 +484,7 @@ class _Counting(Supply):
             output_is_probability=output_is_probability,
         )
         self.rehearsal = rehearsal
-        self.shared: dict[Tap | None, Runners] = {}
+        self.shared: dict[LayerRef | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer."""
@@ -504,7 +513,7 @@ class _Counting(Supply):
     def _above(self, layer: LayerRecord) -> Runners:
         return self._share(layer.tap, super()._above(layer))
 
-    def _share(self, known: Tap | None, real: Runners) -> Runners:
+    def _share(self, known: LayerRef | None, real: Runners) -> Runners:
         makers = (self.rehearsal.once((known, number), make) for number, make in enumerate(real.makers))
         return self.shared.setdefault(known, Runners(*makers))
 
@@ -553,7 +562,7 @@ class _Traces(Tracer):
         """What was really seen of the first variant, more or less of it each time."""
         for number, variant in enumerate(variants):
 
-            def run(work: Work, variant: Tensor = variant) -> Traced:
+            def run(work: RunStats, variant: Tensor = variant) -> Traced:
                 real = Tracer(self.network, self.execution, self.layer, self.bound, work, self.title)
                 return next(iter(real([variant])))
 
@@ -571,7 +580,7 @@ class _Slopes(Differentiator):
     def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
         """What was really seen of the first inputs, more or less of it each time."""
 
-        def run(work: Work) -> tuple[Tensor, Tensor]:
+        def run(work: RunStats) -> tuple[Tensor, Tensor]:
             real = Differentiator(self.network, self.bound, self.as_probability, work)
             return real(inputs, probability=probability)
 

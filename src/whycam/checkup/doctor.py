@@ -28,13 +28,13 @@ from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.non_finite import first_non_finite
 from whycam.network.diagnosis.survey import Survey, is_ours, survey
 from whycam.network.hooks import Inputs, watching
-from whycam.network.layer_refs import find_taps
+from whycam.network.layer_refs import find_layers
 from whycam.network.layers.features import Feature, features
-from whycam.network.outputs import Part, embedding, number_of_classes, read
+from whycam.network.outputs import OutputPath, embedding, number_of_classes, read
 from whycam.network.pytree import first_sample, first_tensor
 from whycam.network.recording.graph_breaks import Cut, follow
 from whycam.network.unwrap import unwrapped
-from whycam.network.variants.scoring import Execution
+from whycam.network.variants.scoring import RunConfig
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Comparison, Cost, Layer, Prediction
 from whycam.targets import class_logits
@@ -154,7 +154,7 @@ def doctor(
     model: ModelLike,
     inputs: Any = None,
     *,
-    output: Part | None = None,
+    output: OutputPath | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
 ) -> Checkup:
@@ -213,7 +213,7 @@ _CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
 class _Examination:
     """One dry run, step by step; a step after which nothing more can be said ends it."""
 
-    def __init__(self, vision: VisionModel, given: Any, part: Part | None) -> None:
+    def __init__(self, vision: VisionModel, given: Any, part: OutputPath | None) -> None:
         self.vision, self.given, self.part = vision, given, part
         self.inputs: Inputs | None = None
         self.module = unwrapped(vision.module)
@@ -379,7 +379,7 @@ class _Examination:
             self._note("layer", *about)
 
     def _about(self, layer: Layer, found: Sequence[Feature], seen: Survey) -> Iterator[Finding]:
-        (tap,) = find_taps(self.module, layer.name)
+        (tap,) = find_layers(self.module, layer.name)
         readings = next((each.readings for each in found if each.tap.module == tap.module), ())
         if isinstance(self.module.get_submodule(tap.module), _CHANNELS_FIRST):
             readings = readings[:1]
@@ -425,7 +425,7 @@ class _Examination:
         """What a method would cost that runs the network many times: trying all of those would take hours."""
         if self.rehearsal is None:
             self.rehearsal = Rehearsal(
-                self.bare, inputs, target=self.target, output=self.part, execution=Execution(progress=Progress(False))
+                self.bare, inputs, target=self.target, output=self.part, execution=RunConfig(progress=Progress(False))
             )
         before = self.rehearsal.backwards
         found = self.rehearsal.of(method)

@@ -10,7 +10,7 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import Method, Side, methods
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.hooks import Inputs
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.default_layer import choose
 from whycam.network.layers.features import Feature, features
 from whycam.network.layers.positions import Located, locate
@@ -90,7 +90,7 @@ def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None =
     return rows
 
 
-def _located(vision: VisionModel, inputs: Inputs, found: Sequence[Feature]) -> dict[Tap, Located]:
+def _located(vision: VisionModel, inputs: Inputs, found: Sequence[Feature]) -> dict[LayerRef, Located]:
     """Where the positions lie of those features that are not plainly an image of channels; one pass for all of them."""
     shape = first_tensor(inputs).shape
     doubtful = {each.tap: each.readings for each in found if not is_plain(each.layout, each.shape, shape)}

@@ -13,8 +13,8 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import Method, find
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
+from whycam.pictures.input_context import InputContext
 from whycam.pictures.photos import Photo
-from whycam.pictures.scene import Scene
 from whycam.results.drawing import canvas, overlay, prediction, scene_of
 from whycam.results.explanation import Comparison, Explanation
 
@@ -123,17 +123,17 @@ def _why(left_out: Sequence[LayerInfo], drawable: Sequence[LayerInfo], *, every:
 
 def _figure(made: Comparison, shown: Sequence[LayerInfo], method: Method, total: int, colormap: str | None) -> Figure:
     first = next(iter(made.values()))[0]
-    scene = _small(scene_of(first))
-    panels = [Panel("photo" if scene.photos is not None else "input", image=canvas(scene, 0, "photo")[0],
+    context = _small(scene_of(first))
+    panels = [Panel("photo" if context.photos is not None else "input", image=canvas(context, 0, "photo")[0],
                     note=prediction(first))]  # fmt: skip
-    panels += [_panel(made, each, method, scene, colormap) for each in shown]
+    panels += [_panel(made, each, method, context, colormap) for each in shown]
     columns = max(4, ceil(sqrt(1.5 * len(panels)))) if len(panels) > 5 else len(panels)
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     explained = f" for {first.target[0]}" if first.target else ""
     return figures.grid(rows, title=f"{method.title}{explained} at {len(shown)} of {total} layers", colormap=colormap)
 
 
-def _panel(made: Comparison, layer: LayerInfo, method: Method, scene: Scene, colormap: str | None) -> Panel:
+def _panel(made: Comparison, layer: LayerInfo, method: Method, context: InputContext, colormap: str | None) -> Panel:
     mine = is_chosen(layer, method)
     title = f"{layer.name} (chosen)" if mine else layer.name
     note = "x".join(map(str, layer.grid))
@@ -141,7 +141,7 @@ def _panel(made: Comparison, layer: LayerInfo, method: Method, scene: Scene, col
         one = _at(made, layer.name)
     except WhycamError as error:
         return Panel(title, failure=str(error))
-    picture = overlay(replace(one[0], scene=scene), colormap=colormap, caption=False)
+    picture = overlay(replace(one[0], context=context), colormap=colormap, caption=False)
     status = one.status[0]
     if layer.location not in ("by construction", "verified"):
         note += f", place {layer.location}"
@@ -162,9 +162,9 @@ def _framed(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _small(scene: Scene) -> Scene:
-    """The first sample's scene with its photo as small as it is drawn: maps over a camera's photo would take long."""
-    one = scene[:1]
+def _small(context: InputContext) -> InputContext:
+    """The first sample's context with its photo as small as it is drawn: maps over a camera's photo would take long."""
+    one = context[:1]
     if one.photos is None or one.geometries is None:
         return one
     image = one.photos[0].image

@@ -49,10 +49,10 @@ Fusion: TypeAlias = Annotated[
     ),
 ]
 Colormap: TypeAlias = Annotated[
-    str | None, typer.Option("--colormap", metavar="NAME", help="Colours: inferno (default), jet, viridis, turbo, ...")
+    str | None, typer.Option("--colormap", metavar="NAME", help="Colors: inferno (default), jet, viridis, turbo, ...")
 ]
 Signed: TypeAlias = Annotated[
-    bool, typer.Option("--signed", help="Diverging colours pinned at zero, to show evidence against as well.")
+    bool, typer.Option("--signed", help="Diverging colors pinned at zero, to show evidence against as well.")
 ]
 Precision: TypeAlias = Annotated[
     str | None,
@@ -154,7 +154,7 @@ def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_phot
 
 
 def check_colormap(name: str | None, signed: bool) -> None:
-    """Raise for a colour map that does not exist, before any work is done."""
+    """Raise for a color map that does not exist, before any work is done."""
     from whycam.pictures.colormaps import palette
 
     palette(name, signed)

@@ -143,7 +143,7 @@ def text(value: object, style: str = "") -> Text:
 
 
 def status_text(kind: str, message: str = "") -> Text:
-    """A status in its colour."""
+    """A status in its color."""
     return Text.assemble((kind, _STYLES.get(kind, "bold yellow")), f": {message}" if message else "")
 
 

@@ -32,7 +32,7 @@ OnPhoto: TypeAlias = Annotated[
 ]
 OfSize: TypeAlias = Annotated[
     str | None,
-    typer.Option("--size", "-s", metavar="HxW", help="Or the size of its input, as 224x224 (or 1x28x28 for grey)."),
+    typer.Option("--size", "-s", metavar="HxW", help="Or the size of its input, as 224x224 (or 1x28x28 for gray)."),
 ]
 
 

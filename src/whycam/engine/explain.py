@@ -11,8 +11,8 @@ from torch import nn
 
 from whycam import fusions
 from whycam.engine.inputs import ViewLike, make_batch
-from whycam.engine.layer_plan import Place, correct, measure, plan
-from whycam.engine.maps import Maker, Smoothing, check_smoothing, fusion_needs
+from whycam.engine.layer_plan import LayerRequest, correct, measure, plan
+from whycam.engine.maps import MapBuilder, Smoothing, check_smoothing, fusion_needs
 from whycam.engine.smoothing import augmentations
 from whycam.errors import WhycamError
 from whycam.kit.progress import Progress
@@ -24,12 +24,12 @@ from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.diagnosis.non_finite import first_non_finite
 from whycam.network.layer_refs import is_pattern
 from whycam.network.layouts import Layout
-from whycam.network.outputs import Part, Question
-from whycam.network.recording.record import Bind
+from whycam.network.outputs import OutputPath, OutputSelector
+from whycam.network.recording.record import Resolve
 from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped, what_instead
-from whycam.network.variants.scoring import Execution, Precision
+from whycam.network.variants.scoring import Precision, RunConfig
 from whycam.results.explanation import Comparison, Cost, Explanation
-from whycam.targets import TargetSpec, bind, key
+from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
 
 ModelLike: TypeAlias = Any  #: a module, a model of another framework, a `VisionModel`, or a spec
 MethodLike: TypeAlias = str | Function
@@ -46,7 +46,7 @@ def explain(
     layer: LayerLike = None,
     fusion: str | fusions.Fusion | None = None,
     layout: Layout | None = None,
-    output: Part | None = None,
+    output: OutputPath | None = None,
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
@@ -86,7 +86,7 @@ def explain(
             channels on their first principal component in place of summing them. (pytorch-grad-cam's `aug_smooth` and
             `eigen_smooth`.)
         precision: for methods that run the network many times: let a private copy of it score the variants, made fast
-            (normalisations folded, channels last) and in that precision: `"float32"`, `"bfloat16"` or `"float16"`. The
+            (normalizations folded, channels last) and in that precision: `"float32"`, `"bfloat16"` or `"float16"`. The
             result's notes say what was used and how far its scores are from the network's own. Left out, the network
             itself runs as it is.
         compile: also compile that copy (`torch.compile`), which takes from seconds to a minute and pays for thousands
@@ -122,7 +122,7 @@ def explain(
         model,
         inputs,
         [chosen],
-        [Place(tuple(several), fused=layer is not None)],
+        [LayerRequest(tuple(several), fused=layer is not None)],
         [target],
         fusion,
         {chosen.name: options},
@@ -147,7 +147,7 @@ def compare(
     fusion: str | fusions.Fusion | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     layout: Layout | None = None,
-    output: Part | None = None,
+    output: OutputPath | None = None,
     views: Sequence[ViewLike] | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
@@ -187,7 +187,7 @@ def compare(
         raise WhycamError("methods, layers and targets each need at least one entry; leave one out for its default.")
     by_name = options_by_name(options or {}, chosen)
     places = [
-        Place(tuple(each) if isinstance(each, (list, tuple)) else (each,), fused=isinstance(each, (list, tuple)))
+        LayerRequest(tuple(each) if isinstance(each, (list, tuple)) else (each,), fused=isinstance(each, (list, tuple)))
         for each in (layers if layers is not None else [None])
     ]
     asked = list(targets) if targets is not None else [None]
@@ -239,7 +239,7 @@ def options_by_name(options: Mapping[str, Mapping[str, Any]], chosen: Sequence[M
     return by_name
 
 
-def _execution(precision: Precision | None, compile: bool, budget: int | None, progress: bool | None) -> Execution:
+def _execution(precision: Precision | None, compile: bool, budget: int | None, progress: bool | None) -> RunConfig:
     known = get_args(Precision)
     if precision is not None and precision not in known:
         raise WhycamError(f"precision must be one of {', '.join(map(repr, known))}, or left out; not {precision!r}.")
@@ -247,24 +247,24 @@ def _execution(precision: Precision | None, compile: bool, budget: int | None, p
         raise WhycamError('compile=True compiles a fast copy of the network; say its precision=, such as "float32".')
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
         raise WhycamError(f"budget is a number of bytes, such as 2 * 2**30, not {budget!r}.")
-    return Execution(precision, compile, budget, Progress(progress))
+    return RunConfig(precision, compile, budget, Progress(progress))
 
 
 def _compare(
     model: ModelLike,
     inputs: Any,
     methods: Sequence[Method],
-    places: Sequence[Place],
+    places: Sequence[LayerRequest],
     targets: Sequence[TargetSpec],
     fusion: str | fusions.Fusion | None,
     options: Mapping[str, Mapping[str, Any]],
     layout: Layout | None,
-    output: Part | None,
+    output: OutputPath | None,
     views: Sequence[ViewLike] | None,
     preprocess: PreprocessLike | None,
     labels: Labels | None,
     smoothing: Smoothing | None,
-    execution: Execution,
+    execution: RunConfig,
 ) -> Comparison:
     started = time.perf_counter()
     if fusion is not None:
@@ -282,27 +282,29 @@ def _compare(
     if views is not None and not any(method.has_layer for method in methods):
         raise WhycamError(f"{methods[0].title} works at the (first) input and at no layer. Leave views out.")
     batch = make_batch(vision, inputs, views)
-    if preprocess is not None and batch.scene.photos is None:
+    if preprocess is not None and batch.context.photos is None:
         raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
-    binds: list[Bind] = [Question(partial(bind, spec, labels=vision.labels), output) for spec in targets]
-    plans, choosing = plan(module, batch, methods, places, binds)
+    resolvers: list[Resolve] = [
+        OutputSelector(partial(resolve, spec, labels=vision.labels), output) for spec in targets
+    ]
+    plans, choosing = plan(module, batch, methods, places, resolvers)
     automatic = any(each.choice is not None for several in plans.values() for each in several)
     extra = fusion_needs(methods, plans, fusion)
-    measured = measure(module, batch, methods, plans, binds, layout, must_depend=not automatic, extra=extra)
+    measured = measure(module, batch, methods, plans, resolvers, layout, must_depend=not automatic, extra=extra)
     if automatic:
-        corrected, spent = correct(module, batch, methods, plans, measured, binds)
+        corrected, spent = correct(module, batch, methods, plans, measured, resolvers)
         choosing = choosing.plus(*spent)
         if corrected != plans or measured.disconnected:
             choosing = choosing.plus(*measured.passes)
-            plans, measured = corrected, measure(module, batch, methods, corrected, binds, layout, extra=extra)
+            plans, measured = corrected, measure(module, batch, methods, corrected, resolvers, layout, extra=extra)
     choosing = choosing.plus(measured.looking)
     passes = measured.passes.plus(*choosing)
-    maker = Maker(vision, module, batch, measured, fusion, options, output, execution, smoothing)
+    maker = MapBuilder(vision, module, batch, measured, fusion, options, output, execution, smoothing)
     if smoothing == "augmentations":
-        settled: list[Bind] = [Question(lambda _, bound=bound: bound, output) for bound in measured.any.targets]  # type: ignore[misc]
-        for augmentation in augmentations(len(batch.scene.size)):
-            picture = augmentation.transform(batch.scene.inputs)
-            if torch.equal(picture, batch.scene.inputs):
+        settled: list[Resolve] = [OutputSelector(_always(bound), output) for bound in measured.any.targets]
+        for augmentation in augmentations(len(batch.context.size)):
+            picture = augmentation.transform(batch.context.inputs)
+            if torch.equal(picture, batch.context.inputs):
                 continue  # which is measured
             changed = batch.with_picture(picture)
             again = measure(module, changed, methods, plans, settled, layout, must_depend=False, extra=extra)
@@ -342,3 +344,7 @@ def as_vision_model(
     if labels is not None:
         vision = replace(vision, labels=as_labels(labels))
     return vision
+
+
+def _always(target: ResolvedTarget) -> Resolve:
+    return lambda _: target

@@ -16,9 +16,9 @@ from whycam.models.vision_model import VisionModel
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
 from whycam.network.recording.views import View
+from whycam.pictures.input_context import InputContext
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
-from whycam.pictures.scene import Scene
 
 #: A picture that a network looks at: an input by position or name, or `(N, C, *spatial)` itself.
 ViewLike: TypeAlias = int | str | Tensor
@@ -27,16 +27,16 @@ PhotoLike: TypeAlias = str | Path | Image.Image | np.ndarray[Any, Any] | Photo
 
 @dataclass(frozen=True)
 class Batch:
-    """The network's inputs, on its device, and the scene they show."""
+    """The network's inputs, on its device, and the context they show."""
 
     inputs: Inputs
-    scene: Scene
+    context: InputContext
     views: tuple[View, ...] | None = None
 
     def with_picture(self, picture: Tensor) -> "Batch":
         """The same batch with other numbers in the (first) input."""
-        path = next(path for path, tensor in tensors(self.inputs) if tensor is self.scene.inputs)
-        return replace(self, inputs=replaced(self.inputs, path, picture), scene=replace(self.scene, inputs=picture))
+        path = next(path for path, tensor in tensors(self.inputs) if tensor is self.context.inputs)
+        return replace(self, inputs=replaced(self.inputs, path, picture), context=replace(self.context, inputs=picture))
 
 
 def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None = None) -> Batch:
@@ -56,11 +56,11 @@ def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
-        return _viewed(Batch(ready, Scene(ready)), views)
+        return _viewed(Batch(ready, InputContext(ready)), views)
     if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
         _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
-        return _viewed(Batch(moved, Scene(first_tensor(moved))), views)
+        return _viewed(Batch(moved, InputContext(first_tensor(moved))), views)
     return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
 
 
@@ -74,7 +74,7 @@ def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
     made = []
     for number, each in enumerate(views):
         if isinstance(each, Tensor):
-            made.append(View(f"views[{number}]", each.to(batch.scene.inputs.device)))
+            made.append(View(f"views[{number}]", each.to(batch.context.inputs.device)))
             continue
         name = f"[{each}]" if isinstance(each, int) else f".{str(each).lstrip('.')}"
         if name not in known and str(each) not in known:
@@ -116,10 +116,10 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
     if isinstance(model.preprocess, Preprocess):
         made = [model.preprocess(photo) for photo in photos]
         batch = _stack([tensor for tensor, _ in made]).to(device, dtype)
-        return Batch(batch, Scene(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
+        return Batch(batch, InputContext(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
     tensors = [_as_tensor(_readied(model, model.preprocess(photo.image))) for photo in photos]
     batch = _stack(tensors).to(device, dtype)
-    return Batch(batch, Scene(batch, photos))
+    return Batch(batch, InputContext(batch, photos))
 
 
 def _readied(model: VisionModel, made: Any) -> Any:
@@ -151,7 +151,7 @@ def _as_tensor(made: Any) -> Tensor:
 def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
     if not inputs.is_floating_point():
         raise WhycamError(
-            f"a ready batch is a floating-point tensor (N, C, *spatial), normalised as the network expects; this one "
+            f"a ready batch is a floating-point tensor (N, C, *spatial), normalized as the network expects; this one "
             f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
         )
     if inputs.ndim < 3 or (inputs.ndim == 3 and _takes_images(module)):

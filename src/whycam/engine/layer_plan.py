@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from whycam.engine.inputs import Batch
 from whycam.errors import WhycamError
 from whycam.kit.registry import Method
-from whycam.network.layer_refs import Tap, find_taps, stage_count
+from whycam.network.layer_refs import LayerRef, find_layers, stage_count
 from whycam.network.layers.default_layer import Choice, choose, stages, zero_everywhere
 from whycam.network.layers.default_layer import correct as correct_choice
 from whycam.network.layers.features import features, known_otherwise
 from whycam.network.layers.positions import Located, Location, locate
 from whycam.network.layouts import Layout, is_plain, readings
-from whycam.network.outputs import Question
+from whycam.network.outputs import OutputSelector
 from whycam.network.pytree import first_tensor
-from whycam.network.recording.record import Bind, Recording, record
-from whycam.targets import Bound
+from whycam.network.recording.record import Recording, Resolve, record
+from whycam.targets import ResolvedTarget
 
 #: Quantities for which the network is resumed from the layer.
 FROM_THE_LAYER = frozenset({"score_from", "contributions", "curvature"})
@@ -37,7 +37,7 @@ class Passes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerRequest:
     """What a caller gave as one layer: one or several specs, and whether several become one map."""
 
     specs: tuple[Any, ...]
@@ -48,13 +48,17 @@ class Place:
 class Plan:
     """Where one method's maps are made: the taps of one map, and the reason if nobody named them."""
 
-    taps: tuple[Tap, ...]
+    taps: tuple[LayerRef, ...]
     fused: bool
     choice: Choice | None = None
 
 
 def plan(
-    module: nn.Module, batch: Batch, methods: Sequence[Method], places: Sequence[Place], binds: Sequence[Bind]
+    module: nn.Module,
+    batch: Batch,
+    methods: Sequence[Method],
+    places: Sequence[LayerRequest],
+    resolvers: Sequence[Resolve],
 ) -> tuple[dict[str, list[Plan]], Passes]:
     """For each method, where its maps are made; and the passes spent on choosing."""
     plans: dict[str, list[Plan]] = {}
@@ -75,11 +79,11 @@ def plan(
                 plans[method.name].append(Plan(tuple(latest), fused=True))
                 continue
             if place.specs == (None,):
-                chosen, *spent = choose(module, batch.inputs, side=method.side, bind=_first(binds[0]))
+                chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=_first(resolvers[0]))
                 passes = passes.plus(*spent)
                 plans[method.name].append(Plan((chosen.tap,), fused=False, choice=chosen))
                 continue
-            taps: list[Tap] = []
+            taps: list[LayerRef] = []
             for spec in place.specs:
                 found, forwards = _find(module, batch, spec)
                 taps += [tap for tap in found if tap not in taps]
@@ -88,10 +92,10 @@ def plan(
     return plans, passes
 
 
-def _find(module: nn.Module, batch: Batch, spec: Any) -> tuple[list[Tap], int]:
+def _find(module: nn.Module, batch: Batch, spec: Any) -> tuple[list[LayerRef], int]:
     """The places that one spec stands for, and the forwards it took to find them."""
     count = stage_count(spec)
-    return (find_taps(module, spec), 0) if count is None else stages(module, batch.inputs, count)
+    return (find_layers(module, spec), 0) if count is None else stages(module, batch.inputs, count)
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,8 @@ class Measured:
     plain: Recording | None
     guided: Recording | None
     guided_refusal: str | None
-    locations: Mapping[Tap, Location]
-    refusals: Mapping[Tap, str]
+    locations: Mapping[LayerRef, Location]
+    refusals: Mapping[LayerRef, str]
     looking: int = 0
 
     @property
@@ -134,7 +138,7 @@ def measure(
     batch: Batch,
     methods: Sequence[Method],
     plans: Mapping[str, Sequence[Plan]],
-    binds: Sequence[Bind],
+    resolvers: Sequence[Resolve],
     layout: Layout | None,
     *,
     must_depend: bool = True,
@@ -145,18 +149,18 @@ def measure(
     taps = list(dict.fromkeys(tap for each in plans.values() for plan in each for tap in plan.taps))
     chosen = {plan.choice.tap: plan.choice for each in plans.values() for plan in each if plan.choice is not None}
     layouts = {tap: choice.layout for tap, choice in chosen.items()} if layout is None else dict.fromkeys(taps, layout)
-    locations: dict[Tap, Location] = {tap: choice.location for tap, choice in chosen.items()}
-    refusals: dict[Tap, str] = {}
+    locations: dict[LayerRef, Location] = {tap: choice.location for tap, choice in chosen.items()}
+    refusals: dict[LayerRef, str] = {}
     plain = guided = refusal = None
     looking = 0
     if needs - {"guided_gradients"}:
 
-        def run(layouts: Mapping[Tap, Layout]) -> Recording:
+        def run(layouts: Mapping[LayerRef, Layout]) -> Recording:
             return record(
                 module,
                 batch.inputs,
                 taps,
-                binds,
+                resolvers,
                 gradients="gradients" in needs,
                 input_gradients="input_gradients" in needs,
                 layouts=layouts,
@@ -182,7 +186,7 @@ def measure(
                 looking += first.forwards
     if "guided_gradients" in needs:
         try:
-            guided = record(module, batch.inputs, [], binds, input_gradients=True, guided=True)
+            guided = record(module, batch.inputs, [], resolvers, input_gradients=True, guided=True)
         except WhycamError as error:
             if plain is None:
                 raise
@@ -192,8 +196,8 @@ def measure(
 
 
 def _look(
-    module: nn.Module, batch: Batch, recording: Recording, known: Mapping[Tap, Location]
-) -> tuple[dict[Tap, Located], int]:
+    module: nn.Module, batch: Batch, recording: Recording, known: Mapping[LayerRef, Location]
+) -> tuple[dict[LayerRef, Located], int]:
     """Where the positions lie of layers that were named and are not plainly channels first; the forwards spent."""
     first = first_tensor(batch.inputs)
     doubtful, others = {}, {}
@@ -221,7 +225,7 @@ def _look(
     return {**found, **others}, forwards + spent
 
 
-def _misplaced(tap: Tap) -> str:
+def _misplaced(tap: LayerRef) -> str:
     return (
         f"the positions of layer {str(tap)!r} do not lie as in the input: a change of one half of the input shows "
         "where the other half was expected, so its map would be drawn in the wrong places. Choose another layer "
@@ -235,7 +239,7 @@ def correct(
     methods: Sequence[Method],
     plans: Mapping[str, Sequence[Plan]],
     measured: Measured,
-    binds: Sequence[Bind],
+    resolvers: Sequence[Resolve],
 ) -> tuple[dict[str, list[Plan]], Passes]:
     """The plans with another layer where the chosen one has no gradient anywhere, and the passes spent on it."""
     found: dict[Choice, Choice] = {}
@@ -250,7 +254,7 @@ def correct(
                 better, *spent = correct_choice(
                     module,
                     batch.inputs,
-                    _first(binds[0]),
+                    _first(resolvers[0]),
                     side=method.side,
                     tried=plan.choice.tap,
                     lasting=any(layer.outside) or all(gradient is None for gradient in layer.gradients),
@@ -267,15 +271,15 @@ def correct(
     return moved, passes
 
 
-def _first(bind: Bind) -> Bind:
+def _first(resolve: Resolve) -> Resolve:
     """The same target for the first sample alone; the largest output where it is one for this very batch."""
 
-    def one(output: Tensor) -> Bound:
+    def one(output: Tensor) -> ResolvedTarget:
         try:
-            bound = bind(output)
+            bound = resolve(output)
             bound(output)
         except Exception:  # a caller's own function may fail in any way for a batch it was not written for
-            return Bound(lambda output: output.flatten(1).amax(1), ("the largest output",))
+            return ResolvedTarget(lambda output: output.flatten(1).amax(1), ("the largest output",))
         return bound
 
-    return Question(one, bind.part) if isinstance(bind, Question) else one
+    return OutputSelector(one, resolve.part) if isinstance(resolve, OutputSelector) else one

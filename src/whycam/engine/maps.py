@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from whycam import fusions
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Measured, Plan
-from whycam.engine.provider import Supply
+from whycam.engine.provider import QuantityProvider
 from whycam.engine.smoothing import Augmentation
 from whycam.errors import WhycamError
 from whycam.kit.arrays import by_component
@@ -20,14 +20,14 @@ from whycam.kit.quantities import LAYER_QUANTITIES, Result
 from whycam.kit.registry import Method
 from whycam.kit.status import Evidence, Status, judge, judge_all, worst
 from whycam.models.vision_model import VisionModel
-from whycam.network.layer_refs import Tap
-from whycam.network.outputs import Part, embedding
+from whycam.network.layer_refs import LayerRef
+from whycam.network.outputs import OutputPath, embedding
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import parallel
-from whycam.network.variants.scoring import Execution, Work
-from whycam.pictures.scene import Scene
+from whycam.network.variants.scoring import RunConfig, RunStats
+from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Cost, Explanation, Layer, Prediction
-from whycam.targets import Bound, check_labels, class_logits, is_one_unit, log_probability
+from whycam.targets import ResolvedTarget, check_labels, class_logits, is_one_unit, log_probability
 
 #: How maps are smoothed, whatever the method.
 Smoothing: TypeAlias = Literal["augmentations", "component"]
@@ -64,7 +64,7 @@ def _plainly(device: torch.device) -> Iterator[None]:
         yield
 
 
-class Maker:
+class MapBuilder:
     """Makes the explanations of one comparison from what was measured."""
 
     def __init__(
@@ -75,12 +75,12 @@ class Maker:
         measured: Measured,
         fuse: str | fusions.Fusion | None,
         options: Mapping[str, Mapping[str, Any]],
-        part: Part | None,
-        execution: Execution,
+        part: OutputPath | None,
+        execution: RunConfig,
         smoothing: Smoothing | None = None,
     ) -> None:
         self.part, self.execution, self.smoothing = part, execution, smoothing
-        self.augmented: list[tuple[Augmentation, Maker]] = []
+        self.augmented: list[tuple[Augmentation, MapBuilder]] = []
         self.vision, self.module, self.batch, self.measured = vision, module, batch, measured
         self.fuse, self.options = fuse, options
         self.explanations: dict[tuple[str, str, Any], Explanation] = {}
@@ -91,12 +91,16 @@ class Maker:
         self.embedding = embedding(measured.any.output_name, output, module)
         self.predictions = () if self.embedding else predictions(output, vision.labels, self.output_is_probability)
         self.notes = self._notes()
-        self.supply = Supply(module, batch, measured, part, execution, output_is_probability=self.output_is_probability)
-        self.spent: list[Work] = []
+        self.supply = QuantityProvider(
+            module, batch, measured, part, execution, output_is_probability=self.output_is_probability
+        )
+        self.spent: list[RunStats] = []
 
     def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
         """Average every map with those made of a changed batch."""
-        other = Maker(self.vision, self.module, batch, measured, self.fuse, self.options, self.part, self.execution)
+        other = MapBuilder(
+            self.vision, self.module, batch, measured, self.fuse, self.options, self.part, self.execution
+        )
         self.augmented.append((augmentation, other))
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
@@ -131,13 +135,13 @@ class Maker:
             work = tuple(self.supply.work)
             self.spent += work
         maps = [each.maps for each in results]
-        scene = self._scene(records)
+        context = self._scene(records)
         fuse = fusions.find(self.fuse if self.fuse is not None else method.fusion)
-        layer = self._layer(records, plan, scene, fuse)
+        layer = self._layer(records, plan, context, fuse)
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
-            with _plainly(self.batch.scene.inputs.device):
+            with _plainly(self.batch.context.inputs.device):
                 fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
@@ -159,7 +163,7 @@ class Maker:
             cost=Cost(0, 0, 0.0),
             notes=(*self.notes, *_doubts(layer), *self._smoothing_note(), *told(work)),
             model=self.vision.name,
-            scene=scene,
+            context=context,
             work=work,
             parts=results[0].parts if len(results) == 1 else None,
             values=results[0].values if len(results) == 1 else {},
@@ -172,24 +176,24 @@ class Maker:
             return (f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs",)
         return ()
 
-    def _scene(self, records: Sequence[LayerRecord]) -> Scene:
+    def _scene(self, records: Sequence[LayerRecord]) -> InputContext:
         """What the layers look at: of several pictures the one that is theirs."""
-        pictures = [each.picture if each.picture is not None else self.batch.scene.inputs for each in records]
-        if not pictures or all(picture is self.batch.scene.inputs for picture in pictures):
-            return self.batch.scene
+        pictures = [each.picture if each.picture is not None else self.batch.context.inputs for each in records]
+        if not pictures or all(picture is self.batch.context.inputs for picture in pictures):
+            return self.batch.context
         if any(picture is not pictures[0] for picture in pictures) and not _equal(pictures):
             raise WhycamError(
                 "maps of different pictures cannot be fused: "
                 + "; ".join(f"{each.tap}: {each.about}" for each in records)
                 + ". Name one call, such as 'NAME#0', or use whycam.compare with layers=['NAME#*'] for a map of each."
             )
-        return Scene(pictures[0])
+        return InputContext(pictures[0])
 
-    def _records(self, tap: Tap) -> list[LayerRecord]:
+    def _records(self, tap: LayerRef) -> list[LayerRecord]:
         assert self.measured.plain is not None  # a method with a layer needs the plain recording
         return [self.measured.plain.layers[each] for each in self._calls(tap)]
 
-    def _calls(self, tap: Tap) -> list[Tap]:
+    def _calls(self, tap: LayerRef) -> list[LayerRef]:
         """The calls that a tap stands for."""
         assert self.measured.plain is not None  # as above
         if tap.call != "all":
@@ -236,7 +240,7 @@ class Maker:
             parts=torch.stack(parts).mean(0) if parts else None,
         )
 
-    def record_like(self, other: "Maker", layer: LayerRecord) -> LayerRecord:
+    def record_like(self, other: "MapBuilder", layer: LayerRecord) -> LayerRecord:
         """What this maker's batch did where another maker's did `layer`."""
         assert self.measured.plain is not None  # a method with a layer needs the plain recording
         assert other.measured.plain is not None
@@ -248,23 +252,23 @@ class Maker:
         if layer is not None and layer.refusal:
             raise WhycamError(layer.refusal)
         at_input = sorted(method.needs - LAYER_QUANTITIES - {"scores"})
-        elsewhere = layer is not None and layer.picture is not None and layer.picture is not self.batch.scene.inputs
+        elsewhere = layer is not None and layer.picture is not None and layer.picture is not self.batch.context.inputs
         if at_input and layer is not None and elsewhere:
             raise WhycamError(
                 f"{method.title} reads {at_input[0]} of the first input, and layer {str(layer.tap)!r} looks at "
                 f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
             )
-        with _plainly(self.batch.scene.inputs.device):
+        with _plainly(self.batch.context.inputs.device):
             quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
             found = method.function(**quantities, **options)
             maps: Any = found.maps if isinstance(found, Result) else found
-        axes = 1 + len(self.batch.scene.size) if layer is None else layer.activations.ndim - 1
+        axes = 1 + len(self.batch.context.size) if layer is None else layer.activations.ndim - 1
         if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != samples:
             came = f"shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
             )
-        with _plainly(self.batch.scene.inputs.device):
+        with _plainly(self.batch.context.inputs.device):
             return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
 
     def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
@@ -310,13 +314,13 @@ class Maker:
             self.facts[key] = make().tolist()
         return self.facts[key]
 
-    def _answers_probability(self, bound: Bound) -> bool:
+    def _answers_probability(self, bound: ResolvedTarget) -> bool:
         return self.output_is_probability and bound.class_index is not None
 
-    def _layer(self, records: Sequence[LayerRecord], plan: Plan, scene: Scene, fuse: fusions.Fusion) -> Layer:
-        size = tuple(scene.size)
+    def _layer(self, records: Sequence[LayerRecord], plan: Plan, context: InputContext, fuse: fusions.Fusion) -> Layer:
+        size = tuple(context.size)
         if not records:
-            shape = tuple(scene.inputs.shape)
+            shape = tuple(context.inputs.shape)
             return Layer("input", shape, size, (1.0,) * len(size), "channels first", "the method works at the input")
         finest = max(records, key=lambda each: each.activations[0, 0].numel())
         grid = tuple(finest.activations.shape[2:])
@@ -355,7 +359,7 @@ class Maker:
             )
         if wrapper := parallel(self.vision.module):
             notes.append(f"the module inside {wrapper} was run, on one device")
-        if self.batch.scene.photos is not None and self.vision.preprocess_note:
+        if self.batch.context.photos is not None and self.vision.preprocess_note:
             notes.append(self.vision.preprocess_note)
         return tuple(notes)
 
@@ -389,7 +393,7 @@ def _doubts(layer: Layer) -> tuple[str, ...]:
     )
 
 
-def told(work: Sequence[Work]) -> tuple[str, ...]:
+def told(work: Sequence[RunStats]) -> tuple[str, ...]:
     """What a reader should know of how variants were run."""
     notes = []
     for each in work:

@@ -11,8 +11,8 @@ from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Measured
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
-from whycam.network.layer_refs import Tap
-from whycam.network.outputs import Part
+from whycam.network.layer_refs import LayerRef
+from whycam.network.outputs import OutputPath
 from whycam.network.quantities.biases import bias_gradients
 from whycam.network.quantities.contributions import contributions
 from whycam.network.quantities.curvature import curvature
@@ -21,21 +21,21 @@ from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.fast_copy import Prepared, prepare
 from whycam.network.variants.scoring import (
     Above,
-    Execution,
     Network,
     Replaced,
+    RunConfig,
     Runner,
     Runners,
+    RunStats,
     Scorer,
     Whole,
-    Work,
     autocast_of,
 )
 from whycam.network.variants.shared_copy import twin
 from whycam.network.variants.tracing import Differentiator, Tracer
 
 
-class Supply:
+class QuantityProvider:
     """Gives methods what they ask for. `work` is what was run for the method that asks now."""
 
     def __init__(
@@ -43,21 +43,21 @@ class Supply:
         module: nn.Module,
         batch: Batch,
         measured: Measured,
-        part: Part | None,
-        execution: Execution,
+        part: OutputPath | None,
+        execution: RunConfig,
         *,
         output_is_probability: bool,
     ) -> None:
         self.module, self.batch, self.measured, self.execution = module, batch, measured, execution
         self.output_is_probability = output_is_probability
-        device = batch.scene.inputs.device
+        device = batch.context.inputs.device
         answer = measured.any.output_name or None  # the same part of every answer, whatever their sizes
         self.network = Network(
             module, batch.inputs, answer if part is None else part, measured.any.output, autocast_of(device)
         )
-        self.work: list[Work] = []
+        self.work: list[RunStats] = []
         self._prepared: Prepared | None = None
-        self._runners: dict[Tap | None, Runners] = {}
+        self._runners: dict[LayerRef | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer; `title` is of the method that asks."""
@@ -66,7 +66,7 @@ class Supply:
                 raise WhycamError(self.measured.guided_refusal or "guided gradients were not measured")
             return self.measured.guided.input_gradients[number]
         if name == "inputs":
-            inputs = wide(self.batch.scene.inputs.detach())
+            inputs = wide(self.batch.context.inputs.detach())
             return inputs.clone() if inputs.is_inference() else inputs
         recording = self.measured.plain
         assert recording is not None  # every other quantity comes from the plain recording
@@ -76,7 +76,7 @@ class Supply:
             return recording.scores[number]
         if name == "input_gradients":
             return recording.input_gradients[number]
-        given = len(self.batch.scene.inputs)
+        given = len(self.batch.context.inputs)
         if name in ("score", "trace", "differentiate") and given != self.network.samples:
             raise WhycamError(
                 f"{title} runs the network on other inputs, one for each sample, and {given} came "
@@ -126,9 +126,9 @@ class Supply:
         before = layer.before
         return "parts" if before is not None and not before.leaves and layer.rows is None else "forwards"
 
-    def _begin(self, *passes: str) -> Work:
+    def _begin(self, *passes: str) -> RunStats:
         """A new account of what is run, with passes that are certain to be made."""
-        work = Work()
+        work = RunStats()
         for each in passes:
             setattr(work, each, getattr(work, each) + 1)
         self.work.append(work)

@@ -18,7 +18,7 @@ class Augmentation:
 
     Attributes:
         name: in words.
-        transform: of a batch, `(batch, colour, *space)`, which keeps its shape.
+        transform: of a batch, `(batch, color, *space)`, which keeps its shape.
         inverse: of maps made from the changed batch, `(batch, *spatial)` or `(batch, part, *spatial)`, of any size.
     """
 
@@ -30,8 +30,8 @@ class Augmentation:
 def augmentations(axes: int = 2) -> list[Augmentation]:
     """Those of pytorch-grad-cam's `aug_smooth`: mirrored or not, each at 0.9, 1 and 1.1 times the strength.
 
-    What the network is given is multiplied, as there: of normalised inputs that changes their contrast with the data
-    set's mean colour, not their brightness.
+    What the network is given is multiplied, as there: of normalized inputs that changes their contrast with the data
+    set's mean color, not their brightness.
     Left and right are the two ends of the last axis. Signals of one axis are not mirrored: one that runs backwards is
     another signal.
 
@@ -47,8 +47,8 @@ def augmentations(axes: int = 2) -> list[Augmentation]:
 
 
 def _scaled(
-    turn: Callable[[Tensor], Tensor], strength: float, inputs: Float[Tensor, "batch colour *space"]
-) -> Float[Tensor, "batch colour *space"]:
+    turn: Callable[[Tensor], Tensor], strength: float, inputs: Float[Tensor, "batch color *space"]
+) -> Float[Tensor, "batch color *space"]:
     return turn(inputs) * strength
 
 

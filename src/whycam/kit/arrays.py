@@ -18,7 +18,7 @@ from whycam.errors import WhycamError
 Normalize = Literal["max", "minmax", "signed", "none"]
 
 #: How the input's channels become one map: their signed sum, the largest magnitude, or the Euclidean length.
-Colours = Literal["sum", "max", "norm"]
+Colors = Literal["sum", "max", "norm"]
 
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -88,7 +88,7 @@ def by_component() -> Iterator[Components]:
 
 
 def resize(maps: Float[Tensor, "batch *spatial"], size: Sequence[int]) -> Float[Tensor, "batch *size"]:
-    """Linear interpolation between pixel centres (`align_corners=False`), for one to three spatial axes."""
+    """Linear interpolation between pixel centers (`align_corners=False`), for one to three spatial axes."""
     if maps.shape[1:] == tuple(size):
         return maps
     mode = _INTERPOLATION[len(size)]
@@ -119,8 +119,8 @@ def normalize(maps: Float[Tensor, "batch *spatial"], how: Normalize = "max") -> 
     raise ValueError(f"normalize must be 'max', 'minmax', 'signed' or 'none', not {how!r}")
 
 
-def merge_colours(maps: Float[Tensor, "batch colour *space"], how: Colours) -> Float[Tensor, "batch *space"]:
-    """One map from a map per colour: the sum keeps the sign, `"max"` and `"norm"` are magnitudes."""
+def merge_colors(maps: Float[Tensor, "batch color *space"], how: Colors) -> Float[Tensor, "batch *space"]:
+    """One map from a map per color: the sum keeps the sign, `"max"` and `"norm"` are magnitudes."""
     if how == "sum":
         return maps.sum(1)
     if how == "max":
@@ -128,7 +128,7 @@ def merge_colours(maps: Float[Tensor, "batch colour *space"], how: Colours) -> F
     if how == "norm":
         lengths: Tensor = torch.linalg.vector_norm(maps, dim=1)
         return lengths
-    raise WhycamError(f"colours must be 'sum', 'max' or 'norm', not {how!r}.")
+    raise WhycamError(f"colors must be 'sum', 'max' or 'norm', not {how!r}.")
 
 
 def is_half(values: Tensor) -> bool:

@@ -12,12 +12,12 @@ from whycam.kit.arrays import Variants, lazily, resize, weighted_sum
 from whycam.kit.quantities import Result
 from whycam.kit.status import Status
 
-#: What stands where nothing is shown: 0 (the data set's mean colour, in inputs that were normalised), the inputs
+#: What stands where nothing is shown: 0 (the data set's mean color, in inputs that were normalized), the inputs
 #: blurred, a number, or an input of one's own.
 Baseline: TypeAlias = Literal["zero", "blur"] | float | Tensor
 
 
-def stand_in(inputs: Float[Tensor, "batch colour *space"], baseline: Baseline) -> Float[Tensor, "batch colour *space"]:
+def stand_in(inputs: Float[Tensor, "batch color *space"], baseline: Baseline) -> Float[Tensor, "batch color *space"]:
     """What the inputs are replaced by where a mask hides them."""
     if isinstance(baseline, str):
         if baseline == "zero":
@@ -38,8 +38,8 @@ def stand_in(inputs: Float[Tensor, "batch colour *space"], baseline: Baseline) -
 
 
 def blur(
-    inputs: Float[Tensor, "batch colour *space"], deviation: float = 50.0, size: int = 51
-) -> Float[Tensor, "batch colour *space"]:
+    inputs: Float[Tensor, "batch color *space"], deviation: float = 50.0, size: int = 51
+) -> Float[Tensor, "batch color *space"]:
     """Every axis convolved with a Gaussian of that deviation, cut off at `size` pixels; edges are reflected.
 
     The values are Group-CAM's (arXiv:2103.13859, the authors' code), made for inputs of 224 pixels. Axes shorter than
@@ -58,10 +58,10 @@ def blur(
 
 
 def shown(
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     mask: Float[Tensor, "batch *space"],
-    behind: Float[Tensor, "batch colour *space"],
-) -> Float[Tensor, "batch colour *space"]:
+    behind: Float[Tensor, "batch color *space"],
+) -> Float[Tensor, "batch color *space"]:
     """The inputs where the mask is 1, what is `behind` them where it is 0, and in between a mixture."""
     # in one pass: the temporaries of a sum of products take several times as long as the arithmetic
     return torch.lerp(behind, inputs, mask.unsqueeze(1).to(inputs.dtype))
@@ -115,7 +115,7 @@ def strongest(
 
 
 def through_channels(
-    inputs: Float[Tensor, "batch colour *space"], maps: Float[Tensor, "batch channel *spatial"], baseline: Baseline
+    inputs: Float[Tensor, "batch color *space"], maps: Float[Tensor, "batch channel *spatial"], baseline: Baseline
 ) -> Variants:
     """The inputs as each channel's mask shows them, one by one."""
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]

@@ -37,7 +37,7 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "one more forward and a full backward per target",
     ),
     "bias_gradients": (
-        "of every convolution, normalisation and linear layer: its biases, and d score / d its output",
+        "of every convolution, normalization and linear layer: its biases, and d score / d its output",
         "one more forward and a full backward per target",
     ),
     "score": (
@@ -127,7 +127,7 @@ class BiasGradient(NamedTuple):
 
     Attributes:
         name: the module's.
-        bias: what it adds to each channel, `(channel,)`; of a normalisation that is `beta - mean * gamma / deviation`.
+        bias: what it adds to each channel, `(channel,)`; of a normalization that is `beta - mean * gamma / deviation`.
         gradients: `(batch, channel, *spatial)`; of a linear layer on vectors `(batch, channel)`.
     """
 
@@ -142,8 +142,8 @@ class Result:
 
     Attributes:
         maps: `(batch, *spatial)`.
-        parts: several maps of each sample, `(batch, part, *spatial)`, such as the concepts of a factorisation; drawn
-            with one colour each.
+        parts: several maps of each sample, `(batch, part, *spatial)`, such as the concepts of a factorization; drawn
+            with one color each.
         values: numbers about each sample, `(batch,)`, by name, such as a completeness gap.
         status: what is to be said of each sample's map, one each or none at all; `Status()` says nothing.
     """

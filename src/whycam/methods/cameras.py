@@ -13,7 +13,7 @@ _CHANNELS = 64
 
 @method("CAMERAS", paper="arXiv:2106.10649")
 def cameras(
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     trace: Trace,
     *,
     steps: int = 8,
@@ -33,7 +33,7 @@ def cameras(
     authors' code does so where no class was named; where one was, it leaves no size out, for which there is
     `same_class=False`. Outputs other than one number for each class are not compared.
 
-    Enlarged linearly, between pixel centres, where the authors' code enlarges the input by a bicubic curve, which
+    Enlarged linearly, between pixel centers, where the authors' code enlarges the input by a bicubic curve, which
     overshoots; and not scaled to [0, 1], which is NaN for a map without positive values.
     """
     if steps < 1:

@@ -22,7 +22,7 @@ def deep_feature_factorization(
 ) -> Result:
     """Factor all locations of all samples into a few concepts, each a mixture of channels; no target is involved.
 
-    Non-negative matrix factorisation: the matrix of locations x channels, of the whole batch, is approximated by
+    Non-negative matrix factorization: the matrix of locations x channels, of the whole batch, is approximated by
     strengths x concepts, both at least zero. The parts are the strengths, in units of the activations as each
     concept's channels have length 1, and the map is their sum. Concept 1 is the strongest over the batch. With one
     concept it is Eigen-CAM.

@@ -9,7 +9,7 @@ from whycam.kit.registry import method
 @method("Faster Score-CAM", paper="tabayashi0117/Score-CAM")
 def faster_score_cam(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     channels: int = 10,

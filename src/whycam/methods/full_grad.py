@@ -15,14 +15,14 @@ _COMPLETE = 0.01
 
 @method("FullGrad", paper="arXiv:1905.00780")
 def full_grad(
-    inputs: Float[Tensor, "batch colour *space"],
-    input_gradients: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
+    input_gradients: Float[Tensor, "batch color *space"],
     bias_gradients: Sequence[BiasGradient],
     scores: Float[Tensor, " batch"],
 ) -> Result:
     """Add up the magnitudes of input times gradient and, for every layer, of bias times gradient, each layer scaled.
 
-    A network of convolutions, ReLUs and normalisations by running statistics is linear where it stands, so its score
+    A network of convolutions, ReLUs and normalizations by running statistics is linear where it stands, so its score
     is exactly the sum of `input * gradient` and of `bias * gradient` over all biases. The map adds the magnitudes of
     these terms: those of a layer are scaled together to [0, 1] in each image, over all its channels, and summed over
     the channels, so that a layer counts by how many of its channels come near the strongest. (Scaled one by one, as
@@ -33,11 +33,11 @@ def full_grad(
 
     `values["completeness_gap"]` is the score less those sums, in units of the score, and the status says when it is
     more than a hundredth of them. Then a part of the score comes from something else: activations that are not
-    piecewise linear through 0 (GELU, SiLU, ReLU6), attention, a normalisation by the input's own statistics, whose
+    piecewise linear through 0 (GELU, SiLU, ReLU6), attention, a normalization by the input's own statistics, whose
     implicit biases are left out as in the authors' code, or constants that are added outside of a layer. Biases
     without a place on the image (vectors, tokens, windows) count in the sums and not in the map.
 
-    As in the authors' code, but for the resizing, which is between pixel centres where theirs aligns corners, and the
+    As in the authors' code, but for the resizing, which is between pixel centers where theirs aligns corners, and the
     1e-6 that theirs adds to divisors.
     """
     maps = _scaled(inputs * input_gradients)

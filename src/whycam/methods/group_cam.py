@@ -13,7 +13,7 @@ from whycam.kit.registry import method
 def group_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     gradients: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     groups: int = 32,

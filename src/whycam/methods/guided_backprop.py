@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import Colours, merge_colours
+from whycam.kit.arrays import Colors, merge_colors
 from whycam.kit.registry import method
 
 
@@ -12,18 +12,18 @@ from whycam.kit.registry import method
     "docs/benchmarks.md). Read it for detail, beside Grad-CAM.",
 )
 def guided_backprop(
-    guided_gradients: Float[Tensor, "batch colour *space"],
+    guided_gradients: Float[Tensor, "batch color *space"],
     *,
-    colours: Colours = "sum",
+    colors: Colors = "sum",
 ) -> Float[Tensor, "batch *space"]:
-    """Merge the colours of the guided gradient of the score with respect to the input.
+    """Merge the colors of the guided gradient of the score with respect to the input.
 
     In units of the score per unit of the prepared input, at the input's own size. `"sum"` keeps the sign and is the
-    effect of brightening all colours alike; `"max"` is the largest magnitude, `"norm"` the Euclidean length.
+    effect of brightening all colors alike; `"max"` is the largest magnitude, `"norm"` the Euclidean length.
 
     It shows edges rather than reasons: the picture hardly changes with the class or with the weights of the upper
     layers. Do not read a class from it; Guided Grad-CAM restricts it to where the class is.
 
-    The authors show the signed gradient in colour; a map has one value per place.
+    The authors show the signed gradient in color; a map has one value per place.
     """
-    return merge_colours(guided_gradients, colours)
+    return merge_colors(guided_gradients, colors)

@@ -16,7 +16,7 @@ def hires_cam(
     bias, and wherever the layers above are linear each value is that location's share of it.
 
     Gridded below a strided convolution or a max-pooling, whose gradient reaches only some locations. Near zero in
-    total just before a normalisation that ignores scale: what it adds in one place it takes in another.
+    total just before a normalization that ignores scale: what it adds in one place it takes in another.
 
     No positive part is taken, as in the authors' code: negative values speak against the target.
     """

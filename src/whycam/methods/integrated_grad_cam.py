@@ -13,7 +13,7 @@ from whycam.kit.registry import method
 def integrated_grad_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     gradients: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     trace: Trace,
     *,
     steps: int = 50,
@@ -26,7 +26,7 @@ def integrated_grad_cam(
     itself, where the recording serves. With one step, and a baseline at which the layer is 0, it is Grad-CAM.
 
     Gradients that vanish at the input, where the network is sure, count by what they were on the way there. The map
-    depends on the baseline, which is 0 unless another is given: in normalised inputs the data set's mean colour. Many
+    depends on the baseline, which is 0 unless another is given: in normalized inputs the data set's mean color. Many
     points on the path are pictures that the network has never seen.
 
     The sum over the points is divided by their number, so that it does not grow with `steps`. The authors' notebook

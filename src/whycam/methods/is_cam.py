@@ -14,7 +14,7 @@ from whycam.kit.registry import method
 @method("IS-CAM", paper="arXiv:2010.03023")
 def is_cam(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     steps: int = 10,

@@ -28,7 +28,7 @@ def kpca_cam(
     With `x` and `y` two locations' channels less their means over space, the kernel is `tanh(gamma x.y + coef0)` for
     `"sigmoid"`, `exp(-gamma |x - y|^2)` for `"rbf"`, `(gamma x.y + coef0)^degree` for `"poly"`, the cosine between
     them for `"cosine"`, and `x.y` for `"linear"`, which is Eigen-CAM with `center=True`. `gamma` is 1 / channels
-    unless given. The matrix of all pairs is centred in feature space; the map is its leading eigenvector times the
+    unless given. The matrix of all pairs is centered in feature space; the map is its leading eigenvector times the
     root of its eigenvalue, so it sums to 0 and its squares sum to that eigenvalue.
 
     Its size and its contrast depend on gamma as much as on the layer, and the cost grows with the third power of the

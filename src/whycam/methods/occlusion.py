@@ -19,7 +19,7 @@ Extent: TypeAlias = int | float | Sequence[int | float]
 
 @method("Occlusion", paper="arXiv:1311.2901")
 def occlusion(
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     window: Extent = 0.2,
@@ -36,10 +36,10 @@ def occlusion(
     The default window of a fifth of each axis takes 81 to 100 runs for a picture. Whatever is smaller than the window
     is smeared over it; evidence found twice in the picture shows nowhere, as one window leaves the other standing.
 
-    Zeiler and Fergus draw the probability over the place of a grey square (section 4.2; no code), so that evidence is
+    Zeiler and Fergus draw the probability over the place of a gray square (section 4.2; no code), so that evidence is
     dark. Here it is the drop, and windows that overlap are averaged, both as in captum: the first window lies in the
     corner, the last of each axis may be cut off by the border. `baseline` fills the window: 0 is the data set's mean
-    colour in normalised inputs.
+    color in normalized inputs.
     """
     space = inputs.shape[2:]
     windows = _pixels("window", window, space)

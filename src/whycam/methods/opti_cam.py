@@ -15,7 +15,7 @@ from whycam.kit.status import Status
 @method("Opti-CAM", paper="arXiv:2301.07002")
 def opti_cam(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     differentiate: Differentiate,
     *,
     steps: int = 50,

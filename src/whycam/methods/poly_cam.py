@@ -20,7 +20,7 @@ CLIPPED = 0.001
 @method("Poly-CAM", paper="arXiv:2204.13359", fusion="poly", stages=5)
 def poly_cam(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     weights: Literal["plus", "minus", "both"] = "both",

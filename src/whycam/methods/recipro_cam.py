@@ -12,7 +12,7 @@ from whycam.kit.registry import method
 
 #: What is left of the layer in each run: one location; its values spread over the locations around it; or these with
 #: values of their own.
-Show = Literal["location", "spread", "neighbours"]
+Show = Literal["location", "spread", "neighbors"]
 
 
 @method("Recipro-CAM", paper="arXiv:2209.14074")
@@ -33,14 +33,14 @@ def recipro_cam(
     Flat where one location is too little for the network to see anything in: early layers, large grids. `show` says
     what is left of the layer. The 3 x 3 window is Gaussian (1/4 in the middle, 1/8 beside it, 1/16 at the corners, and
     the like in one and three dimensions) and is cut off at the border. With `"spread"` it holds the values of the
-    location in its middle, as in the authors' code (which has it switched off), with `"neighbours"` each location's
+    location in its middle, as in the authors' code (which has it switched off), with `"neighbors"` each location's
     own, as OpenVINO has it for transformers. What no map shows, such as class tokens, stays as it is.
 
     Every sample has its own class; the authors' code explains the first sample's for all. Runs the part above the
     layer once for every location.
     """
     if show not in get_args(Show):
-        raise WhycamError(f"show must be 'location', 'spread' or 'neighbours', not {show!r}.")
+        raise WhycamError(f"show must be 'location', 'spread' or 'neighbors', not {show!r}.")
     space = activations.shape[2:]
 
     def alone(location: tuple[int, ...]) -> Tensor:
@@ -48,7 +48,7 @@ def recipro_cam(
         around = [range(max(0, here - 1), min(here + 2, side)) for here, side in zip(location, space, strict=True)]
         for place in product(*around) if show != "location" else [location]:
             at: tuple[Any, ...] = (..., *place)
-            source: tuple[Any, ...] = at if show == "neighbours" else (..., *location)
+            source: tuple[Any, ...] = at if show == "neighbors" else (..., *location)
             values = activations[source]
             distance = sum(abs(one - other) for one, other in zip(place, location, strict=True))
             kept[at] = values if show == "location" else values * 0.5 ** (len(space) + distance)

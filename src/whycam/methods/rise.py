@@ -14,7 +14,7 @@ from whycam.kit.registry import method
 
 @method("RISE", paper="arXiv:1806.07421")
 def rise(
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     samples: int = 4000,
@@ -41,8 +41,8 @@ def rise(
     than a cell do not stand out.
 
     The sum is divided by `samples * keep` as in the paper; `divide="coverage"` divides each pixel by what all masks
-    show of it, as xplique does. Hidden pixels are 0 in what the network is given, hence the data set's mean colour in
-    normalised inputs, as in the authors' code. Masks depend on the seed and their number alone.
+    show of it, as xplique does. Hidden pixels are 0 in what the network is given, hence the data set's mean color in
+    normalized inputs, as in the authors' code. Masks depend on the seed and their number alone.
     """
     _check(samples, grid, keep, divide)
     behind = stand_in(inputs, baseline)
@@ -69,7 +69,7 @@ def rise(
 
 
 def _mask(
-    inputs: Float[Tensor, "batch colour *space"], grid: int, keep: float, source: torch.Generator
+    inputs: Float[Tensor, "batch color *space"], grid: int, keep: float, source: torch.Generator
 ) -> Float[Tensor, "*space"]:
     """One mask: random cells, stretched by one cell more than the input needs, and cropped at a random place."""
     space = inputs.shape[2:]

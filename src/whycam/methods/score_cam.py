@@ -9,7 +9,7 @@ from whycam.kit.registry import method
 @method("Score-CAM", paper="arXiv:1910.01279")
 def score_cam(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     probability: bool = False,
@@ -18,7 +18,7 @@ def score_cam(
     """Sum the channels, each weighted by the softmax over channels of the score of the input shown through it.
 
     A channel is resized to the input and then scaled to [0, 1] to be its mask; what it hides is replaced by the
-    `baseline`, which in inputs that were normalised is the data set's mean colour and not black (0, as in every
+    `baseline`, which in inputs that were normalized is the data set's mean color and not black (0, as in every
     implementation). One run per channel that is not flat; flat ones have no part in the softmax. The positive part of
     the sum is kept. In units of the activations: the weights add up to 1.
 

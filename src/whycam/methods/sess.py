@@ -19,7 +19,7 @@ Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 @method("SESS", paper="arXiv:2207.01769", side="before")
 def sess(
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     trace: Trace,
     *,
@@ -37,7 +37,7 @@ def sess(
     multiplied by the window's score over the best window's, and put back in its place. A pixel gets the mean over the
     windows that show something above `threshold` there; a window without positive evidence, or of no score, shows
     nothing. Small objects, and several of one class, come out that a single run misses. A window shows the network
-    a part of the scene, larger than it is, so a part that looks like the class on its own lights up as well.
+    a part of the context, larger than it is, so a part that looks like the class on its own lights up as well.
 
     The defaults are those of the authors' code: 12 sizes, each 64 pixels larger at an input of 224, windows side by
     side, the last of each row moved back inside. These are 122 windows, each scored once and traced once. `drop` is
@@ -99,7 +99,7 @@ def _windows(space: tuple[int, ...], steps: int, growth: float) -> list[Window]:
     return made
 
 
-def _patch(inputs: Float[Tensor, "batch colour *space"], window: Window) -> Float[Tensor, "batch colour *space"]:
+def _patch(inputs: Float[Tensor, "batch color *space"], window: Window) -> Float[Tensor, "batch color *space"]:
     """What a window shows of the enlarged inputs."""
     size, corner = window
     patch = resize(inputs.flatten(0, 1), size).reshape(*inputs.shape[:2], *size)

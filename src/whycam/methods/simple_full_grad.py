@@ -10,8 +10,8 @@ from whycam.kit.registry import method
 
 @method("Simple FullGrad", paper="arXiv:1905.00780")
 def simple_full_grad(
-    inputs: Float[Tensor, "batch colour *space"],
-    input_gradients: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
+    input_gradients: Float[Tensor, "batch color *space"],
     bias_gradients: Sequence[BiasGradient],
 ) -> Float[Tensor, "batch *space"]:
     """FullGrad without the biases: add up the magnitudes of every layer's gradient, each layer scaled.
@@ -21,7 +21,7 @@ def simple_full_grad(
     all its channels, summed over them, and resized to the input.
 
     The map has no unit and no sign: what speaks against the target counts like what speaks for it. The layers are
-    those that add a bias, as in FullGrad: a convolution without one does not count, the normalisation behind it does.
+    those that add a bias, as in FullGrad: a convolution without one does not count, the normalization behind it does.
     """
     maps = _scaled(inputs * input_gradients)
     for each in bias_gradients:

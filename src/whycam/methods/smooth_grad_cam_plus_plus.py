@@ -13,7 +13,7 @@ from whycam.kit.registry import method
 @method("Smooth Grad-CAM++", paper="arXiv:1908.01224", assumes_non_negative=True)
 def smooth_grad_cam_plus_plus(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     trace: Trace,
     *,
     samples: int = 25,

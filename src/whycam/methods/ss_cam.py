@@ -15,7 +15,7 @@ from whycam.kit.registry import method
 @method("SS-CAM", paper="arXiv:2006.14255")
 def ss_cam(
     activations: Float[Tensor, "batch channel *spatial"],
-    inputs: Float[Tensor, "batch colour *space"],
+    inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
     noisy: Literal["mask", "input"] = "mask",
@@ -28,7 +28,7 @@ def ss_cam(
     """Score-CAM whose score of each channel is the mean over draws of noise on the mask, or on the masked input.
 
     `noisy="mask"` is the paper's first kind, smoothing of the feature map: one number per pixel is added to the mask
-    of [0, 1]. `noisy="input"` is the second: one number per pixel and colour is added to the masked input. The
+    of [0, 1]. `noisy="input"` is the second: one number per pixel and color is added to the masked input. The
     `deviation` is absolute, in units of the mask or of the inputs as the model is given them. `samples` runs per
     channel that is not flat: 35 as published are 45,000 runs of a layer of 1,280 channels. With a deviation of 0 it is
     Score-CAM, and `probability`, `baseline`, `effective_channels` and the units are as there.

@@ -41,7 +41,7 @@ def from_timm_config(config: Mapping[str, Any]) -> Preprocess:
     if mode == "border":
         red, green, blue = (round(255 * value) for value in mean)
         return replace(usual, resize="letterbox", fill=(red, green, blue))
-    # the usual centre crop; a square goes through torchvision, which cuts the longer side where timm rounds it
+    # the usual center crop; a square goes through torchvision, which cuts the longer side where timm rounds it
     return replace(usual, resize="shorter", resize_to=scaled[0]) if scaled[0] == scaled[1] else usual
 
 

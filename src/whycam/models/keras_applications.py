@@ -82,7 +82,7 @@ def _channels(model: Any, channels_last: bool) -> int | None:
 
 
 def _scales_inside(model: Any) -> bool:
-    """Whether the first layer that does anything in prediction is one that scales or normalises pixels."""
+    """Whether the first layer that does anything in prediction is one that scales or normalizes pixels."""
     first = next(_acting(model), None)
     return type(first).__name__ in ("Rescaling", "Normalization") if first is not None else False
 

@@ -55,7 +55,7 @@ def proposals(processor: Any) -> Iterator[Preprocess]:
     flips = getattr(processor, "do_flip_channel_order", None)
     orders = ("bgr",) if flips else ("rgb", "bgr") if flips is None else ("rgb",)
     for way, order in product(_ways(processor), orders):
-        mean, std = means if order == "rgb" else (each[::-1] for each in means)  # it normalises, then flips
+        mean, std = means if order == "rgb" else (each[::-1] for each in means)  # it normalizes, then flips
         size = way.crop or (way.to if isinstance(way.to, tuple) else (way.to, way.to) if way.to else (1, 1))
         try:
             yield Preprocess(size, way.resize, way.to, way.crop is not None, mean, std, channels=order, **common)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from whycam.network.pytree import tensors
 Value = TypeVar("Value")
 
 
-class Remembered(Generic[Value]):
+class Cache(Generic[Value]):
     """A small table for each network and shape of inputs; it goes when the network goes, or changes its modules."""
 
     def __init__(self) -> None:

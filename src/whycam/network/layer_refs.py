@@ -23,7 +23,7 @@ _STAGES = re.compile(r"last ([1-9][0-9]*) stages?")
 
 
 @dataclass(frozen=True)
-class Tap:
+class LayerRef:
     """One place where a network is recorded: a module's name, which of its calls, and which side of it.
 
     `spelled` is what the module is called where that is another name than the dotted one, as in other frameworks.
@@ -38,12 +38,12 @@ class Tap:
         call = {"last": "", "all": "#*"}.get(str(self.call), f"#{self.call}")
         return f"{self.spelled or self.module}{call}{':input' if self.side == 'input' else ''}"
 
-    def at(self, call: int) -> "Tap":
+    def at(self, call: int) -> "LayerRef":
         """The same place at that call."""
         return replace(self, call=call)
 
 
-def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
+def find_layers(model: nn.Module, layer: Any) -> list[LayerRef]:
     """The places that a name, a glob or a module stands for, in the model's own order.
 
     Raises:
@@ -54,7 +54,7 @@ def find_taps(model: nn.Module, layer: Any) -> list[Tap]:
     if isinstance(model, Adapted):
         layer = model.named(layer)
     if isinstance(layer, nn.Module):
-        return [Tap(_name_of(model, layer))]
+        return [LayerRef(_name_of(model, layer))]
     if not isinstance(layer, str):
         raise WhycamError(f"a layer is a dotted name, a glob or a module of the model, not {type(layer).__name__}.")
     match = _GRAMMAR.match(layer)
@@ -78,9 +78,9 @@ def tap_of(
     name: str,
     call: int | Literal["last", "all"] = "last",
     side: Literal["output", "input"] = "output",
-) -> Tap:
+) -> LayerRef:
     """The place, under the name that its framework has for it."""
-    return Tap(name, call, side, model.spell(name) if isinstance(model, Adapted) else "")
+    return LayerRef(name, call, side, model.spell(name) if isinstance(model, Adapted) else "")
 
 
 def is_pattern(name: str) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.kit.arrays import is_half
 from whycam.network.pytree import Path, spell, tensors
-from whycam.targets import Bound
+from whycam.targets import ResolvedTarget
 
 #: Names under which model families keep their answer, most telling first.
 NAMES = ("logits", "out", "output", "scores", "prediction", "logits_per_image")
@@ -22,22 +22,24 @@ EMBEDDINGS = (
 _WIDE = 16
 
 #: Which part of an output to explain: a path as `spell` writes it, the position in a tuple, or a function.
-Part: TypeAlias = str | int | Callable[[Any], Tensor]
+OutputPath: TypeAlias = str | int | Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True)
-class Question:
+class OutputSelector:
     """What is asked of a model's output: which part of it (`None`: found by `answer`), and how that becomes a score."""
 
-    bind: Callable[[Tensor], Bound]
-    part: Part | None = None
+    resolve: Callable[[Tensor], ResolvedTarget]
+    part: OutputPath | None = None
 
-    def __call__(self, output: Tensor) -> Bound:
+    def __call__(self, output: Tensor) -> ResolvedTarget:
         """The target, settled on that part."""
-        return self.bind(output)
+        return self.resolve(output)
 
 
-def read(output: Any, part: Part | None, samples: int | None = None, classes: int | None = None) -> tuple[str, Tensor]:
+def read(
+    output: Any, part: OutputPath | None, samples: int | None = None, classes: int | None = None
+) -> tuple[str, Tensor]:
     """The part that was asked for, else the answer, with where it was found."""
     return answer(output, samples, classes) if part is None else _part(output, part)
 
@@ -105,7 +107,7 @@ def number_of_classes(model: nn.Module) -> int | None:
     return None
 
 
-def _part(output: Any, part: Part) -> tuple[str, Tensor]:
+def _part(output: Any, part: OutputPath) -> tuple[str, Tensor]:
     if not isinstance(part, (str, int)):
         made = part(output)
         if not isinstance(made, Tensor) or not made.is_floating_point() or not made.ndim:

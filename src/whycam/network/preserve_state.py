@@ -59,7 +59,7 @@ def _put_back(modules: Sequence[nn.Module]) -> Iterator[None]:
     saved = [
         (owner, name, buffer, buffer.detach().clone())
         for owner in modules
-        # evaluating a normalisation writes nothing, and copying all of them would cost a large network time
+        # evaluating a normalization writes nothing, and copying all of them would cost a large network time
         if owner.training or not isinstance(owner, _NormBase)
         for name, buffer in owner._buffers.items()
         if buffer is not None

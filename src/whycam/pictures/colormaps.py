@@ -1,4 +1,4 @@
-"""From map values to colours."""
+"""From map values to colors."""
 
 import difflib
 from functools import lru_cache
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 
-# Looked at over photos at half opacity. Inferno: where there is no heat, photos darken and keep their colours, while
-# jet, viridis and plasma lay blue or purple over everything; brighter is hotter, in even steps, also in grey print.
+# Looked at over photos at half opacity. Inferno: where there is no heat, photos darken and keep their colors, while
+# jet, viridis and plasma lay blue or purple over everything; brighter is hotter, in even steps, also in gray print.
 # Berlin is its signed counterpart: black at zero, blue against, red for. Diverging maps with a white middle wash the
 # photo out where there is nothing, and their dark ends vanish on dark photos.
 DEFAULT = "bids:inferno"
@@ -20,16 +20,16 @@ DEFAULT_HUES = "cmocean:phase"
 #: Where a map has no value. Flat, so that it cannot be taken for a level of the map.
 NO_VALUE = (128, 128, 128)
 
-# Rounding may carry a normalised value a little past its end.
+# Rounding may carry a normalized value a little past its end.
 _SLACK = 1e-4
 
 
-def colourise(
+def colorize(
     values: Float[Tensor, "height width"] | Float[np.ndarray, "height width"],
     colormap: str | None = None,
     signed: bool = False,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB colours of a map in [0, 1], or in [-1, 1] when `signed`, where 0 takes the middle colour.
+    """RGB colors of a map in [0, 1], or in [-1, 1] when `signed`, where 0 takes the middle color.
 
     `colormap` is any name that the package cmap knows (`jet` is the classic look). NaN and infinity become `NO_VALUE`.
     Raises `WhycamError` for an unknown name, and for values out of range: nothing is stretched or clipped in silence.
@@ -42,15 +42,15 @@ def colourise(
     if share.size and (share.min() < -_SLACK or share.max() > 1 + _SLACK):
         finite = array[known]
         raise WhycamError(
-            f"the map runs from {finite.min():g} to {finite.max():g}; colours are for {low} to 1, so normalize it first"
+            f"the map runs from {finite.min():g} to {finite.max():g}; colors are for {low} to 1, so normalize it first"
         )
-    colours: UInt8[np.ndarray, "height width 3"] = table[(share * len(table)).astype(np.int64).clip(0, len(table) - 1)]
-    colours[~known] = NO_VALUE
-    return colours
+    colors: UInt8[np.ndarray, "height width 3"] = table[(share * len(table)).astype(np.int64).clip(0, len(table) - 1)]
+    colors[~known] = NO_VALUE
+    return colors
 
 
 def hues(count: int, colormap: str | None = None) -> UInt8[np.ndarray, "count 3"]:
-    """One RGB colour for each of several things, taken from a colour map at even distances."""
+    """One RGB color for each of several things, taken from a color map at even distances."""
     table = palette(colormap or DEFAULT_HUES)
     places = [int((number + 0.5) / count * len(table)) for number in range(count)]
     chosen: UInt8[np.ndarray, "count 3"] = table[places]
@@ -59,8 +59,8 @@ def hues(count: int, colormap: str | None = None) -> UInt8[np.ndarray, "count 3"
 
 @lru_cache(maxsize=64)
 def palette(colormap: str | None = None, signed: bool = False) -> UInt8[np.ndarray, "levels 3"]:
-    """The RGB levels of a colour map, lowest first; an odd number when `signed`, so that zero has its own."""
-    from cmap import Catalog, Colormap  # here: it reads its catalogue of 1,500 maps
+    """The RGB levels of a color map, lowest first; an odd number when `signed`, so that zero has its own."""
+    from cmap import Catalog, Colormap  # here: it reads its catalog of 1,500 maps
 
     name = colormap or (DEFAULT_SIGNED if signed else DEFAULT)
     try:
@@ -69,7 +69,7 @@ def palette(colormap: str | None = None, signed: bool = False) -> UInt8[np.ndarr
         known = {key.rpartition(":")[2].lower(): key.rpartition(":")[2] for key in Catalog()}
         near = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=3)]
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "try 'turbo', 'inferno', 'viridis' or 'jet'"
-        raise WhycamError(f"no colour map {name!r}; {hint}") from None
+        raise WhycamError(f"no color map {name!r}; {hint}") from None
     levels: UInt8[np.ndarray, "levels 3"] = np.rint(np.asarray(table)[:, :3] * 255).astype(np.uint8)
     levels.setflags(write=False)  # shared by all callers
     return levels

@@ -76,7 +76,7 @@ def grid(
 ) -> "matplotlib.figure.Figure":
     """Rows of panels; a row may be shorter than the others. `colorbar` gives each map a scale in its own units.
 
-    Zero is always on a map's scale: at the lowest colour, or in the middle when signed. A flat map takes the colour of
+    Zero is always on a map's scale: at the lowest color, or in the middle when signed. A flat map takes the color of
     zero everywhere. Raises `MissingExtraError` without matplotlib, `WhycamError` for labels that do not match.
     """
     try:
@@ -208,9 +208,9 @@ def _draw_map(
 
     array = values.detach().cpu().float().numpy()
     shown = np.ma.masked_invalid(array)
-    colours = ListedColormap(palette(colormap, signed) / 255).with_extremes(bad="#{:02x}{:02x}{:02x}".format(*NO_VALUE))
+    colors = ListedColormap(palette(colormap, signed) / 255).with_extremes(bad="#{:02x}{:02x}{:02x}".format(*NO_VALUE))
     low, high, ticks = _scale(array[np.isfinite(array)], signed)
-    drawn = axes.imshow(shown, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    drawn = axes.imshow(shown, cmap=colors, vmin=low, vmax=high, interpolation="nearest")
     if colorbar:
         # an inset is exactly as tall as the map, whatever the layout gives the panel
         bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.05, 1)))
@@ -220,11 +220,11 @@ def _draw_map(
 
 
 def _scale(values: Float[np.ndarray, " known"], signed: bool) -> tuple[float, float, list[float]]:
-    """What the lowest and the highest colour stand for, and the values to name beside them."""
+    """What the lowest and the highest color stand for, and the values to name beside them."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     largest = max(abs(low), abs(high))
     if high - low <= _FLAT * largest:
-        # one colour, that of no evidence: the scale is placed so that the flat value gets it, and names nothing else
+        # one color, that of no evidence: the scale is placed so that the flat value gets it, and names nothing else
         room = largest or 1.0
         return (low - room if signed else low), low + room, [low]
     low, high = (-largest, largest) if signed else (min(low, 0.0), max(high, 0.0))

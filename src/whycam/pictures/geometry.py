@@ -14,7 +14,7 @@ class Geometry:
     """The affine map from input to photo: `photo = input * scale + offset`, per axis.
 
     Every pair is (vertical, horizontal), every rectangle (top, left, bottom, right). Coordinates are those of pixel
-    edges: the first pixel spans 0 to 1 and its centre is 0.5. `content` is the part of the input, in its own
+    edges: the first pixel spans 0 to 1 and its center is 0.5. `content` is the part of the input, in its own
     coordinates, that shows the photo; the rest is padding.
     """
 
@@ -49,9 +49,9 @@ class Geometry:
     def to_photo(
         self, values: Float[Tensor, "height width"]
     ) -> tuple[Float[Tensor, "photo_height photo_width"], Bool[Tensor, "photo_height photo_width"]]:
-        """Lay a map of the input's size over the photo, linear between pixel centres.
+        """Lay a map of the input's size over the photo, linear between pixel centers.
 
-        The mask is true where a photo pixel's centre was in the input; elsewhere the map is 0, and means nothing.
+        The mask is true where a photo pixel's center was in the input; elsewhere the map is 0, and means nothing.
         """
         if tuple(values.shape) != self.input_size:
             raise WhycamError(
@@ -67,13 +67,13 @@ class Geometry:
 def _lay(
     values: Float[Tensor, "length other"], photo_length: int, scale: float, offset: float, seen: tuple[float, float]
 ) -> tuple[Float[Tensor, "photo_length other"], Bool[Tensor, " photo_length"]]:
-    """One axis of the warp, at the photo's pixel centres; one axis after the other needs no grid of coordinates."""
-    centres = torch.arange(photo_length, dtype=torch.float64) + 0.5
-    # back into the input, then from edge coordinates to indices; past the outermost centres their value goes on
-    index = ((centres - offset) / scale - 0.5).clamp(0, len(values) - 1)
+    """One axis of the warp, at the photo's pixel centers; one axis after the other needs no grid of coordinates."""
+    centers = torch.arange(photo_length, dtype=torch.float64) + 0.5
+    # back into the input, then from edge coordinates to indices; past the outermost centers their value goes on
+    index = ((centers - offset) / scale - 0.5).clamp(0, len(values) - 1)
     below = index.floor().long()
     above = (below + 1).clamp(max=len(values) - 1)
     share = (index - below).to(values)[:, None]
     below, above = below.to(values.device), above.to(values.device)
-    inside = (centres >= seen[0]) & (centres < seen[1])
+    inside = (centers >= seen[0]) & (centers < seen[1])
     return values[below] * (1 - share) + values[above] * share, inside.to(values.device)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.pictures.colormaps import NO_VALUE, colourise
+from whycam.pictures.colormaps import NO_VALUE, colorize
 
 _STRIP, _LETTERS = (24, 24, 24), (240, 240, 240)
 
@@ -23,17 +23,17 @@ def overlay(
     seen: Bool[Tensor, "height width"] | Bool[np.ndarray, "height width"] | None = None,
     caption: str | None = None,
 ) -> Image.Image:
-    """Blend the colours of a map in [0, 1] (in [-1, 1] when `signed`) over a picture of the same size.
+    """Blend the colors of a map in [0, 1] (in [-1, 1] when `signed`) over a picture of the same size.
 
-    Each pixel is `opacity * colour + (1 - opacity) * picture`. Where `seen` is false there is no colour: the picture is
-    grey, dim and hatched. A `caption` goes on a strip below, which makes the result taller than the picture.
+    Each pixel is `opacity * color + (1 - opacity) * picture`. Where `seen` is false there is no color: the picture is
+    gray, dim and hatched. A `caption` goes on a strip below, which makes the result taller than the picture.
 
     Raises `WhycamError` where sizes differ, or `opacity` is not in [0, 1].
     """
     _check(image, tuple(heat.shape), opacity, seen)
     pixels = np.asarray(image.convert("RGB"))
-    colours = colourise(heat, colormap, signed)
-    blended = np.float32(opacity) * colours + np.float32(1 - opacity) * pixels
+    colors = colorize(heat, colormap, signed)
+    blended = np.float32(opacity) * colors + np.float32(1 - opacity) * pixels
     picture = _outside_hatched(pixels, blended, seen)
     return _captioned(picture, caption) if caption else picture
 
@@ -41,30 +41,30 @@ def overlay(
 def overlay_parts(
     image: Image.Image,
     strengths: Float[Tensor, "part height width"],
-    colours: UInt8[np.ndarray, "part 3"],
+    colors: UInt8[np.ndarray, "part 3"],
     *,
     opacity: float = 0.5,
     seen: Bool[Tensor, "height width"] | None = None,
     legend: bool = True,
     caption: str | None = None,
 ) -> Image.Image:
-    """Lay several maps in [0, 1] over the greys of a picture, each pixel in the colour of the strongest there.
+    """Lay several maps in [0, 1] over the grays of a picture, each pixel in the color of the strongest there.
 
-    Each pixel is `opacity * root(strength)` of that colour, so that what is weak still has a hue; one hue would be no
-    sign beside the picture's own, hence the greys. The rest is as for `overlay`. A `legend` below numbers the colours.
+    Each pixel is `opacity * root(strength)` of that color, so that what is weak still has a hue; one hue would be no
+    sign beside the picture's own, hence the grays. The rest is as for `overlay`. A `legend` below numbers the colors.
     """
     _check(image, tuple(strengths.shape[1:]), opacity, seen)
     heats = strengths.detach().cpu().float().numpy()
     known = np.isfinite(heats).all(0)
     heats = np.where(known, heats, np.float32(0))
     if heats.min() < 0 or heats.max() > 1 + 1e-4:
-        raise WhycamError(f"strengths run from {heats.min():g} to {heats.max():g}; colours are for 0 to 1")
+        raise WhycamError(f"strengths run from {heats.min():g} to {heats.max():g}; colors are for 0 to 1")
     pixels = np.asarray(image.convert("RGB"))
-    inked = np.where(known[..., None], colours[heats.argmax(0)], np.array(NO_VALUE, np.uint8))
+    inked = np.where(known[..., None], colors[heats.argmax(0)], np.array(NO_VALUE, np.uint8))
     share = np.float32(opacity) * np.where(known, np.sqrt(heats.max(0)), np.float32(1))[..., None]
-    picture = _outside_hatched(pixels, share * inked + (1 - share) * _grey(pixels)[..., None], seen)
+    picture = _outside_hatched(pixels, share * inked + (1 - share) * _gray(pixels)[..., None], seen)
     if legend:
-        picture = _with_legend(picture, colours)
+        picture = _with_legend(picture, colors)
     return _captioned(picture, caption) if caption else picture
 
 
@@ -112,16 +112,16 @@ def _outside_hatched(
     return Image.fromarray(result)
 
 
-def _grey(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
+def _gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
     """How bright each pixel looks."""
     return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _hatched(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture as something outside: grey, pulled towards the middle tones, under fine diagonals."""
-    grey = _grey(pixels)
-    dim = 0.4 * grey + 40
-    height, width = grey.shape
+    """A picture as something outside: gray, pulled towards the middle tones, under fine diagonals."""
+    gray = _gray(pixels)
+    dim = 0.4 * gray + 40
+    height, width = gray.shape
     period = max(6, min(height, width) // 48)
     lines = np.add.outer(np.arange(height), np.arange(width)) % period < max(1, period // 6)
     return np.repeat((dim + np.where(lines, np.float32(48), np.float32(0))).astype(np.uint8)[..., None], 3, axis=2)
@@ -137,19 +137,19 @@ def _captioned(image: Image.Image, caption: str) -> Image.Image:
     return canvas
 
 
-def _with_legend(image: Image.Image, colours: UInt8[np.ndarray, "part 3"]) -> Image.Image:
-    """The picture on a strip with a patch of each colour and its number, in as many rows as they take."""
+def _with_legend(image: Image.Image, colors: UInt8[np.ndarray, "part 3"]) -> Image.Image:
+    """The picture on a strip with a patch of each color and its number, in as many rows as they take."""
     width, font, margin = _strip(image)
     patch = int(font.size)
-    step = patch + margin + int(font.getlength(str(len(colours)))) + 2 * margin
+    step = patch + margin + int(font.getlength(str(len(colors)))) + 2 * margin
     columns = max(1, (width - margin) // step)
-    rows = -(-len(colours) // columns)
+    rows = -(-len(colors) // columns)
     canvas = _on_strip(image, width, rows * (patch + margin) + margin)
     draw = ImageDraw.Draw(canvas)
-    for number, colour in enumerate(colours):
+    for number, color in enumerate(colors):
         left = margin + number % columns * step
         top = image.height + margin + number // columns * (patch + margin)
-        draw.rectangle((left, top, left + patch - 1, top + patch - 1), fill=tuple(map(int, colour)))
+        draw.rectangle((left, top, left + patch - 1, top + patch - 1), fill=tuple(map(int, color)))
         middle = (left + patch + margin, top + patch / 2)
         draw.text(middle, str(number + 1), font=font, fill=_LETTERS, anchor="lm")
     return canvas

@@ -71,8 +71,8 @@ class Photo:
 def read_photo(source: str | Path | Image.Image | np.ndarray, *, max_pixels: int = 178_956_970) -> Photo:
     """Read a photo from a file (JPEG, PNG, WebP, GIF, BMP, TIFF), a PIL image, or a uint8 array.
 
-    Arrays are (height, width), (height, width, 3) or (height, width, 4). Grey becomes RGB; transparent parts are laid
-    on white; grey of more than 8 bits is scaled from the full 16-bit range; of several frames the first is read; EXIF
+    Arrays are (height, width), (height, width, 3) or (height, width, 4). Gray becomes RGB; transparent parts are laid
+    on white; gray of more than 8 bits is scaled from the full 16-bit range; of several frames the first is read; EXIF
     orientation is applied. `source` itself is left as it was.
 
     Raises `PhotoError`, with the reason, for whatever cannot be read whole: also a truncated file, and one whose header
@@ -144,7 +144,7 @@ class _Whole(io.BufferedReader):
     """A file whose end is an error when a decoder asks for more.
 
     Pillow refuses truncated files by itself, unless some other code in the process has set its `LOAD_TRUNCATED_IMAGES`;
-    then the missing part would come out grey, and a map would be drawn over it.
+    then the missing part would come out gray, and a map would be drawn over it.
     """
 
     decoding = False
@@ -233,7 +233,7 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     notes = ["CMYK converted"] if image.mode == "CMYK" else []
     if not image.has_transparency_data:
         return image.convert("RGB"), notes
-    # La (grey times alpha) has no way to RGBA of its own
+    # La (gray times alpha) has no way to RGBA of its own
     clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     if clear.getchannel("A").getextrema() != (255, 255):
         notes.append("transparent parts laid on white")
@@ -241,14 +241,14 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _scaled(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Grey of more than 8 bits by its full range; Pillow's own conversion clips at 255."""
+    """Gray of more than 8 bits by its full range; Pillow's own conversion clips at 255."""
     values = np.asarray(image, dtype=np.float32)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(values).all() or low < 0 or high > 65535:
         raise PhotoError(f"its values run from {low:g} to {high:g}; expected 0 to 65535 (16-bit), or 0 to 1 in floats")
     unit = image.mode == "F" and high <= 1
-    grey = np.rint(values * (255 if unit else 255 / 65535)).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB"), ["floats from 0 to 1 scaled" if unit else "16-bit scaled"]
+    gray = np.rint(values * (255 if unit else 255 / 65535)).astype(np.uint8)
+    return Image.fromarray(gray).convert("RGB"), ["floats from 0 to 1 scaled" if unit else "16-bit scaled"]
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

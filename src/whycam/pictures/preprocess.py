@@ -40,13 +40,13 @@ class Preprocess:
       `"shorter"`.
     - `crop`: cut `size` out of the middle, or pad where the photo is smaller. Without it the input is what resizing
       made, and its size may differ from photo to photo.
-    - `rounding`: where the middle is if half a pixel is left over: `"even"` as torchvision's and timm's centre crops,
+    - `rounding`: where the middle is if half a pixel is left over: `"even"` as torchvision's and timm's center crops,
       `"zero"` and `"floor"` as those of transformers' two backends, torchvision and PIL.
     - `mean`, `std`: per channel of the input, for values in [0, 1].
     - `resizer`: whose arithmetic resizes. Pillow's, or torch's, which transformers uses where torchvision is installed
       and whose pixels differ from Pillow's by a level here and there, and at sharp edges by a few.
     - `channels`: the order of the input's.
-    - `fill`: the RGB colour of padding. Black is torchvision's; YOLO models want (114, 114, 114).
+    - `fill`: the RGB color of padding. Black is torchvision's; YOLO models want (114, 114, 114).
 
     Raises `WhycamError` where these do not fit together.
     """
@@ -91,7 +91,7 @@ class Preprocess:
             raise WhycamError(f"std must be positive, not {self.std}")
 
     def __call__(self, photo: Photo) -> tuple[Float[Tensor, "3 height width"], Geometry]:
-        """The normalised input in float32, and where it lies on the photo."""
+        """The normalized input in float32, and where it lies on the photo."""
         geometry = self.geometry(photo.size)
         pixels = torch.from_numpy(np.array(self._view(photo)))
         scaled = self._ordered(pixels.permute(2, 0, 1)).contiguous().float().div(255)
@@ -147,7 +147,7 @@ class Preprocess:
         return resized, (top, left), self.size
 
     def _corner(self, length: int, size: int) -> int:
-        """Where a centred window of `size` begins on `length` pixels; negative where it is padded."""
+        """Where a centered window of `size` begins on `length` pixels; negative where it is padded."""
         if self.rounding == "floor":
             return (length - size) // 2
         if self.rounding == "zero" or size > length:

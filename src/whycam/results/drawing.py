@@ -14,12 +14,12 @@ from torch import Tensor
 from whycam.errors import WhycamError
 from whycam.kit.arrays import normalize, resize
 from whycam.pictures import figures
-from whycam.pictures.colormaps import colourise, hues
+from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.figures import Panel
 from whycam.pictures.geometry import Geometry
+from whycam.pictures.input_context import InputContext
 from whycam.pictures.overlay import contact_sheet, overlay_parts
 from whycam.pictures.overlay import overlay as blend
-from whycam.pictures.scene import Scene
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,9 +31,9 @@ else:
 #: The longest side of a photo as it is drawn. Larger photos are shrunk first: a 12,000 px one would need gigabytes.
 LONGEST_SIDE = 2048
 
-#: Gradients of single pixels have a few spikes that would leave all else black: their colours end at this quantile.
+#: Gradients of single pixels have a few spikes that would leave all else black: their colors end at this quantile.
 _PIXEL_QUANTILE = 0.995
-CLIPPED = f"colours end at the {_PIXEL_QUANTILE:.1%} quantile"
+CLIPPED = f"colors end at the {_PIXEL_QUANTILE:.1%} quantile"
 _THUMBNAIL, _THUMBNAILS = 256, 8
 
 #: In each row of a figure of one explanation.
@@ -67,8 +67,8 @@ def overlay(
             pictures.append(blend(image, over, opacity=opacity, seen=seen, caption=text, **look))
         elif parts is not None:
             over, seen = _on_canvas(parts[i], geometry)
-            colours = hues(len(over), colormap)
-            pictures.append(overlay_parts(image, over, colours, opacity=opacity, seen=seen, caption=text))
+            colors = hues(len(over), colormap)
+            pictures.append(overlay_parts(image, over, colors, opacity=opacity, seen=seen, caption=text))
     return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
 
 
@@ -112,34 +112,34 @@ def html(explanations: Sequence[Explanation]) -> str:
 
 
 def _row(one: Explanation, colormap: str | None, signed: bool) -> list[Panel]:
-    scene, heat = scene_of(one), _flat_heat(one, signed)[0]
+    context, heat = scene_of(one), _flat_heat(one, signed)[0]
     raw = one.maps[0]
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
     return [
-        Panel("Photo", image=canvas(scene, 0, "photo")[0], note=prediction(one)),
+        Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
         replace(raw_panel(raw, signed), title="Map at the layer", note=f"{one.layer.name}, {size}"),
-        Panel("Map at the input's size", image=Image.fromarray(colourise(heat, colormap, signed))),
+        Panel("Map at the input's size", image=Image.fromarray(colorize(heat, colormap, signed))),
         Panel("Overlay", image=overlay(one, colormap=colormap, signed=signed, caption=False),
               note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
     ]  # fmt: skip
 
 
 def _part_rows(one: Explanation, colormap: str | None) -> list[list[Panel]]:
-    """Each part by itself, in its colour, as many in a row as there are panels above."""
+    """Each part by itself, in its color, as many in a row as there are panels above."""
     if one.parts is None:
         return []
     image, geometry = canvas(scene_of(one), 0, "photo")
     strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
-    colours = hues(len(strengths), colormap)
+    colors = hues(len(strengths), colormap)
     look: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
-    pictures = [overlay_parts(image, strengths[[k]], colours[[k]], **look) for k in range(len(strengths))]
-    panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
+    pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **look) for k in range(len(strengths))]
+    panels = [Panel(f"OutputPath {k + 1}", image=picture) for k, picture in enumerate(pictures)]
     return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
 
 
 def raw_panel(raw: Tensor, signed: bool) -> Panel:
-    """A raw map at its own size; its colours have zero in the middle if it is signed, whether or not that was asked."""
+    """A raw map at its own size; its colors have zero in the middle if it is signed, whether or not that was asked."""
     return Panel(values=raw, signed=signed or bool((raw < 0).any()))
 
 
@@ -148,11 +148,11 @@ def prediction(one: Explanation) -> str:
     return str(one.predictions[0]) if one.predictions else ""
 
 
-def scene_of(explanation: Explanation) -> Scene:
+def scene_of(explanation: Explanation) -> InputContext:
     """What the network was shown, without which nothing can be drawn."""
-    if explanation.scene is None:
+    if explanation.context is None:
         raise WhycamError("this explanation does not keep what the network was shown, so it cannot be drawn over it.")
-    return explanation.scene
+    return explanation.context
 
 
 def _check_flat(explanation: Explanation) -> None:
@@ -184,7 +184,7 @@ def _part_heat(explanation: Explanation) -> Tensor:
 
 
 def _flat_heat(explanation: Explanation, signed: bool) -> Tensor:
-    """Maps of two spatial axes at the input's size, scaled for colours; NaN stays, and is drawn as no value."""
+    """Maps of two spatial axes at the input's size, scaled for colors; NaN stays, and is drawn as no value."""
     _check_flat(explanation)
     if not is_by_pixel(explanation):
         return explanation.heatmaps(normalize="signed" if signed else "max").cpu()
@@ -199,11 +199,11 @@ def is_by_pixel(explanation: Explanation) -> bool:
     return tuple(explanation.maps.shape[1:]) == tuple(scene_of(explanation).size)
 
 
-def canvas(scene: Scene, sample: int, on: str) -> tuple[Image.Image, Geometry | None]:
+def canvas(context: InputContext, sample: int, on: str) -> tuple[Image.Image, Geometry | None]:
     """The picture to draw on, and how the input lies on it; `None` where the picture is the input itself."""
-    if on != "photo" or scene.photos is None or scene.geometries is None:
-        return _input_picture(scene, sample), None
-    image, geometry = scene.photos[sample].image, scene.geometries[sample]
+    if on != "photo" or context.photos is None or context.geometries is None:
+        return _input_picture(context, sample), None
+    image, geometry = context.photos[sample].image, context.geometries[sample]
     shrink = LONGEST_SIDE / max(image.size)
     if shrink >= 1:
         return image, geometry
@@ -211,13 +211,13 @@ def canvas(scene: Scene, sample: int, on: str) -> tuple[Image.Image, Geometry | 
     return image.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=2), geometry.on_photo_of(size)
 
 
-def _input_picture(scene: Scene, sample: int) -> Image.Image:
-    """What the network was given, as a picture: un-normalised where that is known, else stretched to its own range."""
-    tensor = scene.inputs[sample].detach().float().cpu()
-    if scene.preprocess is not None:
-        return scene.preprocess.undo(tensor)
+def _input_picture(context: InputContext, sample: int) -> Image.Image:
+    """What the network was given, as a picture: un-normalized where that is known, else stretched to its own range."""
+    tensor = context.inputs[sample].detach().float().cpu()
+    if context.preprocess is not None:
+        return context.preprocess.undo(tensor)
     if tensor.ndim != 3:
-        raise WhycamError(f"a picture needs inputs with two spatial axes, not shape {tuple(scene.inputs.shape)}.")
-    colours = tensor if len(tensor) == 3 else tensor.mean(0, keepdim=True).expand(3, -1, -1)
-    scaled = normalize(colours.nan_to_num().flatten()[None], "minmax").reshape(colours.shape)
+        raise WhycamError(f"a picture needs inputs with two spatial axes, not shape {tuple(context.inputs.shape)}.")
+    colors = tensor if len(tensor) == 3 else tensor.mean(0, keepdim=True).expand(3, -1, -1)
+    scaled = normalize(colors.nan_to_num().flatten()[None], "minmax").reshape(colors.shape)
     return Image.fromarray((scaled * 255).round().byte().permute(1, 2, 0).contiguous().numpy())

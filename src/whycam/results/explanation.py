@@ -14,8 +14,8 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import Normalize, normalize, resize
 from whycam.kit.registry import plain
 from whycam.kit.status import Status
-from whycam.network.variants.scoring import Work
-from whycam.pictures.scene import Scene
+from whycam.network.variants.scoring import RunStats
+from whycam.pictures.input_context import InputContext
 from whycam.targets import NOTHING, key
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ class Explanation:
         method: the method's name; `title` its name in the literature; `options` those it ran with.
         layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
         parts: several maps of each sample, `(batch, part, *spatial)`, for methods that find some, such as the concepts
-            of a factorisation; drawn in a colour each.
+            of a factorization; drawn in a color each.
         values: what else a method says of each sample in numbers, `(batch,)`, by name.
         notes: what else a reader should know, such as which part of a nested output was explained.
         model: where the model came from.
-        scene: what the network was shown, for drawing.
+        context: what the network was shown, for drawing.
         work: how variants were run, for methods that run the network many times.
     """
 
@@ -138,8 +138,8 @@ class Explanation:
     values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     model: str = ""
-    scene: Scene | None = field(default=None, repr=False)
-    work: tuple[Work, ...] = field(default=(), repr=False)
+    context: InputContext | None = field(default=None, repr=False)
+    work: tuple[RunStats, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         samples = f"{len(self)} sample{'s' if len(self) != 1 else ''}"
@@ -167,7 +167,7 @@ class Explanation:
             status=self.status[index],
             parts=self.parts[index] if self.parts is not None else None,
             values={name: value[index] for name, value in self.values.items()},
-            scene=self.scene[index] if self.scene is not None else None,
+            context=self.context[index] if self.context is not None else None,
         )
 
     def __iter__(self) -> Iterator["Explanation"]:
@@ -179,7 +179,7 @@ class Explanation:
         return all(status.ok for status in self.status)
 
     def heatmaps(self, size: Sequence[int] | None = None, normalize: Normalize = "max") -> Float[Tensor, "batch ..."]:
-        """The maps resized (linearly, between pixel centres) and then scaled, each by itself.
+        """The maps resized (linearly, between pixel centers) and then scaled, each by itself.
 
         Args:
             size: spatial size; the input's by default.
@@ -187,7 +187,7 @@ class Explanation:
                 (divided by the largest magnitude, [-1, 1]), or `"none"`. A map that shows nothing stays flat.
         """
         if size is None:
-            size = self.scene.size if self.scene is not None else self.maps.shape[1:]
+            size = self.context.size if self.context is not None else self.maps.shape[1:]
         if len(size) != self.maps.ndim - 1:
             raise WhycamError(f"size has {len(size)} numbers for maps with {self.maps.ndim - 1} spatial axes.")
         return _normalize(resize(self.maps, size), normalize)
@@ -203,15 +203,15 @@ class Explanation:
     ) -> Image:
         """The map over the photo, as one picture; several samples side by side.
 
-        Where there are `parts`, each location has the colour of the strongest of them, over the greys of the photo; the
+        Where there are `parts`, each location has the color of the strongest of them, over the grays of the photo; the
         stronger it is, beside the strongest of all parts in that sample, the less of the photo shows through. They are
         numbered below, from 1.
 
         Args:
-            colormap: by name; the default is perceptually even, `"jet"` is the classic look. Colours of parts are taken
+            colormap: by name; the default is perceptually even, `"jet"` is the classic look. Colors of parts are taken
                 from it at even distances.
             opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
-            signed: diverging colours pinned at zero, so that evidence against the target shows too; parts have none.
+            signed: diverging colors pinned at zero, so that evidence against the target shows too; parts have none.
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
                 Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.

@@ -169,9 +169,9 @@ def _pair(
 
 def _title(one: Explanation) -> str:
     """A sample's name, if it has one, and what the model says of it."""
-    scene = scene_of(one)
-    named = scene.photos is not None and scene.photos[0].path is not None
-    return ", ".join(part for part in (scene.name(0) if named else "", prediction(one)) if part)
+    context = scene_of(one)
+    named = context.photos is not None and context.photos[0].path is not None
+    return ", ".join(part for part in (context.name(0) if named else "", prediction(one)) if part)
 
 
 def _spell(comparison: Comparison, target: Any, sample: int) -> str:

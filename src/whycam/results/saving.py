@@ -46,9 +46,9 @@ def save(
     written = []
     names = Names()
     for i, one in enumerate(explanation):
-        name = names(explanation.scene.name(i) if explanation.scene is not None else f"sample{i}")
+        name = names(explanation.context.name(i) if explanation.context is not None else f"sample{i}")
         stem = folder / f"{name}.{explanation.method}"
-        if explanation.maps.ndim == 3 and explanation.scene is not None and len(explanation.scene.size) == 2:
+        if explanation.maps.ndim == 3 and explanation.context is not None and len(explanation.context.size) == 2:
             picture = io.BytesIO()
             overlay(one, colormap=colormap, opacity=opacity, signed=signed).save(picture, "png")
             written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
@@ -68,9 +68,9 @@ def record(explanation: Explanation, sample: int) -> dict[str, Any]:
     if not -len(explanation) <= sample < len(explanation):
         raise WhycamError(f"sample {sample} of {len(explanation)}")
     one = explanation[sample]
-    scene = one.scene
-    photo = scene.photos[0] if scene is not None and scene.photos is not None else None
-    geometry = scene.geometries[0] if scene is not None and scene.geometries is not None else None
+    context = one.context
+    photo = context.photos[0] if context is not None and context.photos is not None else None
+    geometry = context.geometries[0] if context is not None and context.geometries is not None else None
     values = {
         "schema": SCHEMA,
         "model": one.model,

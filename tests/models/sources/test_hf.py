@@ -261,7 +261,7 @@ def test_a_folder_without_an_image_processor_takes_ready_batches(folder):
     assert "preprocessor_config.json cannot be read from it" in message
     assert message.endswith("Else pass preprocess=, for example whycam.Preprocess.imagenet(), or a ready batch.")
     e = whycam.explain(vision, PHOTOS["tiny"], preprocess=whycam.Preprocess((32, 32), "stretch"))
-    assert e.scene.inputs.shape == (1, 3, 32, 32)
+    assert e.context.inputs.shape == (1, 3, 32, 32)
 
 
 def test_a_processor_that_no_preprocess_describes_is_used_and_said(folder):

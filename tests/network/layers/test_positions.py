@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import whycam
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.positions import changes, halves, locate
 from whycam.network.layouts import ChannelsFirst, ChannelsLast, Tokens, readings
 
@@ -56,7 +56,7 @@ class Permute(nn.Module):
 
 
 def verdict(model, inputs, name, layout):
-    return changes(model, inputs, [Tap(name)])[Tap(name)].verdict(layout)
+    return changes(model, inputs, [LayerRef(name)])[LayerRef(name)].verdict(layout)
 
 
 SHUFFLED = torch.randperm(16, generator=torch.Generator().manual_seed(0))
@@ -101,8 +101,8 @@ def test_axes_in_another_order_are_refuted(axes, layout):
 def test_what_no_shape_can_tell_is_told_by_the_change():
     model, inputs = nets.fixed(Moved((0, 2, 3, 1))), nets.images()  # 8 x 8 x 8, whichever the channels are
     assert readings((3, 8, 8, 8), inputs.shape)[0] == ChannelsFirst()
-    found, forwards = locate(model, inputs, {Tap("move"): [ChannelsFirst(), ChannelsLast()]})
-    assert found[Tap("move")] == (ChannelsLast(), "verified")
+    found, forwards = locate(model, inputs, {LayerRef("move"): [ChannelsFirst(), ChannelsLast()]})
+    assert found[LayerRef("move")] == (ChannelsLast(), "verified")
     assert forwards == 1
 
 
@@ -119,8 +119,8 @@ def test_the_wrong_number_of_leading_tokens_is_refuted_where_it_moves_the_grid()
     assert verdict(model, inputs, "block", Tokens((4, 4), 1, 8)) == "verified"
     assert verdict(model, inputs, "block", Tokens((5, 5), 0)) != "verified"
     model = nets.fixed(Patches(before=9))
-    found, _ = locate(model, inputs, {Tap("block"): [Tokens((5, 5), 0), Tokens((4, 4), 9)]})
-    assert found[Tap("block")].layout in (Tokens((5, 5), 0), Tokens((4, 4), 9))
+    found, _ = locate(model, inputs, {LayerRef("block"): [Tokens((5, 5), 0), Tokens((4, 4), 9)]})
+    assert found[LayerRef("block")].layout in (Tokens((5, 5), 0), Tokens((4, 4), 9))
     assert verdict(model, inputs, "block", Tokens((4, 4), 9)) == "verified"
 
 
@@ -132,8 +132,8 @@ def test_of_grids_of_one_count_the_measured_one_is_taken():
 
     model, inputs = nets.fixed(Clips()), torch.randn(1, 3, 8, 16, 16, dtype=torch.float64)
     wrong, right = Tokens((1, 8, 8), 0), Tokens((4, 4, 4), 0)
-    found, _ = locate(model, inputs, {Tap("block"): [wrong, right]})
-    assert found[Tap("block")] == (right, "verified")
+    found, _ = locate(model, inputs, {LayerRef("block"): [wrong, right]})
+    assert found[LayerRef("block")] == (right, "verified")
 
 
 def test_another_prefix_that_fits_by_chance_does_not_win_over_the_likeliest():
@@ -141,8 +141,8 @@ def test_another_prefix_that_fits_by_chance_does_not_win_over_the_likeliest():
     likely = Tokens((4, 4), 0)
     for seed in range(20):  # some draws rank the positions as the second reading would
         washed.embed.weight.data.add_(torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(seed)) * 0.1)
-        found, _ = locate(nets.twin(washed), inputs, {Tap("block"): [likely, Tokens((1, 2), 7, 7)]})
-        assert found[Tap("block")] == (likely, "undetermined")
+        found, _ = locate(nets.twin(washed), inputs, {LayerRef("block"): [likely, Tokens((1, 2), 7, 7)]})
+        assert found[LayerRef("block")] == (likely, "undetermined")
 
 
 def test_a_place_that_is_washed_out_is_undetermined():
@@ -174,33 +174,33 @@ def test_a_network_of_a_fixed_batch_tells_nothing_and_is_not_an_error():
                 raise RuntimeError("one at a time")
             return super().forward(x)
 
-    found, _ = locate(nets.fixed(One()), nets.images(1), {Tap("conv2"): [ChannelsFirst()]})
-    assert found[Tap("conv2")] == (ChannelsFirst(), "undetermined")
+    found, _ = locate(nets.fixed(One()), nets.images(1), {LayerRef("conv2"): [ChannelsFirst()]})
+    assert found[LayerRef("conv2")] == (ChannelsFirst(), "undetermined")
 
 
 def test_what_was_found_is_kept_for_the_shape_and_the_network_left_as_it_was():
     model, inputs = nets.fixed(Patches()), nets.images()
     before = nets.state(model)
-    asked = {Tap("block"): [Tokens((4, 4), 0)]}
+    asked = {LayerRef("block"): [Tokens((4, 4), 0)]}
     assert [locate(model, inputs, asked)[1] for _ in range(2)] == [1, 0]
     assert locate(model, inputs[:1], asked)[1] == 0
-    assert locate(model, nets.images(side=12), {Tap("block"): [Tokens((6, 6), 0)]})[1] == 1
+    assert locate(model, nets.images(side=12), {LayerRef("block"): [Tokens((6, 6), 0)]})[1] == 1
     assert nets.differences(before, nets.state(model)) == []
 
 
 def test_the_picture_among_several_inputs_is_the_one_that_is_changed():
     model = nets.fixed(nets.TwoInputs())
     numbers = torch.randn(3, 2, dtype=torch.float64)
-    found = changes(model, (numbers, nets.images()), [Tap("conv2"), Tap("numbers")])
-    assert found[Tap("conv2")].verdict(ChannelsFirst()) == "verified"
-    assert torch.equal(found[Tap("numbers")].outputs, found[Tap("numbers")].outputs[:1].expand(5, -1))
+    found = changes(model, (numbers, nets.images()), [LayerRef("conv2"), LayerRef("numbers")])
+    assert found[LayerRef("conv2")].verdict(ChannelsFirst()) == "verified"
+    assert torch.equal(found[LayerRef("numbers")].outputs, found[LayerRef("numbers")].outputs[:1].expand(5, -1))
 
 
 def test_each_call_of_a_layer_is_told_apart():
     model, inputs = nets.fixed(nets.Shared()), nets.images()
-    found = changes(model, inputs, [Tap("relu", 0), Tap("relu"), Tap("relu", 7)])
-    assert found.keys() == {Tap("relu", 0), Tap("relu")}
-    assert not torch.equal(found[Tap("relu", 0)].outputs, found[Tap("relu")].outputs)
+    found = changes(model, inputs, [LayerRef("relu", 0), LayerRef("relu"), LayerRef("relu", 7)])
+    assert found.keys() == {LayerRef("relu", 0), LayerRef("relu")}
+    assert not torch.equal(found[LayerRef("relu", 0)].outputs, found[LayerRef("relu")].outputs)
 
 
 def test_a_named_layer_whose_tokens_are_shuffled_is_refused_and_not_misdrawn():

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import whycam
 from whycam.network.quantities.biases import bias_gradients
-from whycam.targets import bind
+from whycam.targets import resolve
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
@@ -25,7 +25,7 @@ def answer(output):
 def measured(model, inputs, target=SCORED, part=None):
     """The quantity, for a target settled on a plain forward."""
     with torch.no_grad():
-        bound = bind(target, answer(nets.twin(model)(inputs)).float())
+        bound = resolve(target, answer(nets.twin(model)(inputs)).float())
     return bias_gradients(model, inputs, bound, part)
 
 
@@ -60,7 +60,7 @@ def lively(model):
 
 
 class Residual(nn.Module):
-    """A convolution and its normalisation beside each other, added in place, rectified in place; twice."""
+    """A convolution and its normalization beside each other, added in place, rectified in place; twice."""
 
     def __init__(self, rank=2):
         super().__init__()
@@ -116,7 +116,7 @@ def test_trap_r4_auxiliary_heads_neither_come_nor_shift_the_others():
     model = lively(googlenet())
     found = {each.name: each for each in measured(model, nets.images(2, side=32))}
     assert not any("aux" in name for name in found)
-    assert len(found) == 58  # 57 normalisations and the head
+    assert len(found) == 58  # 57 normalizations and the head
     kept = {}
     for name, module in model.named_modules():
         if name in found:
@@ -164,13 +164,13 @@ def test_a_module_called_twice_comes_twice_each_with_its_own_gradient():
 
 
 class Fused(nn.BatchNorm2d):
-    """A normalisation with its activation inside, as timm has it."""
+    """A normalization with its activation inside, as timm has it."""
 
     def forward(self, x):
         return F.relu(super().forward(x), inplace=True)
 
 
-def test_a_normalisation_fused_with_its_activation_is_read_before_it():
+def test_a_normalization_fused_with_its_activation_is_read_before_it():
     model = nn.Sequential(nn.Conv2d(3, 6, 3), Fused(6), nn.Conv2d(6, 4, 3), Fused(4), nn.Flatten(), nn.Linear(64, 5))
     assert gaps(lively(model), nets.images()).max() < 1e-10
 
@@ -214,7 +214,7 @@ NORMS = {
 
 @pytest.mark.filterwarnings("ignore:the model is in training mode")
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-def test_a_normalisation_by_the_inputs_own_statistics_adds_its_beta_alone(norm):
+def test_a_normalization_by_the_inputs_own_statistics_adds_its_beta_alone(norm):
     model = nets.fixed(nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), norm(), nn.Flatten(), nn.Linear(384, 5)))
     if getattr(model[1], "track_running_stats", False):
         model[1].train()
@@ -346,7 +346,7 @@ def test_a_batch_is_its_samples():
 def test_the_network_is_left_as_it_was(inplace, make, around):
     model, inputs = make(inplace=inplace), nets.images().requires_grad_()
     expected = measured(nets.plain(), inputs.detach())
-    bound = bind(SCORED, model(inputs).detach())
+    bound = resolve(SCORED, model(inputs).detach())
     before, given = nets.state(model), inputs.detach().clone()
     with around():
         found = bias_gradients(model, inputs, bound, None)
@@ -363,7 +363,7 @@ def test_the_network_is_left_as_it_was(inplace, make, around):
 @pytest.mark.filterwarnings("ignore:the model is in training mode")
 def test_a_network_in_training_mode_is_left_in_it():
     model = nets.fixed(nets.Training()).train()
-    bound = bind(SCORED, torch.zeros(3, nets.CLASSES))
+    bound = resolve(SCORED, torch.zeros(3, nets.CLASSES))
     before = nets.state(model)
     found = bias_gradients(model, nets.images(), bound, None)
     assert nets.differences(before, nets.state(model)) == []
@@ -372,7 +372,7 @@ def test_a_network_in_training_mode_is_left_in_it():
 
 def test_an_exception_leaves_no_trace():
     model = nets.fixed(nets.Raising())
-    bound = bind(SCORED, model(nets.images()).detach())
+    bound = resolve(SCORED, model(nets.images()).detach())
     before = nets.state(model)
     model.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
@@ -406,7 +406,7 @@ def test_the_callers_autocast_counts():
 
 def test_compiled_networks_are_measured_like_plain_ones():
     plain, inputs = nets.plain(), nets.images()
-    bound = bind(SCORED, plain(inputs).detach())
+    bound = resolve(SCORED, plain(inputs).detach())
     for compiled in (torch.compile(nets.plain(), backend="eager"), nets.plain()):
         if not hasattr(compiled, "_orig_mod"):
             compiled.conv2.compile(backend="eager")
@@ -459,7 +459,7 @@ def test_reentrant_checkpointing_is_refused_with_what_to_do():
 
     model = nets.fixed(Reentrant())
     with pytest.raises(whycam.WhycamError, match="use_reentrant=False"):
-        bias_gradients(model, nets.images(), bind(SCORED, torch.zeros(3, 5)), None)
+        bias_gradients(model, nets.images(), resolve(SCORED, torch.zeros(3, 5)), None)
 
 
 def test_inference_mode_inside_is_refused_with_what_to_do():
@@ -469,21 +469,21 @@ def test_inference_mode_inside_is_refused_with_what_to_do():
                 return super().features(x)
 
     with pytest.raises(whycam.WhycamError, match=r"use torch\.no_grad"):
-        bias_gradients(nets.fixed(Inferring()), nets.images(), bind(SCORED, torch.zeros(3, 5)), None)
+        bias_gradients(nets.fixed(Inferring()), nets.images(), resolve(SCORED, torch.zeros(3, 5)), None)
 
 
 def test_a_part_of_the_output_can_be_explained():
     model, inputs = nets.fixed(nets.TwoHeads()), nets.images()
     outputs = model(inputs)
     for part, head in (("logits", "head"), ("auxiliary", "other")):
-        found = bias_gradients(model, inputs, bind(SCORED, outputs[part].detach()), part)
+        found = bias_gradients(model, inputs, resolve(SCORED, outputs[part].detach()), part)
         assert [each.name for each in found] == ["conv1", "conv2", head]
 
 
 def test_several_inputs_and_inputs_by_name():
     model, inputs = nets.fixed(nets.TwoInputs()), nets.images()
     numbers = torch.ones(3, 2, dtype=torch.float64)
-    bound = bind(SCORED, model(numbers, inputs).detach())
+    bound = resolve(SCORED, model(numbers, inputs).detach())
     by_place = bias_gradients(model, (numbers, inputs), bound, None)
     by_name = bias_gradients(model, {"picture": inputs, "numbers": numbers}, bound, None)
     assert {each.name for each in by_place} == {"conv1", "conv2", "head", "numbers"}
@@ -495,7 +495,7 @@ def test_a_bias_that_the_target_adds_counts():
     model, inputs = nets.plain(), nets.images()
     bias = torch.tensor([2.0], dtype=torch.float64)
     weight = torch.ones(1, 5, dtype=torch.float64)
-    bound = bind(lambda output: F.linear(output, weight, bias)[:, 0], model(inputs).detach())
+    bound = resolve(lambda output: F.linear(output, weight, bias)[:, 0], model(inputs).detach())
     *_, last = bias_gradients(model, inputs, bound, None)
     assert (last.name, last.bias.item()) == ("", 2.0)
     assert last.gradients.eq(1).all()
@@ -503,7 +503,7 @@ def test_a_bias_that_the_target_adds_counts():
 
 def test_a_target_that_reads_nothing_has_no_biases():
     model, inputs = nets.plain(), nets.images()
-    bound = bind(lambda output: output.new_zeros(len(output)), model(inputs).detach())
+    bound = resolve(lambda output: output.new_zeros(len(output)), model(inputs).detach())
     assert bias_gradients(model, inputs, bound, None) == []
 
 

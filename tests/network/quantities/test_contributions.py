@@ -12,11 +12,11 @@ import torchvision_shim
 from torch import Tensor, nn
 
 import whycam
-from whycam.network.layer_refs import find_taps
-from whycam.network.outputs import Question
+from whycam.network.layer_refs import find_layers
+from whycam.network.outputs import OutputSelector
 from whycam.network.quantities.contributions import contributions
 from whycam.network.recording.record import record
-from whycam.targets import Contrast, LogProbability, MultiLabel, Probability, ReST, bind
+from whycam.targets import Contrast, LogProbability, MultiLabel, Probability, ReST, resolve
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
@@ -24,7 +24,9 @@ import torchvision.models as zoo  # noqa: E402
 
 def recorded(model, inputs, layer, target=1, part=None, **options):
     """What a first pass records of a layer, and the settled target."""
-    found = record(model, inputs, find_taps(model, layer), [Question(partial(bind, target), part)], **options)
+    found = record(
+        model, inputs, find_layers(model, layer), [OutputSelector(partial(resolve, target), part)], **options
+    )
     (layer,) = found.layers.values()
     return layer, found.targets[0], found.scores[0]
 
@@ -182,7 +184,7 @@ class Scaled(nn.Module):
 LINEAR = {
     "convolution": nn.Conv2d(3, 4, 3),
     "transposed convolution": nn.ConvTranspose2d(3, 4, 3),
-    "batch normalisation": nn.BatchNorm2d(3),
+    "batch normalization": nn.BatchNorm2d(3),
     "mean pooling": nn.AvgPool2d(3, 2, 1),
     "adaptive mean pooling": nn.AdaptiveAvgPool2d(2),
     "interpolation": nn.Upsample(scale_factor=1.5, mode="bilinear"),
@@ -365,10 +367,10 @@ class Without(nn.Module):
         self.conv = nn.Conv2d(3, 8, 3, padding=1)
         self.kind = kind
         self.norm = {
-            "layer normalisation": nn.LayerNorm(8),
-            "group normalisation": nn.GroupNorm(2, 8),
-            "instance normalisation": nn.InstanceNorm2d(8),
-            "RMS normalisation": nn.RMSNorm(8),
+            "layer normalization": nn.LayerNorm(8),
+            "group normalization": nn.GroupNorm(2, 8),
+            "instance normalization": nn.InstanceNorm2d(8),
+            "RMS normalization": nn.RMSNorm(8),
             "recurrence": nn.LSTM(8, 8, batch_first=True),
         }.get(kind, nn.Identity())
         self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -376,10 +378,10 @@ class Without(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        if self.kind in ("group normalisation", "instance normalisation"):
+        if self.kind in ("group normalization", "instance normalization"):
             x = self.norm(x)
         tokens = x.flatten(2).mT
-        if self.kind in ("layer normalisation", "RMS normalisation"):
+        if self.kind in ("layer normalization", "RMS normalization"):
             tokens = self.norm(tokens)
         elif self.kind == "recurrence":
             tokens = self.norm(tokens)[0]
@@ -389,14 +391,14 @@ class Without(nn.Module):
             tokens = F.scaled_dot_product_attention(tokens, tokens, tokens)
         elif self.kind == "attention in a module":
             tokens = self.attend(tokens, tokens, tokens, need_weights=False)[0]
-        elif self.kind == "normalisation to length one":
+        elif self.kind == "normalization to length one":
             tokens = F.normalize(tokens, dim=2)
         return self.head(tokens.mean(1))
 
 
 KINDS = [
-    "softmax", "attention", "attention in a module", "layer normalisation", "RMS normalisation", "recurrence",
-    "group normalisation", "instance normalisation", "normalisation to length one",
+    "softmax", "attention", "attention in a module", "layer normalization", "RMS normalization", "recurrence",
+    "group normalization", "instance normalization", "normalization to length one",
 ]  # fmt: skip
 
 
@@ -497,7 +499,7 @@ def test_a_network_that_takes_another_way_for_zeros_is_refused():
             measured(nets.fixed(kind()), nets.images(), "conv1")
 
 
-def test_batch_normalisation_in_training_mode_is_refused():
+def test_batch_normalization_in_training_mode_is_refused():
     class Normed(nets.Training):
         def forward(self, x: Tensor) -> Tensor:
             return self.head(nets.spatial_mean(self.conv2(self.relu1(self.bn(self.conv1(x))))))

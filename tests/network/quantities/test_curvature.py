@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from torch.autograd.functional import hvp
 
 import whycam
-from whycam.network.layer_refs import find_taps
-from whycam.network.outputs import Question
+from whycam.network.layer_refs import find_layers
+from whycam.network.outputs import OutputSelector
 from whycam.network.quantities.curvature import curvature
 from whycam.network.recording.record import record
-from whycam.targets import LogProbability, Probability, ReST, bind
+from whycam.targets import LogProbability, Probability, ReST, resolve
 
 
 def recorded(model, inputs, layer, target=1, part=None, **options):
     """What a first pass records of a layer, and the settled target."""
-    found = record(model, inputs, find_taps(model, layer), [Question(partial(bind, target), part)], **options)
+    found = record(
+        model, inputs, find_layers(model, layer), [OutputSelector(partial(resolve, target), part)], **options
+    )
     (layer,) = found.layers.values()
     return layer, found.targets[0]
 
@@ -107,7 +109,7 @@ def test_of_a_homogeneous_score_it_is_the_gradient_times_the_degree_less_one(deg
     torch.testing.assert_close(measured(model, inputs, "layer"), factor * layer.gradients[0])
 
 
-def test_a_layer_below_a_normalisation_that_ignores_scale_bends_by_minus_its_gradient(generator):
+def test_a_layer_below_a_normalization_that_ignores_scale_bends_by_minus_its_gradient(generator):
     inputs = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     weights = torch.randn(12, generator=generator, dtype=torch.float64)
     model = Tail(lambda x: F.layer_norm(x.flatten(1), (12,), eps=0) @ weights)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import whycam
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.recording.graph_breaks import Cut, cuts, follow
 from whycam.network.recording.record import record
-from whycam.targets import bind
+from whycam.targets import resolve
 
 
 class Cutting(nets.Plain):
@@ -66,12 +66,12 @@ FUNCTIONS = {
 @pytest.mark.parametrize(("function", "what"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_cut_in_the_networks_own_forward_is_placed_behind_the_module_before_it(function, what):
     model, inputs = nets.fixed(Cutting(function)), nets.images()
-    for layer in (None, Tap("conv1"), Tap("relu1")):
+    for layer in (None, LayerRef("conv1"), LayerRef("relu1")):
         ((module, said),) = cuts(model, inputs, layer)
         assert module == ""
         assert said.startswith(what)
         assert said.endswith("behind 'relu1'")
-    assert cuts(model, inputs, Tap("conv2")) == []
+    assert cuts(model, inputs, LayerRef("conv2")) == []
 
 
 FUNCTIONS["function of its own"] = (Rounding.apply, "computes without gradients")
@@ -81,7 +81,7 @@ FUNCTIONS["function of its own"] = (Rounding.apply, "computes without gradients"
 def test_a_module_that_cuts_is_named(function, what):
     model = nets.fixed(Cutting(nn.Sequential(nn.Identity(), Module(function))))
     before = nets.state(model)
-    ((module, said),) = cuts(model, nets.images(), Tap("conv1"))
+    ((module, said),) = cuts(model, nets.images(), LayerRef("conv1"))
     assert module == "between.1"
     assert said.startswith(what)
     assert nets.differences(before, nets.state(model)) == []
@@ -104,7 +104,7 @@ def test_a_block_under_no_grad_is_named_as_a_whole():
 
     model = nets.fixed(Frozen())
     assert cuts(model, nets.images()) == [Cut("backbone", "runs with gradients off (torch.no_grad)")]
-    assert cuts(model, nets.images(), Tap("backbone.0")) == []  # gradients are put on at the layer
+    assert cuts(model, nets.images(), LayerRef("backbone.0")) == []  # gradients are put on at the layer
 
 
 def test_cuts_come_in_running_order_and_the_first_is_named():
@@ -123,7 +123,7 @@ def test_cuts_come_in_running_order_and_the_first_is_named():
 def test_weights_that_learn_do_not_hide_a_cut():
     model = nets.fixed(Cutting(torch.Tensor.detach))
     assert all(parameter.requires_grad for parameter in model.parameters())
-    assert not follow(model, nets.images(), Tap("relu1")).arrives
+    assert not follow(model, nets.images(), LayerRef("relu1")).arrives
 
 
 def test_what_goes_on_beside_the_way_is_no_cut():
@@ -142,7 +142,7 @@ def test_what_goes_on_beside_the_way_is_no_cut():
 
 def test_a_layer_beside_the_way_is_not_cut():
     model = nets.fixed(nets.Beside())
-    assert follow(model, nets.images(), Tap("decoder")) == (False, ())
+    assert follow(model, nets.images(), LayerRef("decoder")) == (False, ())
     with pytest.raises(whycam.WhycamError, match="'decoder': it comes after or beside what the score is computed from"):
         whycam.explain(model, nets.images(), layer="decoder")
 
@@ -158,15 +158,15 @@ def test_a_block_with_a_layer_beside_its_way_is_no_cut():
             return self.conv(x)
 
     model = nets.fixed(nn.Sequential(Block(), nn.ReLU(), nn.Flatten()))
-    assert follow(model, nets.images(), Tap("0.decoder")) == (False, ())
+    assert follow(model, nets.images(), LayerRef("0.decoder")) == (False, ())
 
 
 def test_what_a_module_is_given_can_be_followed_and_so_can_one_of_its_calls():
     model = nets.fixed(Cutting(torch.Tensor.detach))
-    assert [cut.module for cut in cuts(model, nets.images(), Tap("relu1", side="input"))] == [""]
-    assert follow(model, nets.images(), Tap("relu2", side="input")).arrives
+    assert [cut.module for cut in cuts(model, nets.images(), LayerRef("relu1", side="input"))] == [""]
+    assert follow(model, nets.images(), LayerRef("relu2", side="input")).arrives
     shared = nets.fixed(nets.Shared())
-    assert follow(shared, nets.images(), Tap("conv2", 1)).arrives
+    assert follow(shared, nets.images(), LayerRef("conv2", 1)).arrives
 
 
 def test_a_target_that_cuts_is_told_from_a_network_that_does():
@@ -201,11 +201,11 @@ def test_following_leaves_no_trace_and_costs_one_forward():
 
 def test_a_sound_recording_is_never_followed(monkeypatch):
     monkeypatch.setattr("whycam.network.recording.record.follow", lambda *_: pytest.fail("followed for nothing"))
-    record(nets.plain(), nets.images(), [Tap("conv2")], [lambda output: bind(None, output)])
+    record(nets.plain(), nets.images(), [LayerRef("conv2")], [lambda output: resolve(None, output)])
 
 
 @pytest.mark.filterwarnings("ignore:.*quantiz.*:DeprecationWarning", "ignore:.*quantize:UserWarning")
-def test_a_quantised_layer_is_named_as_such():
+def test_a_quantized_layer_is_named_as_such():
     model = torch.ao.quantization.quantize_dynamic(nets.plain().float(), {nn.Linear})
-    ((module, what),) = cuts(model, nets.images().float(), Tap("conv2"))
-    assert (module, what) == ("head", "is quantised (Linear) and has no gradient")
+    ((module, what),) = cuts(model, nets.images().float(), LayerRef("conv2"))
+    assert (module, what) == ("head", "is quantized (Linear) and has no gradient")

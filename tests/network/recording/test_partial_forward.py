@@ -13,11 +13,11 @@ from compatibility.resuming import check, made, networks  # noqa: E402
 import whycam  # noqa: E402
 from whycam.kit.arrays import lazily, weighted_sum  # noqa: E402
 from whycam.network.diagnosis.flops import counted  # noqa: E402
-from whycam.network.layer_refs import Tap  # noqa: E402
+from whycam.network.layer_refs import LayerRef  # noqa: E402
 from whycam.network.recording.partial_forward import Resumed, Watch  # noqa: E402
 from whycam.network.recording.record import record  # noqa: E402
 from whycam.network.variants.shared_copy import twin  # noqa: E402
-from whycam.targets import bind  # noqa: E402
+from whycam.targets import resolve  # noqa: E402
 
 NETWORKS = networks(small=True)
 #: How many layers of each are looked at here; `python -m compatibility.resuming` looks at all.
@@ -36,17 +36,17 @@ def test_every_architecture_is_exact_or_run_whole(name):
 
 
 def recorded(model, inputs, tap):
-    return record(model, inputs, [tap], [lambda output: bind(None, output)], gradients=False, resume=True)
+    return record(model, inputs, [tap], [lambda output: resolve(None, output)], gradients=False, resume=True)
 
 
 def test_what_finished_before_is_kept_once_and_by_the_outermost_name():
     model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()),
                           nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()  # fmt: skip
-    watch = Watch(model, [Tap("1.0")])
+    watch = Watch(model, [LayerRef("1.0")])
     inputs = torch.randn(2, 3, 4, 4)
     with watch.watching(), torch.no_grad():
         model(inputs)
-    before = watch.before(Tap("1.0"), 0)
+    before = watch.before(LayerRef("1.0"), 0)
     assert before is not None
     assert set(before.finished) == {("0", 0)}
     assert torch.equal(before.finished["0", 0].value, model[0](inputs))
@@ -55,7 +55,7 @@ def test_what_finished_before_is_kept_once_and_by_the_outermost_name():
 
 def test_only_the_part_above_runs():
     model, inputs = nets.plain(), nets.images()
-    layer = recorded(model, inputs, Tap("relu2")).layers[Tap("relu2")]
+    layer = recorded(model, inputs, LayerRef("relu2")).layers[LayerRef("relu2")]
     runs = []
     copy = twin(model)
     for name, module in copy.named_children():
@@ -70,7 +70,7 @@ def test_only_the_part_above_runs():
 def test_the_model_itself_is_never_touched():
     model, inputs = nets.plain(inplace=True), nets.images()
     before = nets.state(model)
-    record_ = recorded(model, inputs, Tap("conv1")).layers[Tap("conv1")]
+    record_ = recorded(model, inputs, LayerRef("conv1")).layers[LayerRef("conv1")]
     resumed = Resumed(twin(model), record_.before, inputs, 3)
     with torch.no_grad():
         for sample in range(3):
@@ -81,7 +81,7 @@ def test_the_model_itself_is_never_touched():
 def test_recorded_tensors_are_handed_out_unchanged_every_time():
     """`out += identity` and in-place ReLUs behind a recorded block must not write to the record."""
     model, inputs = made(*NETWORKS["ResNet-18 (residual)"])
-    tap = Tap("layer4.1.conv1")
+    tap = LayerRef("layer4.1.conv1")
     layer = recorded(model, inputs, tap).layers[tap]
     resumed = Resumed(twin(model), layer.before, inputs, 2)
     with torch.no_grad():
@@ -135,7 +135,7 @@ def test_a_layer_called_twice_is_resumed_at_the_call_that_was_asked_for():
             hook = model.conv2.register_forward_hook(drop)
             expected.append((found.scores - model(inputs).gather(1, index[:, None]).squeeze(1)).detach())
             hook.remove()
-        maps = weighted_sum(torch.stack(expected, 1), recorded(model, inputs, Tap("conv2", call)).layers[
-            Tap("conv2", call)].activations)  # fmt: skip
+        maps = weighted_sum(torch.stack(expected, 1), recorded(model, inputs, LayerRef("conv2", call)).layers[
+            LayerRef("conv2", call)].activations)  # fmt: skip
         torch.testing.assert_close(found.maps, maps.float())
         assert found.work[0].fallback == ""

@@ -72,7 +72,7 @@ class WritesItsInput(Base):
 class Table(Base):
     """A part without a batch axis, which is written to behind the layer."""
 
-    class Part(nn.Module):
+    class OutputPath(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.table = nn.Parameter(torch.ones(6))
@@ -82,7 +82,7 @@ class Table(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias = self.Part()
+        self.bias = self.OutputPath()
 
     def forward(self, x: Tensor) -> Tensor:
         table, a = self.bias(), self.part(self.stem(x))
@@ -124,14 +124,14 @@ class Gate(Base):
 class Stash(Base):
     """A part leaves something on the network, which is read for some samples."""
 
-    class Part(nn.Conv2d):
+    class OutputPath(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             self.kept = super().forward(x)
             return self.kept * 0.5
 
     def __init__(self) -> None:
         super().__init__()
-        self.part = self.Part(6, 6, 3, padding=1)
+        self.part = self.OutputPath(6, 6, 3, padding=1)
 
     def join(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.where(b.mean((1, 2, 3), keepdim=True) > 0, b, b + self.part.kept)
@@ -186,7 +186,7 @@ class Scale(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias = Table.Part()
+        self.bias = Table.OutputPath()
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.bias()[:1]

@@ -1,4 +1,4 @@
-"""Quantised networks: where gradients go through they are explained, and elsewhere refused with what to do."""
+"""Quantized networks: where gradients go through they are explained, and elsewhere refused with what to do."""
 
 import nets
 import pytest
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class Static(nn.Module):
-    """Quantised by hand up to its features; its head computes with decimals."""
+    """Quantized by hand up to its features; its head computes with decimals."""
 
     def __init__(self):
         super().__init__()
@@ -42,13 +42,13 @@ def images():
     return nets.images().float()
 
 
-def test_a_quantised_layer_has_no_gradient_and_is_refused_with_what_to_do(static):
+def test_a_quantized_layer_has_no_gradient_and_is_refused_with_what_to_do(static):
     for layer in ("net.conv1", "net.relu2", "quant"):
-        with pytest.raises(WhycamError, match=rf"'{layer}' is quantised \(torch\.quint8\).*before it was quantised"):
+        with pytest.raises(WhycamError, match=rf"'{layer}' is quantized \(torch\.quint8\).*before it was quantized"):
             whycam.explain(static, images(), layer=layer)
 
 
-def test_a_quantised_layer_has_activations_all_the_same(static):
+def test_a_quantized_layer_has_activations_all_the_same(static):
     kept = []
     static.net.conv2.register_forward_hook(lambda _, __, output: kept.append(output.dequantize()))
     found = whycam.explain(static, images(), lambda activations: activations.sum(1), layer="net.conv2")
@@ -56,7 +56,7 @@ def test_a_quantised_layer_has_activations_all_the_same(static):
     assert torch.equal(found.scores, static(images()).amax(1))
 
 
-def test_what_comes_behind_the_quantised_part_is_explained(static):
+def test_what_comes_behind_the_quantized_part_is_explained(static):
     activations = static.dequant(static.net.features(static.quant(images()))).requires_grad_()
     score = static.net.head(nets.spatial_mean(activations))[:, 1].sum()
     (gradients,) = torch.autograd.grad(score, activations)
@@ -67,14 +67,14 @@ def test_what_comes_behind_the_quantised_part_is_explained(static):
         torch.testing.assert_close(found.maps, expected)
 
 
-def test_the_gradient_at_the_input_ends_where_the_quantised_part_begins(static):
-    with pytest.raises(WhycamError, match="ends at 'quant', which is quantised"):
+def test_the_gradient_at_the_input_ends_where_the_quantized_part_begins(static):
+    with pytest.raises(WhycamError, match="ends at 'quant', which is quantized"):
         whycam.explain(static, images(), "guided_backprop")
 
 
-def test_a_head_that_quantises_as_it_runs_is_named():
+def test_a_head_that_quantizes_as_it_runs_is_named():
     model = torch.ao.quantization.quantize_dynamic(nets.plain().float(), {nn.Linear})
-    with pytest.raises(WhycamError, match=r"ends at 'head', which is quantised \(Linear\)"):
+    with pytest.raises(WhycamError, match=r"ends at 'head', which is quantized \(Linear\)"):
         whycam.explain(model, images(), layer="conv2")
     found = whycam.explain(model, images(), "eigen_cam", layer="conv2")
     expected = whycam.explain(nets.plain().float(), images(), "eigen_cam", layer="conv2")
@@ -82,7 +82,7 @@ def test_a_head_that_quantises_as_it_runs_is_named():
 
 
 class WeightOnly(nn.Module):
-    """A layer whose weights are kept as bytes and made decimals as it runs, as weight-only quantisation does."""
+    """A layer whose weights are kept as bytes and made decimals as it runs, as weight-only quantization does."""
 
     def __init__(self, layer, function):
         super().__init__()

@@ -15,10 +15,10 @@ from torch.utils.checkpoint import checkpoint
 import whycam
 from whycam.kit.quantities import AGAIN
 from whycam.kit.registry import methods
-from whycam.network.layer_refs import Tap, find_taps
+from whycam.network.layer_refs import LayerRef, find_layers
 from whycam.network.layouts import ChannelsFirst
 from whycam.network.recording.record import record
-from whycam.targets import bind
+from whycam.targets import resolve
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
@@ -27,8 +27,8 @@ AT_A_LAYER = [name for name, each in methods().items() if each.has_layer and not
 
 
 def recorded(model, inputs, *layers, targets=(None,), **options):
-    binds = [lambda output, spec=spec: bind(spec, output) for spec in targets]
-    return record(model, inputs, [tap for layer in layers for tap in find_taps(model, layer)], binds, **options)
+    resolvers = [lambda output, spec=spec: resolve(spec, output) for spec in targets]
+    return record(model, inputs, [tap for layer in layers for tap in find_layers(model, layer)], resolvers, **options)
 
 
 def by_autograd(model, inputs, layer, index=None, call=-1):
@@ -63,7 +63,7 @@ def test_networks_that_write_in_place_are_recorded_exactly(name, layer):
     torch.manual_seed(0)
     model = getattr(zoo, name)(weights=None).eval()
     inputs = torch.randn(2, 3, 64, 64)
-    found = recorded(model, inputs, layer, targets=[7]).layers[Tap(layer)]
+    found = recorded(model, inputs, layer, targets=[7]).layers[LayerRef(layer)]
     activations, gradients = by_autograd(model, inputs, layer, 7)
     assert torch.equal(found.activations, activations)
     assert torch.equal(found.gradients[0], gradients)
@@ -153,7 +153,7 @@ def test_each_call_of_a_shared_module_has_a_number():
     together = recorded(model, inputs, *labels, targets=[1])
     for label, (activations, gradients) in labels.items():
         for found in (together, recorded(model, inputs, label, targets=[1])):
-            (tap,) = find_taps(model, label)
+            (tap,) = find_layers(model, label)
             layer = found.layers[tap]
             torch.testing.assert_close(layer.activations, activations, rtol=0, atol=0)
             torch.testing.assert_close(layer.gradients[0], gradients)
@@ -205,7 +205,7 @@ def test_a_call_that_does_not_exist_is_refused():
 def test_what_a_layer_is_given_can_be_recorded():
     model, inputs = nets.plain(inplace=True), nets.images()
     found = recorded(model, inputs, "relu2:input", "conv2", targets=[1])
-    given, returned = found.layers[Tap("relu2", side="input")], found.layers[Tap("conv2")]
+    given, returned = found.layers[LayerRef("relu2", side="input")], found.layers[LayerRef("conv2")]
     assert torch.equal(given.activations, returned.activations)
     assert torch.equal(given.gradients[0], returned.gradients[0])
     assert (given.activations < 0).any()
@@ -239,7 +239,7 @@ def test_a_layer_that_returns_what_it_was_given_is_kept_apart_from_it():
             return self.head(nets.spatial_mean(y))
 
     model, inputs = nets.fixed(Passing()), nets.images()
-    found = recorded(model, inputs, "same").layers[Tap("same")]
+    found = recorded(model, inputs, "same").layers[LayerRef("same")]
     assert torch.equal(found.activations, model.conv(inputs).detach())
 
 
@@ -248,13 +248,13 @@ def test_gradients_cut_inside_the_network_are_found_by_a_second_forward():
     reference = nets.plain()
     found = recorded(model, inputs, "conv2", targets=[2])
     activations, gradients = by_autograd(reference, inputs, "conv2", 2)
-    assert torch.equal(found.layers[Tap("conv2")].activations, activations)
-    torch.testing.assert_close(found.layers[Tap("conv2")].gradients[0], gradients)
+    assert torch.equal(found.layers[LayerRef("conv2")].activations, activations)
+    torch.testing.assert_close(found.layers[LayerRef("conv2")].gradients[0], gradients)
     assert (found.forwards, found.backwards) == (2, 2)
 
 
 class WritesToItsInput(nn.Module):
-    """Normalises the batch in place, and computes its features without gradients."""
+    """Normalizes the batch in place, and computes its features without gradients."""
 
     def __init__(self, *, cut: bool):
         super().__init__()
@@ -277,7 +277,7 @@ def test_a_network_may_write_to_its_input(cut):
     expected = model(inputs.clone()).amax(1)
     found = recorded(model, inputs, "conv")
     assert torch.equal(found.scores[0], expected)
-    assert found.layers[Tap("conv")].gradients[0].any()
+    assert found.layers[LayerRef("conv")].gradients[0].any()
 
 
 def test_input_gradients_of_a_network_that_writes_to_its_input():
@@ -308,8 +308,8 @@ def test_a_view_made_below_the_layer_may_be_written_to_above_it():
     model, inputs = nets.fixed(WritesToAView()), nets.images()
     found = recorded(model, inputs, "layer", targets=[1])
     activations, gradients = by_autograd(model, inputs, "layer", 1)
-    assert torch.equal(found.layers[Tap("layer")].activations, activations)
-    torch.testing.assert_close(found.layers[Tap("layer")].gradients[0], gradients)
+    assert torch.equal(found.layers[LayerRef("layer")].activations, activations)
+    torch.testing.assert_close(found.layers[LayerRef("layer")].gradients[0], gradients)
     assert (found.forwards, found.backwards) == (2, 1)
 
 
@@ -323,7 +323,7 @@ class Checkpointed(nets.Plain):
 @pytest.mark.parametrize("layer", ["conv1", "relu1", "conv2", "relu2"])
 def test_activation_checkpointing_makes_no_difference(layer):
     inputs = nets.images()
-    found = recorded(nets.fixed(Checkpointed()), inputs, layer, "relu2", targets=[1]).layers[Tap(layer)]
+    found = recorded(nets.fixed(Checkpointed()), inputs, layer, "relu2", targets=[1]).layers[LayerRef(layer)]
     activations, gradients = by_autograd(nets.plain(), inputs, layer, 1)
     torch.testing.assert_close(found.activations, activations)
     torch.testing.assert_close(found.gradients[0], gradients)
@@ -396,7 +396,7 @@ Named = collections.namedtuple("Named", "features size")
 @pytest.mark.parametrize(("wrap", "unwrap"), WRAPPINGS.values(), ids=WRAPPINGS)
 def test_one_tensor_in_a_container_is_opened_and_put_back(wrap, unwrap):
     model, inputs = nets.fixed(nets.NestedFeatures(wrap, unwrap)), nets.images()
-    found = recorded(model, inputs, "layer", targets=[1]).layers[Tap("layer")]
+    found = recorded(model, inputs, "layer", targets=[1]).layers[LayerRef("layer")]
     expected = model.layer.conv(inputs).detach()
     assert torch.equal(found.activations, expected)
     assert (found.activations < 0).any()
@@ -461,7 +461,7 @@ def test_other_threads_calls_are_not_recorded():
             return self.relu2(x)
 
     inputs = nets.images()
-    found = recorded(nets.fixed(Elsewhere()), inputs, "conv2").layers[Tap("conv2")]
+    found = recorded(nets.fixed(Elsewhere()), inputs, "conv2").layers[LayerRef("conv2")]
     assert found.calls == 1
     assert torch.equal(found.activations, by_autograd(nets.plain(), inputs, "conv2")[0])
 
@@ -477,15 +477,15 @@ def test_a_copy_of_the_model_made_meanwhile_and_afterwards_is_clean():
 
 def test_a_layout_can_be_given():
     model, inputs = nets.plain(), nets.images()
-    taps = find_taps(model, "conv2")
-    found = record(model, inputs, taps, [lambda output: bind(None, output)], layouts={taps[0]: ChannelsFirst()})
+    taps = find_layers(model, "conv2")
+    found = record(model, inputs, taps, [lambda output: resolve(None, output)], layouts={taps[0]: ChannelsFirst()})
     assert found.layers[taps[0]].layout == ChannelsFirst()
 
 
 def test_half_precision_is_recorded_in_float32():
     model, inputs = nets.plain().bfloat16(), nets.images().bfloat16()
     found = recorded(model, inputs, "conv2")
-    layer = found.layers[Tap("conv2")]
+    layer = found.layers[LayerRef("conv2")]
     assert {layer.activations.dtype, layer.gradients[0].dtype, found.output.dtype, found.scores[0].dtype} == {
         torch.float32
     }

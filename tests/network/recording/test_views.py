@@ -53,7 +53,7 @@ def test_each_call_of_a_siamese_network_is_drawn_on_its_own_picture(second_first
     for call, each in enumerate(made.values()):
         which = 1 - call if second_first else call
         torch.testing.assert_close(each.maps, by_hand(model, (LEFT, RIGHT)[which], (1, -2)[which]))
-        assert each.scene.inputs is (LEFT, RIGHT)[which]
+        assert each.context.inputs is (LEFT, RIGHT)[which]
         assert f"this is call #{call} (choose with '#'); drawn on input {names[which]}" in each.layer.why
         assert "order" not in each.layer.why
     assert made["grad_cam", "backbone#0"].maps.any()
@@ -65,8 +65,8 @@ def test_the_last_call_is_taken_and_a_call_can_be_named(method):
     model = nets.fixed(Siamese())
     last, first = (whycam.explain(model, (LEFT, RIGHT), method, layer=name) for name in ("backbone", "backbone#0"))
     assert (last.layer.name, first.layer.name) == ("backbone#1", "backbone#0")
-    assert last.scene.inputs is RIGHT
-    assert first.scene.inputs is LEFT
+    assert last.context.inputs is RIGHT
+    assert first.context.inputs is LEFT
     assert not torch.equal(first.maps, last.maps)
 
 
@@ -74,22 +74,22 @@ def test_pictures_that_two_networks_look_at_are_told_apart():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
-            self.colour, self.depth = backbone(), backbone()
+            self.color, self.depth = backbone(), backbone()
             self.joined = nn.Conv2d(16, 8, 1)
             self.head = nn.Linear(8, nets.CLASSES)
 
-        def forward(self, colour, depth):
-            return self.head(nets.spatial_mean(self.joined(torch.cat([self.colour(colour), self.depth(depth)], 1))))
+        def forward(self, color, depth):
+            return self.head(nets.spatial_mean(self.joined(torch.cat([self.color(color), self.depth(depth)], 1))))
 
     model = nets.fixed(Two())
     deep = whycam.explain(model, (LEFT, RIGHT), layer="depth")
-    assert deep.scene.inputs is RIGHT
+    assert deep.context.inputs is RIGHT
     assert deep.layer.why == "as asked; drawn on input [1]"
-    assert whycam.explain(model, (LEFT, RIGHT), layer="colour").scene.inputs is LEFT
+    assert whycam.explain(model, (LEFT, RIGHT), layer="color").context.inputs is LEFT
     both = whycam.explain(model, (LEFT, RIGHT), layer="joined")
-    assert both.scene.inputs is LEFT
+    assert both.context.inputs is LEFT
     assert "drawn on input [0], the first of 2 that it looks at (say otherwise with views=)" in both.layer.why
-    assert whycam.explain(model, (LEFT, RIGHT), layer="joined", views=[1]).scene.inputs is RIGHT
+    assert whycam.explain(model, (LEFT, RIGHT), layer="joined", views=[1]).context.inputs is RIGHT
 
 
 def test_what_a_pass_looks_at_is_measured_once():
@@ -140,7 +140,7 @@ def test_maps_of_different_pictures_are_not_fused():
         with pytest.raises(WhycamError, match=r"different pictures cannot be fused: .*input \[0\].*'NAME#0'"):
             whycam.explain(model, (LEFT, RIGHT), layer=layer)
     fused = whycam.explain(model, (LEFT, RIGHT), layer=["backbone.0#1", "backbone.2#1"])
-    assert fused.scene.inputs is RIGHT
+    assert fused.context.inputs is RIGHT
 
 
 def test_a_method_that_reads_the_input_too_reads_the_first_one():
@@ -161,9 +161,9 @@ def test_the_caller_may_say_what_each_call_looks_at():
         (third, 0): (third, LEFT),
     }.items():
         made = whycam.compare(model, (LEFT, RIGHT), layers=["backbone#*"], views=list(views))
-        assert all(each.scene.inputs is scene for each, scene in zip(made.values(), scenes, strict=True))
+        assert all(each.context.inputs is context for each, context in zip(made.values(), scenes, strict=True))
     named = whycam.explain(model, {"left": LEFT, "right": RIGHT}, layer="backbone", views=["right", "left"])
-    assert named.scene.inputs is LEFT
+    assert named.context.inputs is LEFT
     assert named.layer.why.endswith("drawn on input .left, as asked")
 
 
@@ -217,7 +217,7 @@ def test_a_network_that_cannot_be_run_on_one_sample_is_drawn_in_order_and_says_s
 
     made = whycam.compare(nets.fixed(Batches()), (LEFT, RIGHT), layers=["backbone#*"])
     for call, each in enumerate(made.values()):
-        assert each.scene.inputs is (LEFT, RIGHT)[call]
+        assert each.context.inputs is (LEFT, RIGHT)[call]
         assert each.layer.why.endswith(f"drawn on input [{call}], by order (say otherwise with views=)")
 
 
@@ -262,7 +262,7 @@ def test_each_view_of_a_sample_has_its_own_map_on_its_own_picture(how, axis, met
     for number, each in enumerate(made.values()):
         view = 3 - number if how == "backwards" else number
         picture = inputs.select(axis, view)
-        assert torch.equal(each.scene.inputs, picture)
+        assert torch.equal(each.context.inputs, picture)
         expected = by_hand(model, picture, view + 1)
         if method == "eigen_cam":
             expected = whycam.explain(nn.Sequential(model.backbone, nn.Flatten()), picture, method, layer="0").maps
@@ -284,7 +284,7 @@ def test_as_many_views_as_channels_are_told_from_them():
     for axis in (1, 2):
         model, inputs = nets.fixed(Views("by sample", axis)), stacked(axis, count=3)
         found = whycam.explain(model, inputs, layer="backbone#0")
-        assert torch.equal(found.scene.inputs, inputs.select(axis, 0))
+        assert torch.equal(found.context.inputs, inputs.select(axis, 0))
 
 
 def test_one_sample_of_several_views():
@@ -307,7 +307,7 @@ def test_views_that_the_caller_folded_into_the_batch_are_put_with_their_samples(
     model, inputs = nets.fixed(Voting()), nets.images(6)
     made = whycam.compare(model, inputs, ["grad_cam"], ["backbone#*"], [1])
     for view, each in enumerate(made.values()):
-        assert torch.equal(each.scene.inputs, inputs[view::2])
+        assert torch.equal(each.context.inputs, inputs[view::2])
         torch.testing.assert_close(each.maps, by_hand(model, inputs[view::2], 0.5))
 
 
@@ -327,7 +327,7 @@ def test_windows_folded_into_the_batch_are_no_views():
         whycam.explain(model, nets.images(), layer="window")
     halves = [nets.images()[..., :4], nets.images()[..., 4:]]
     found = whycam.explain(model, nets.images(), layer="window", views=halves, target=1)
-    assert found.scene.inputs is halves[1]
+    assert found.context.inputs is halves[1]
     activations = model.window(halves[1]).detach()
     weights = 0.5 * model.head.weight[1].detach() / activations[0, 0].numel()
     torch.testing.assert_close(found.maps, (activations * weights[:, None, None]).sum(1).relu().float())
@@ -352,7 +352,7 @@ def test_parts_of_the_batch_are_put_together_in_the_order_of_the_samples(method,
     torch.testing.assert_close(found.maps, expected.maps)
     assert found.layer.name == "relu2"
     assert "on parts of the batch, put together in the order of the samples" in found.layer.why
-    assert found.scene.inputs is inputs
+    assert found.context.inputs is inputs
 
 
 def test_parts_of_the_batch_with_mixed_targets_and_a_chosen_layer():
@@ -375,7 +375,7 @@ def test_a_module_that_runs_twice_in_each_part_has_two_passes():
         expected = whycam.explain(nets.fixed(nets.Shared()), inputs, layer=name, target=1)
         torch.testing.assert_close(found.maps, expected.maps)
         assert found.layer.name == expected.layer.name
-        assert found.scene.inputs is inputs
+        assert found.context.inputs is inputs
 
 
 def test_parts_cost_one_more_backward_and_without_gradients_one_more_forward():
@@ -425,14 +425,14 @@ def test_the_layer_is_chosen_for_several_views_too(how, axis):
     found = whycam.explain(model, inputs, target=1)
     assert found.layer.name == "backbone.2#3"
     assert found.layer.grid == (4, 4)
-    assert torch.equal(found.scene.inputs, inputs.select(axis, 3))
+    assert torch.equal(found.context.inputs, inputs.select(axis, 3))
     torch.testing.assert_close(found.maps, whycam.explain(model, inputs, target=1, layer="backbone.2#3").maps)
 
 
 def test_the_layer_is_chosen_for_siamese_networks_too():
     found = whycam.explain(nets.fixed(Siamese()), (LEFT, RIGHT), target=1)
     assert found.layer.name == "backbone.2#1"
-    assert found.scene.inputs is RIGHT
+    assert found.context.inputs is RIGHT
 
 
 def test_a_row_that_counts_for_two_samples_belongs_to_neither():

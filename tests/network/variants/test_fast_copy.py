@@ -19,7 +19,7 @@ from whycam.network.variants.fast_copy import prepare
 
 
 def drawn(model: nn.Module) -> nn.Module:
-    """Every number of its normalisations other than the one that does nothing."""
+    """Every number of its normalizations other than the one that does nothing."""
     nets.fixed(model)
     generator = torch.Generator().manual_seed(5)
     for module in model.modules():
@@ -34,7 +34,7 @@ def images(samples=3, rank=2):
 
 
 def check(model, folded, inputs=None, **options):
-    """The copy answers as the model, so many normalisations are folded, and the model is not changed."""
+    """The copy answers as the model, so many normalizations are folded, and the model is not changed."""
     inputs = images() if inputs is None else inputs
     before = nets.state(model)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def check(model, folded, inputs=None, **options):
 
 
 class Block(nn.Module):
-    """Two convolutions with their normalisations."""
+    """Two convolutions with their normalizations."""
 
     def __init__(self, rank=2, bias=False, affine=True):
         super().__init__()
@@ -70,7 +70,7 @@ class Block(nn.Module):
 def test_folded(rank, bias, affine):
     made = check(drawn(Block(rank, bias, affine)), 2, images(rank=rank))
     assert made.channels_last is (rank == 2)
-    assert made.said == "float32, 2 normalisations folded" + ", channels last" * (rank == 2)
+    assert made.said == "float32, 2 normalizations folded" + ", channels last" * (rank == 2)
     x = images(1, rank)
     assert made.module.bn1(x) is x
 
@@ -87,7 +87,7 @@ def test_by_hand():
     made = prepare(model, torch.randn(1, 1, 2, 2), precision="float32")
     assert made.module[0].weight.flatten().tolist() == [5.0, 1.0]
     assert made.module[0].bias.tolist() == [15.5, 1.0]
-    assert made.said == "float32, 1 normalisation folded"
+    assert made.said == "float32, 1 normalization folded"
 
 
 class Other(Block):
@@ -170,7 +170,7 @@ def test_layers_that_are_kept_give_what_they_gave(keep, folded):
         def forward(self, x):
             return self.bn1(self.conv1(x))
 
-    # 1 ends in a convolution, whose normalisation is in 2
+    # 1 ends in a convolution, whose normalization is in 2
     model = nn.Sequential(
         Inner(), nn.Sequential(nn.ReLU(), nn.Conv2d(6, 4, 1)), nn.Sequential(nn.BatchNorm2d(4)), nn.ReLU()
     )
@@ -184,7 +184,7 @@ def test_layers_that_are_kept_give_what_they_gave(keep, folded):
     torch.testing.assert_close(found["found"], found["expected"], rtol=1e-4, atol=1e-5)
 
 
-class Standardised(nn.Conv2d):
+class Standardized(nn.Conv2d):
     def forward(self, x):
         weight = (self.weight - self.weight.mean((1, 2, 3), True)) / self.weight.std((1, 2, 3), keepdim=True)
         return F.conv2d(x, weight, self.bias)
@@ -200,14 +200,14 @@ class Unbiased(nn.Conv2d):
         return F.conv2d(x, self.weight)
 
 
-@pytest.mark.parametrize(("kind", "folded"), [(Standardised, 1), (Padded, 2), (Unbiased, 1)])
+@pytest.mark.parametrize(("kind", "folded"), [(Standardized, 1), (Padded, 2), (Unbiased, 1)])
 def test_convolutions_of_another_class_are_tried(kind, folded):
     model = Block()
     model.conv1 = kind(3, 6, 3, bias=False)
     check(drawn(model), folded)
 
 
-def test_normalisations_of_timm_keep_their_activation():
+def test_normalizations_of_timm_keep_their_activation():
     torchvision_shim.register()
     from timm.layers import BatchNormAct2d
 
@@ -218,7 +218,7 @@ def test_normalisations_of_timm_keep_their_activation():
     assert made.module.get_submodule("1.act")
 
 
-def test_code_that_reads_the_numbers_of_a_normalisation_still_can():
+def test_code_that_reads_the_numbers_of_a_normalization_still_can():
     class Functional(Block):
         def forward(self, x):
             y = F.batch_norm(self.conv1(x), self.bn1.running_mean, self.bn1.running_var)
@@ -229,7 +229,7 @@ def test_code_that_reads_the_numbers_of_a_normalisation_still_can():
 
 def test_a_difference_on_noise_alone_undoes_it():
     class Once(Block):
-        """Reads what the convolution returned only where the pictures are not one colour each."""
+        """Reads what the convolution returned only where the pictures are not one color each."""
 
         def forward(self, x):
             y = self.conv1(x)
@@ -248,7 +248,7 @@ def test_channels_last_is_undone_where_code_does_not_expect_it():
     made = check(drawn(Viewing()), 2)
     assert not made.channels_last
     assert made.module.conv1.weight.is_contiguous()
-    assert made.said == "float32, 2 normalisations folded"
+    assert made.said == "float32, 2 normalizations folded"
 
 
 def test_where_channels_last_pays():

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 import whycam
-from whycam.network.layer_refs import find_taps
-from whycam.network.outputs import Question
+from whycam.network.layer_refs import find_layers
+from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import record
 from whycam.network.variants.layer_edit import Asked, answer
-from whycam.targets import bind
+from whycam.targets import resolve
 
 
 def asked(model, inputs, layer, part=None, **options):
-    question = Question(lambda output: bind(1, output), part)
-    found = record(model, inputs, find_taps(model, layer), [question], **options)
+    question = OutputSelector(lambda output: resolve(1, output), part)
+    found = record(model, inputs, find_layers(model, layer), [question], **options)
     return Asked(model, inputs, next(iter(found.layers.values())), part)
 
 

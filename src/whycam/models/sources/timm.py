@@ -1,4 +1,4 @@
-"""`timm:NAME` and `timm:NAME.TAG`: a model of timm's, prepared and labelled as its `pretrained_cfg` says."""
+"""`timm:NAME` and `timm:NAME.TAG`: a model of timm's, prepared and labeled as its `pretrained_cfg` says."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""`torchvision:NAME[/WEIGHTS]`: a classifier of torchvision's, prepared and labelled as its weights' metadata say."""
+"""`torchvision:NAME[/WEIGHTS]`: a classifier of torchvision's, prepared and labeled as its weights' metadata say."""
 
 import warnings
 from difflib import get_close_matches
@@ -87,7 +87,7 @@ def _built(builder: Any, member: Any, state: dict[str, Tensor], classes: int, fi
 def _plain(builder: Any, member: Any, classes: int) -> nn.Module:
     """A model with random weights, for inputs of the size that the entry is for."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of two builders, about how they will initialise some day
+        warnings.simplefilter("ignore", FutureWarning)  # of two builders, about how they will initialize some day
         try:  # transformers have a fixed size, and their builders take it from the entry
             module: nn.Module = builder(weights=None, num_classes=classes, image_size=member.meta["min_size"][0])
         except TypeError:

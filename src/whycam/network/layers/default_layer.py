@@ -13,7 +13,7 @@ better, since the function's own gate is in the gradient before it; and XGrad-CA
 defined there.
 
 **Networks that are not plainly convolutional**, with tokens or channels last somewhere. Only the stream is taken, what
-blocks and normalisations return, and not the projections inside attention. Two more things are settled before the
+blocks and normalizations return, and not the projections inside attention. Two more things are settled before the
 network is asked about its batch, each by one pass of the first sample, kept for the next call. The score must depend on
 most positions: a class token that is read alone leaves the patches of the last block without any gradient, and then the
 latest feature that has some is taken, in most families the norm before the last attention. And the positions must lie
@@ -28,13 +28,13 @@ from torch import Tensor, nn
 
 from whycam.errors import WhycamError
 from whycam.kit.registry import Side
-from whycam.network.cache import Remembered
-from whycam.network.layer_refs import Tap
+from whycam.network.cache import Cache
+from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.features import Feature, features, is_convolutional
 from whycam.network.layers.positions import Location, locate
 from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.pytree import on_first_sample
-from whycam.network.recording.record import Bind, Inputs, Recording, record
+from whycam.network.recording.record import Inputs, Recording, Resolve, record
 from whycam.network.unwrap import unwrapped
 
 
@@ -42,7 +42,7 @@ from whycam.network.unwrap import unwrapped
 class Choice:
     """A chosen layer and the reason, in words; how it is read, and how that is known."""
 
-    tap: Tap
+    tap: LayerRef
     why: str
     layout: Layout
     location: Location = "by construction"
@@ -68,7 +68,7 @@ class _Latest(NamedTuple):
 
 
 #: The layers that were settled on; another takes a layer's place where a pass showed no gradient at it.
-_settled: Remembered[_Latest] = Remembered()
+_settled: Cache[_Latest] = Cache()
 #: By what factor a stage shrinks an axis at most.
 _STAGE = 4
 #: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
@@ -76,17 +76,17 @@ _STAGE = 4
 _LATEST, _TRIED = 24, 3
 
 
-def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = None) -> tuple[Choice, int, int]:
+def choose(model: nn.Module, inputs: Inputs, *, side: Side, resolve: Resolve | None = None) -> tuple[Choice, int, int]:
     """The layer for a method that is recorded on that side of the activation; forwards and backwards spent on it.
 
     Args:
-        bind: the target whose gradient must reach the layer; without one the gradient is not asked for.
+        resolve: the target whose gradient must reach the layer; without one the gradient is not asked for.
 
     Raises:
         WhycamError: no layer has spatial axes, or none has its positions where the input has them.
     """
     model = unwrapped(model)
-    part = _part(bind)
+    part = _part(resolve)
     known = _settled.of(model, inputs)
     if part in known:
         return known[part].on(side), 0, 0
@@ -96,13 +96,13 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, bind: Bind | None = 
         last = stream[-1]
         known[part] = _Latest(last, last.layout, "by construction", _last(last.grid))
         return known[part].on(side), forwards, 0
-    latest, lasting, *spent = _among_tokens(model, inputs, stream, bind)
+    latest, lasting, *spent = _among_tokens(model, inputs, stream, resolve)
     if lasting:
         known[part] = latest
     return latest.on(side), forwards + spent[0], spent[1]
 
 
-def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = False) -> tuple[list[Tap], int]:
+def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = False) -> tuple[list[LayerRef], int]:
     """The last feature at each of the last `count` grids, in running order, and the forwards spent (0 or 1).
 
     With `or_fewer` a network of fewer stages gives all it has.
@@ -121,7 +121,7 @@ def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = Fal
 
 
 def correct(
-    model: nn.Module, inputs: Inputs, bind: Bind, *, side: Side, tried: Tap, lasting: bool
+    model: nn.Module, inputs: Inputs, resolve: Resolve, *, side: Side, tried: LayerRef, lasting: bool
 ) -> tuple[Choice | None, int, int]:
     """A layer whose locations the score does depend on, after the one that was tried turned out to have no gradient.
 
@@ -133,7 +133,7 @@ def correct(
     found, forwards = features(model, inputs)
     stream = _stream(found)
     others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
-    reached, _, *passes = _reached(model, inputs, others, bind)
+    reached, _, *passes = _reached(model, inputs, others, resolve)
     forwards += passes[0]
     if not reached:
         return None, forwards, passes[1]
@@ -147,19 +147,19 @@ def correct(
         return None, forwards, passes[1]
     latest = _Latest(feature, layout, location, _depended(layout.grid(feature.shape), tried))
     if lasting:
-        _settled.of(model, inputs)[_part(bind)] = latest
+        _settled.of(model, inputs)[_part(resolve)] = latest
     return latest.on(side), forwards, passes[1]
 
 
 def _among_tokens(
-    model: nn.Module, inputs: Inputs, stream: Sequence[Feature], bind: Bind | None
+    model: nn.Module, inputs: Inputs, stream: Sequence[Feature], resolve: Resolve | None
 ) -> tuple[_Latest, bool, int, int]:
     """The choice for a network that is not plainly convolutional, whether it will last, and the passes spent."""
     last = stream[-1]
-    usable, lasting, forwards, backwards = list(stream), bind is not None, 0, 0
-    if bind is not None:
+    usable, lasting, forwards, backwards = list(stream), resolve is not None, 0, 0
+    if resolve is not None:
         for several in (stream[-_LATEST:], stream[:-_LATEST]):
-            reached, structural, *passes = _reached(model, inputs, several, bind)
+            reached, structural, *passes = _reached(model, inputs, several, resolve)
             forwards, backwards = forwards + passes[0], backwards + passes[1]
             if reached:
                 # a zero gradient at the last feature may be this sample's alone, unless the network's form explains it
@@ -187,16 +187,16 @@ def _among_tokens(
     )
 
 
-def _part(bind: Bind | None) -> Any:
+def _part(resolve: Resolve | None) -> Any:
     """Which part of the output a target is asked of: what its score depends on differs from part to part."""
-    return getattr(bind, "part", None)
+    return getattr(resolve, "part", None)
 
 
 def _last(grid: Sequence[int]) -> str:
     return f"the last feature with spatial axes ({'x'.join(map(str, grid))})"
 
 
-def _depended(grid: Sequence[int], tried: Tap) -> str:
+def _depended(grid: Sequence[int], tried: LayerRef) -> str:
     return (
         f"the last feature whose locations the score depends on ({'x'.join(map(str, grid))}); at {str(tried)!r} the "
         "gradient is zero"
@@ -204,19 +204,19 @@ def _depended(grid: Sequence[int], tried: Tap) -> str:
 
 
 def _reached(
-    model: nn.Module, inputs: Inputs, several: Sequence[Feature], bind: Bind
+    model: nn.Module, inputs: Inputs, several: Sequence[Feature], resolve: Resolve
 ) -> tuple[list[Feature], bool, int, int]:
     """Those whose gradient is not zero at most positions, whether the network's form explains the last's, the passes.
 
     A gradient of zero is this sample's alone where the feature is silent, as behind dead ReLUs.
     """
-    several = [feature for feature in several if not feature.quantised]  # which have no gradient
+    several = [feature for feature in several if not feature.quantized]  # which have no gradient
     if not several:
         return [], False, 0, 0
     layouts = {feature.tap: feature.layout for feature in several}
 
     def run(inputs: Inputs) -> Recording:
-        return record(model, inputs, list(layouts), [bind], layouts=layouts, must_depend=False)
+        return record(model, inputs, list(layouts), [resolve], layouts=layouts, must_depend=False)
 
     recording, failed = on_first_sample(run, inputs)
     reached = []
@@ -231,7 +231,7 @@ def _reached(
 def _stream(found: Sequence[Feature]) -> list[Feature]:
     """The features that carry a network's own representation, and not a step inside attention or a small network.
 
-    Channels first: what is no resampling. Tokens and channels last: what blocks and normalisations return, as wide as
+    Channels first: what is no resampling. Tokens and channels last: what blocks and normalizations return, as wide as
     the last of them on its grid.
     """
     main = [

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from whycam.errors import WhycamError
 from whycam.network.adapted import AdaptedLayer
-from whycam.network.cache import Remembered
-from whycam.network.layer_refs import Tap, tap_of
+from whycam.network.cache import Cache
+from whycam.network.layer_refs import LayerRef, tap_of
 from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor, on_first_sample, only_tensor, tensors
@@ -42,12 +42,12 @@ class Feature:
         shape: the shape returned, for one sample; `grid` its spatial sizes, `stride` the input pixels per location.
         readings: the layouts that its axes may have, the likeliest first.
         inner: whether it is made inside a module that is called attention, a step on the way to what that returns.
-        quantised: whether the tensor holds quantised numbers, through which no gradient goes.
+        quantized: whether the tensor holds quantized numbers, through which no gradient goes.
         role: what the (innermost) module that made it does.
         before: the place of the same feature before its activation, where a module returned that.
     """
 
-    tap: Tap
+    tap: LayerRef
     names: tuple[str, ...]
     kind: str
     shape: tuple[int, ...]
@@ -55,8 +55,8 @@ class Feature:
     stride: tuple[float, ...]
     role: Role
     inner: bool = False
-    quantised: bool = False
-    before: Tap | None = None
+    quantized: bool = False
+    before: LayerRef | None = None
 
     @property
     def layout(self) -> Layout:
@@ -75,7 +75,7 @@ class Feature:
 
 
 #: What observing a model found.
-_observed: Remembered[Any] = Remembered()
+_observed: Cache[Any] = Cache()
 
 
 def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int]:
@@ -144,7 +144,7 @@ class _Event(NamedTuple):
     source: int | None
     shape: tuple[int, ...]
     bare: bool
-    quantised: bool
+    quantized: bool
 
 
 class _Watcher:
@@ -232,7 +232,7 @@ class _Watcher:
                     tuple(side / cells for side, cells in zip(inputs[2:], grid, strict=True)),
                     role,
                     all(any(event.name.startswith(each + ".") for each in attention) for event in group),
-                    first.quantised,
+                    first.quantized,
                     best.get(first.source) if active and first.source is not None else None,
                 )
             )
@@ -255,7 +255,7 @@ class _Watcher:
                 return False  # pixels of a patch along one axis and patches along the other, say
         return True
 
-    def _tap(self, group: Sequence[_Event]) -> Tap:
+    def _tap(self, group: Sequence[_Event]) -> LayerRef:
         """The outermost name that needs no call number, else the outermost with one; wrapped in nothing if can be."""
         making = [event for event in group if event.made != event.source] or list(group)  # not an Identity
         making = [event for event in making if event.bare] or making

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whycam.network.cache import Remembered
-from whycam.network.layer_refs import Tap
+from whycam.network.cache import Cache
+from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout, Tokens
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_sample, first_tensor, mapped, only_tensor
@@ -51,12 +51,12 @@ class Located(NamedTuple):
     location: Location
 
 
-_located: Remembered[Located] = Remembered()
+_located: Cache[Located] = Cache()
 
 
 def locate(
-    model: nn.Module, inputs: Inputs, readings: Mapping[Tap, Sequence[Layout]]
-) -> tuple[dict[Tap, Located], int]:
+    model: nn.Module, inputs: Inputs, readings: Mapping[LayerRef, Sequence[Layout]]
+) -> tuple[dict[LayerRef, Located], int]:
     """For each layer the first of its readings that holds, and the forwards spent (0 where all are known, else 1).
 
     The first reading stands unless it is refuted. A network that cannot be run on the variants (one that takes a
@@ -122,7 +122,7 @@ class Change:
         return "refuted" if "refuted" in verdicts else "verified"
 
 
-def changes(model: nn.Module, inputs: Inputs, taps: Sequence[Tap], *, seed: int = 0) -> dict[Tap, Change]:
+def changes(model: nn.Module, inputs: Inputs, taps: Sequence[LayerRef], *, seed: int = 0) -> dict[LayerRef, Change]:
     """Run the network once on the first sample's variants and keep what the layers returned.
 
     One forward of `1 + 2 * axes` samples, the axes being those of the (first) input. A layer that does not return one

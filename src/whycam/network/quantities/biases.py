@@ -2,7 +2,7 @@
 
 They are caught in the functions that add them (`F.conv2d`, `F.batch_norm`) and not at the modules that call these.
 Each gradient then belongs to its bias by construction, whatever the order in which modules were defined or run, and
-also where a module goes on after adding, as a normalisation fused with its activation does.
+also where a module goes on after adding, as a normalization fused with its activation does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +20,13 @@ from whycam.kit.quantities import BiasGradient
 from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs, call
 from whycam.network.layouts import ChannelsLast, keeps_proportions
-from whycam.network.outputs import Part, number_of_classes, read
+from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor, mapped, tensors
 from whycam.network.recording.checkpointing import hidden, recomputed
 from whycam.network.recording.recurrent import differentiable
 from whycam.network.unwrap import eager, refuse_scripted, unwrapped
-from whycam.targets import Bound
+from whycam.targets import ResolvedTarget
 
 _PLAIN = ("input", "weight", "bias")
 #: The functions that add a bias, each with the names of its arguments in order.
@@ -42,12 +42,14 @@ _ARGUMENTS: Mapping[Callable[..., Any], Sequence[str]] = {
 _CHANNELS_LAST = (F.linear, F.layer_norm)
 
 
-def bias_gradients(model: nn.Module, inputs: Inputs, bound: Bound, part: Part | None) -> list[BiasGradient]:
+def bias_gradients(
+    model: nn.Module, inputs: Inputs, bound: ResolvedTarget, part: OutputPath | None
+) -> list[BiasGradient]:
     """Each bias that is added on the way to the score, and the score's gradient there, in the order of the forward.
 
-    Convolutions, linear layers and normalisations count, whether a module calls them, the network itself or the
+    Convolutions, linear layers and normalizations count, whether a module calls them, the network itself or the
     target; a module that is called twice comes twice, and one that the score does not depend on does not come. A batch
-    normalisation by its running statistics adds `beta - mean * gamma / deviation`. Any other normalisation adds its
+    normalization by its running statistics adds `beta - mean * gamma / deviation`. Any other normalization adds its
     `beta`: what it subtracts depends on its input, so it is no bias.
 
     A gradient is a map where there is one row for each sample and as many axes as the picture has: channels second, or

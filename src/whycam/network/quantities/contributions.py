@@ -29,11 +29,11 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs
-from whycam.network.outputs import Part
+from whycam.network.outputs import OutputPath
 from whycam.network.pytree import Path, replaced, storage_of, tensors
 from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.layer_edit import Answer, Asked, answer, asked_of, differentiated
-from whycam.targets import Bound
+from whycam.targets import ResolvedTarget
 
 Function: TypeAlias = Callable[..., Any]
 #: Positional and keyword arguments.
@@ -47,8 +47,8 @@ def contributions(
     model: nn.Module,
     inputs: Inputs,
     record: LayerRecord,
-    bound: Bound,
-    part: Part | None,
+    bound: ResolvedTarget,
+    part: OutputPath | None,
     output: Tensor | None = None,
 ) -> Tensor:
     """What the layer's activations contribute to each sample's score, in maps layout, float32 at least.
@@ -65,7 +65,7 @@ def contributions(
 
     Raises:
         WhycamError: above the layer, or in the target, is something that DeepLIFT has no rule for: softmax, attention,
-            normalisation by an input's own statistics.
+            normalization by an input's own statistics.
     """
     refuse_adapted(model, "DeepLIFT", "use ablation_cam, which it comes near to, or grad_cam", unless_in_torch=True)
     asked = asked_of(model, inputs, record, part, output)
@@ -169,12 +169,12 @@ _WITHOUT: Mapping[Function, str] = {
     for name, names in {
         "softmax": ("softmax", "log_softmax", "softmin", "gumbel_softmax", "logsumexp"),
         "attention": ("scaled_dot_product_attention", "multi_head_attention_forward"),
-        "layer normalisation": ("layer_norm",),
-        "group normalisation": ("group_norm",),
-        "instance normalisation": ("instance_norm",),
-        "RMS normalisation": ("rms_norm",),
-        "local response normalisation": ("local_response_norm",),
-        "normalisation to length one": ("normalize", "cosine_similarity"),
+        "layer normalization": ("layer_norm",),
+        "group normalization": ("group_norm",),
+        "instance normalization": ("instance_norm",),
+        "RMS normalization": ("rms_norm",),
+        "local response normalization": ("local_response_norm",),
+        "normalization to length one": ("normalize", "cosine_similarity"),
         "recurrence": ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell"),
     }.items()
     for function in _spelled(*names)
@@ -336,7 +336,7 @@ class _Run(TorchFunctionMode):
             self.sources.add(rows.grad_fn)
         return rows
 
-    def score(self, bound: Bound, output: Tensor) -> Tensor:
+    def score(self, bound: ResolvedTarget, output: Tensor) -> Tensor:
         """The scores of an answer, which the rules follow too."""
         self.at_target = True
         with self:
@@ -427,7 +427,7 @@ class _Run(TorchFunctionMode):
             if not named.get("training", positional[5] if len(positional) > 5 else False):
                 return
             raise WhycamError(
-                f"a batch normalisation above {self.asked} is in training mode, where samples depend on each other and "
+                f"a batch normalization above {self.asked} is in training mode, where samples depend on each other and "
                 "DeepLIFT has no rule for it; call model.eval()."
             )
         if self.at_target:

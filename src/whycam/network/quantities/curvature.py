@@ -15,10 +15,10 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs
-from whycam.network.outputs import Part
+from whycam.network.outputs import OutputPath
 from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.layer_edit import Answer, Asked, answer, asked_of, differentiated
-from whycam.targets import Bound
+from whycam.targets import ResolvedTarget
 
 _lock = threading.Lock()
 _users = 0
@@ -29,8 +29,8 @@ def curvature(
     model: nn.Module,
     inputs: Inputs,
     record: LayerRecord,
-    bound: Bound,
-    part: Part | None,
+    bound: ResolvedTarget,
+    part: OutputPath | None,
     output: Tensor | None = None,
 ) -> Tensor:
     """The Hessian of each sample's score with respect to the layer times the layer, in maps layout, float32 at least.
@@ -70,7 +70,7 @@ def curvature(
         return torch.zeros_like(record.activations) if found is None else found
 
 
-def _product(asked: Asked, bound: Bound, around: AbstractContextManager[Any] | None = None) -> Tensor | None:
+def _product(asked: Asked, bound: ResolvedTarget, around: AbstractContextManager[Any] | None = None) -> Tensor | None:
     def attempt(from_start: bool) -> tuple[Answer, Tensor, Tensor | None]:
         leaves: list[Tensor] = []
 

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.kit.arrays import is_half, pool
 from whycam.network.adapted import Adapted, Linear
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.recording.record import LayerRecord, Recording
-from whycam.targets import Bound, is_one_unit
+from whycam.targets import ResolvedTarget, is_one_unit
 
 _Linear: TypeAlias = Linear | nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def head_weights(
-    model: nn.Module, recording: Recording, record: LayerRecord, target: Bound
+    model: nn.Module, recording: Recording, record: LayerRecord, target: ResolvedTarget
 ) -> Float[Tensor, "batch channel"]:
     """The head's row for the target, where the output is one linear layer of the layer's mean over locations.
 
@@ -52,7 +52,7 @@ def _linears(model: nn.Module) -> Sequence[_Linear]:
     return [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
 
 
-def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:
+def _by_target(target: ResolvedTarget, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:
     """How much each logit counts in the target's score."""
     with torch.inference_mode(False), torch.enable_grad():
         logits = output.detach().clone().requires_grad_()
@@ -67,7 +67,7 @@ def _by_target(target: Bound, output: Float[Tensor, "batch class"]) -> Float[Ten
     return share.detach()
 
 
-def _refusal(linear: Sequence[_Linear], tap: Tap, channels: int, output: Tensor) -> str:
+def _refusal(linear: Sequence[_Linear], tap: LayerRef, channels: int, output: Tensor) -> str:
     wanted = (
         f"CAM needs a network that ends in global average pooling and one linear layer, and this one does not at "
         f"{str(tap)!r}: "

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs, call, watching
-from whycam.network.layer_refs import Tap
-from whycam.network.outputs import Question, embedding, number_of_classes, read
+from whycam.network.layer_refs import LayerRef
+from whycam.network.outputs import OutputSelector, embedding, number_of_classes, read
 from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.network.recording.guided import guided_relu
 from whycam.network.recording.partial_forward import Watch
-from whycam.targets import Bound
+from whycam.targets import ResolvedTarget
 
 #: The model's answer -> a settled target.
-Bind: TypeAlias = Callable[[Tensor], Bound]
+Resolve: TypeAlias = Callable[[Tensor], ResolvedTarget]
 #: A module's name and which side of it is kept.
 Where: TypeAlias = tuple[str, str]
 #: One call of a module.
@@ -41,8 +41,8 @@ class Pass:
         number, count: which pass of how many.
     """
 
-    asked: Tap
-    tap: Tap
+    asked: LayerRef
+    tap: LayerRef
     calls: tuple[Call, ...]
     number: int
     count: int
@@ -66,7 +66,7 @@ class Attempt:
 
     output: Tensor
     name: str
-    targets: tuple[Bound, ...]
+    targets: tuple[ResolvedTarget, ...]
     scores: list[Tensor]
     passes: list[Pass]
     found: list[Gradients]
@@ -92,8 +92,8 @@ class Forward:
     def __init__(
         self,
         model: nn.Module,
-        taps: Sequence[Tap],
-        binds: Sequence[Bind],
+        taps: Sequence[LayerRef],
+        resolvers: Sequence[Resolve],
         *,
         want_gradients: bool,
         guided: bool,
@@ -101,8 +101,8 @@ class Forward:
     ) -> None:
         self.model = model
         self.taps = taps
-        self.binds = binds
-        self.part = next((each.part for each in binds if isinstance(each, Question)), None)
+        self.resolvers = resolvers
+        self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
         self.guided = guided
         self.resume = resume and bool(taps)
         self.watch: Watch | None = None
@@ -123,7 +123,7 @@ class Forward:
             self.want_gradients = True  # which row belongs to which sample is told by gradients
             output, name = self._run(inputs, from_start=from_start)
             repeated = 1
-        targets = tuple(bind(output.detach()) for bind in self.binds)
+        targets = tuple(resolve(output.detach()) for resolve in self.resolvers)
         self._refuse_embedding(output, name, targets)
         scores = [target(output) for target in targets]
         passes = self.chosen()
@@ -188,7 +188,7 @@ class Forward:
         """The part of the output that is explained, and where it was found."""
         return read(output, self.part, samples, number_of_classes(self.model))
 
-    def _refuse_embedding(self, output: Tensor, name: str, targets: Sequence[Bound]) -> None:
+    def _refuse_embedding(self, output: Tensor, name: str, targets: Sequence[ResolvedTarget]) -> None:
         if any(target.by_output for target in targets) and (why := embedding(name, output.detach(), self.model)):
             raise WhycamError(
                 f"the model's output{name} is an embedding ({why}), whose largest number is no class. Pass a target, "
@@ -207,8 +207,8 @@ class Forward:
             raise WhycamError(self._inference())
         if self.want_gradients and tensor.is_quantized:
             raise WhycamError(
-                f"layer {where[0]!r} is quantised ({tensor.dtype}), and no gradient goes through it; explain the "
-                "network as it was before it was quantised, or use a method that needs no gradient, such as eigen_cam."
+                f"layer {where[0]!r} is quantized ({tensor.dtype}), and no gradient goes through it; explain the "
+                "network as it was before it was quantized, or use a method that needs no gradient, such as eigen_cam."
             )
         number = len(self.rows[where])
         whole = len(tensor) == self.samples
@@ -246,7 +246,7 @@ class Forward:
             "good; use torch.no_grad() there, or pass the module inside."
         )
 
-    def _silence(self, tap: Tap) -> str:
+    def _silence(self, tap: LayerRef) -> str:
         start = f"layer {str(tap)!r} did not run in this forward pass"
         for name, module in self.model.named_modules():
             if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:

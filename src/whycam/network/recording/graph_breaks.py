@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from whycam.network.hooks import Inputs, call, watching
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.outputs import answer
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, mapped, tensors
@@ -45,7 +45,7 @@ class Trail(NamedTuple):
     cuts: tuple[Cut, ...]
 
 
-def cuts(model: nn.Module, inputs: Inputs, layer: Tap | None = None) -> list[Cut]:
+def cuts(model: nn.Module, inputs: Inputs, layer: LayerRef | None = None) -> list[Cut]:
     """What keeps gradients from going back from a network's answer to a layer, or to its inputs: the first cut first.
 
     Empty where the answer depends on the layer, and where nothing was cut: the layer comes after or beside what the
@@ -56,7 +56,7 @@ def cuts(model: nn.Module, inputs: Inputs, layer: Tap | None = None) -> list[Cut
 
 
 def follow(
-    model: nn.Module, inputs: Inputs, layer: Tap | None = None, read: Callable[[Any], Tensor] | None = None
+    model: nn.Module, inputs: Inputs, layer: LayerRef | None = None, read: Callable[[Any], Tensor] | None = None
 ) -> Trail:
     """Follow a layer's output, or the inputs, through one forward to the answer (as `read` finds it in the output)."""
     model = unwrapped(model)
@@ -94,7 +94,7 @@ class _Frame:
 class _Follower:
     """What the hooks and the functions of one pass found."""
 
-    def __init__(self, layer: Tap | None) -> None:
+    def __init__(self, layer: LayerRef | None) -> None:
         self.layer = layer
         self.calls = 0
         self.leaves: list[Tensor] = []
@@ -165,7 +165,7 @@ class _Follower:
         if off is not None:
             self.cuts.append(Cut(off.name, "runs with gradients off (torch.no_grad)"))
         elif "quantized" in type(module).__module__:
-            self.cuts.append(Cut(frame.name, f"is quantised ({type(module).__name__}) and has no gradient"))
+            self.cuts.append(Cut(frame.name, f"is quantized ({type(module).__name__}) and has no gradient"))
         elif frame.lost:
             name, without, _ = next((each for each in frame.lost if each[2]), frame.lost[-1])
             how = "computes without gradients (torch.no_grad, or a function of its own)" if without else f"calls {name}"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.input_errors import out_of_memory
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.pytree import Path, mapped, only_tensor, replaced, spell, tensors
 
 #: One call of a module: its first name in the model, and the number of the call.
@@ -79,7 +79,7 @@ class Watch:
     cannot be resumed, since a part that is not run leaves nothing.
     """
 
-    def __init__(self, model: nn.Module, taps: Collection[Tap]) -> None:
+    def __init__(self, model: nn.Module, taps: Collection[LayerRef]) -> None:
         self.model = model
         self.names = {id(module): name for name, module in model.named_modules()}
         self.layers = {(self.names[id(model.get_submodule(tap.module))], tap.side) for tap in taps}
@@ -90,7 +90,7 @@ class Watch:
         self.found: dict[tuple[Moment, str], Before] = {}
         self.leaves = ""
 
-    def before(self, tap: Tap, number: int) -> Before | None:
+    def before(self, tap: LayerRef, number: int) -> Before | None:
         """What had been computed at that call of a layer; `None` where that was not seen."""
         found = self.found.get(((self.names[id(self.model.get_submodule(tap.module))], number), tap.side))
         return replace(found, leaves=self.leaves) if found is not None else None

@@ -17,20 +17,20 @@ from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs as Inputs
 from whycam.network.hooks import call as call
 from whycam.network.hooks import watching as watching
-from whycam.network.layer_refs import Tap
+from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layout
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor
 from whycam.network.recording.checkpointing import asks_for_a_start, hidden, recomputed
 from whycam.network.recording.forward import INPUT, Attempt, Forward, Gradients, Pass
-from whycam.network.recording.forward import Bind as Bind
+from whycam.network.recording.forward import Resolve as Resolve
 from whycam.network.recording.graph_breaks import Trail, follow
 from whycam.network.recording.partial_forward import Before
 from whycam.network.recording.recurrent import differentiable
 from whycam.network.recording.views import Seen, View, arranged, seen
 from whycam.network.token_metadata import token_claim
 from whycam.network.unwrap import eager, refuse_scripted, unwrapped
-from whycam.targets import Bound
+from whycam.targets import ResolvedTarget
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LayerRecord:
         before: what had been computed by then, where it was asked for: what the network can be resumed from.
     """
 
-    tap: Tap
+    tap: LayerRef
     calls: int
     shape: tuple[int, ...]
     layout: Layout
@@ -79,10 +79,10 @@ class Recording:
         forwards, backwards: passes made.
     """
 
-    layers: Mapping[Tap, LayerRecord]
+    layers: Mapping[LayerRef, LayerRecord]
     output: Tensor
     output_name: str
-    targets: tuple[Bound, ...]
+    targets: tuple[ResolvedTarget, ...]
     scores: tuple[Tensor, ...]
     input_gradients: tuple[Tensor, ...] = ()
     forwards: int = 1
@@ -92,13 +92,13 @@ class Recording:
 def record(
     model: nn.Module,
     inputs: Inputs,
-    taps: Sequence[Tap],
-    binds: Sequence[Bind],
+    taps: Sequence[LayerRef],
+    resolvers: Sequence[Resolve],
     *,
     gradients: bool = True,
     input_gradients: bool = False,
     guided: bool = False,
-    layouts: Mapping[Tap, Layout] | None = None,
+    layouts: Mapping[LayerRef, Layout] | None = None,
     must_depend: bool = True,
     views: Sequence[View] | None = None,
     resume: bool = False,
@@ -107,7 +107,8 @@ def record(
 
     Args:
         taps: places to record; `#*` is expanded to one record per call.
-        binds: one for each target: the model's answer -> a settled target. A `Question` says which part of the output.
+        resolvers: one for each target: the model's answer -> a resolved target. An `OutputSelector` says which part of
+            the output.
         gradients: whether to measure the gradient of each target's score at each layer.
         input_gradients: whether to measure it at the (first) input.
         guided: let every ReLU pass positive gradients only (guided backprop).
@@ -124,7 +125,7 @@ def record(
     for tap in taps:
         refuse_scripted(model.get_submodule(tap.module))
     wants = gradients and bool(taps)
-    run = Forward(model, taps, binds, want_gradients=wants, guided=guided, resume=resume)
+    run = Forward(model, taps, resolvers, want_gradients=wants, guided=guided, resume=resume)
     around = differentiable(model) if wants or input_gradients else nullcontext()
     with as_found(model), eager(model), around:
         given = detached_copy(inputs)
@@ -185,7 +186,7 @@ def _record(
     rows: Tensor | None,
     look: Seen | None,
     leaf: Tensor,
-    layouts: Mapping[Tap, Layout],
+    layouts: Mapping[LayerRef, Layout],
 ) -> LayerRecord:
     """What one pass did, in maps layout; or why that cannot be told."""
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from whycam.network.cache import Remembered
+from whycam.network.cache import Cache
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import Path, detached_copy, first_sample, only_tensor, pictures, replaced, spell
@@ -132,7 +132,7 @@ def _told(
 
 
 #: For a layer and slots, for each pass of one sample the slots whose change changes it.
-_known: Remembered[list[frozenset[int]]] = Remembered()
+_known: Cache[list[frozenset[int]]] = Cache()
 
 
 def _changed(

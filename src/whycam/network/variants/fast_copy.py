@@ -29,7 +29,7 @@ class Prepared:
     Attributes:
         module: the copy, without gradients; it takes hooks, and calling it never touches the user's model.
         precision: what it computes in, and takes (`given`).
-        folded: how many normalisations were folded into the convolution before them.
+        folded: how many normalizations were folded into the convolution before them.
         channels_last: whether its convolutions compute with the channels last.
         compiled: whether `at` compiles it.
         said: what was done, in words.
@@ -73,7 +73,7 @@ class Prepared:
 def prepare(
     model: nn.Module, inputs: Inputs, *, precision: Precision, keep: Collection[str] = (), compile: bool = False
 ) -> Prepared:
-    """Make a private copy in a precision, its batch normalisations folded and its channels last where that is quicker.
+    """Make a private copy in a precision, its batch normalizations folded and its channels last where that is quicker.
 
     The last two are kept only if the copy then answers a sample, and noise, as it did before, up to rounding. That is
     found out in float32, in five forwards of one sample. The inputs stay the caller's.
@@ -111,7 +111,7 @@ def prepare(
             _check(copy, given, answers[0], precision)
     said: list[str] = [precision]
     if folds:
-        said.append(f"{len(folds)} normalisation{'s' * (len(folds) > 1)} folded")
+        said.append(f"{len(folds)} normalization{'s' * (len(folds) > 1)} folded")
     said += ["channels last"] * bool(turned) + ["compiled"] * compile
     return Prepared(copy, dtype, len(folds), bool(turned), compile, ", ".join(said), given)
 
@@ -136,7 +136,7 @@ def _copied(model: nn.Module, dtype: torch.dtype, wide: Collection[int] = ()) ->
 
 
 def _statistics(model: nn.Module) -> set[int]:
-    """The numbers of batch normalisations, which take them in float32 beside half precision, where they may not fit."""
+    """The numbers of batch normalizations, which take them in float32 beside half precision, where they may not fit."""
     norms = [module for module in model.modules() if isinstance(module, _NormBase)]
     return {id(each) for norm in norms for each in (*norm._parameters.values(), *norm._buffers.values())}
 

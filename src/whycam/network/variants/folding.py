@@ -1,4 +1,4 @@
-"""Batch normalisations folded into the convolutions before them, in a private copy of a network."""
+"""Batch normalizations folded into the convolutions before them, in a private copy of a network."""
 
 import weakref
 from collections import Counter
@@ -24,7 +24,7 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Fold:
-    """A normalisation folded into a convolution, and what the two were before."""
+    """A normalization folded into a convolution, and what the two were before."""
 
     convolution: nn.Module
     norm: _BatchNorm
@@ -50,7 +50,7 @@ class _Seen:
 
 
 def fold(model: nn.Module, run: Callable[[], Any], keep: Collection[str]) -> list[Fold]:
-    """Fold every normalisation that may be, as one forward, `run`, shows; `model` is a private copy of a network.
+    """Fold every normalization that may be, as one forward, `run`, shows; `model` is a private copy of a network.
 
     That is one in evaluation mode which is given the very tensor that a convolution returned, where both run once, no
     other module is given that tensor, and neither is shared, hooked or parametrised. A layer named in `keep` stays as
@@ -103,7 +103,7 @@ def fold(model: nn.Module, run: Callable[[], Any], keep: Collection[str]) -> lis
 
 
 def _candidates(model: nn.Module, kept: Collection[nn.Module]) -> set[nn.Module]:
-    """The convolutions and normalisations that may be changed."""
+    """The convolutions and normalizations that may be changed."""
     places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     owners = Counter(
         id(parameter)
@@ -133,14 +133,14 @@ def _within(module: nn.Module, other: nn.Module) -> bool:
 
 
 class _Nothing(_BatchNorm):
-    """What is left of a normalisation that was folded."""
+    """What is left of a normalization that was folded."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class _Activation(_BatchNorm):
-    """What is left of timm's normalisation with an activation in it."""
+    """What is left of timm's normalization with an activation in it."""
 
     drop: nn.Module
     act: nn.Module
@@ -151,7 +151,7 @@ class _Activation(_BatchNorm):
 
 
 def _rest(module: nn.Module) -> type[_BatchNorm] | None:
-    """What a normalisation becomes when it is folded; `None` for a module that is none, or would use its batch."""
+    """What a normalization becomes when it is folded; `None` for a module that is none, or would use its batch."""
     if not isinstance(module, _BatchNorm) or module.training or module.running_mean is None:
         return None
     if type(module) in _NORMS:
@@ -189,7 +189,7 @@ def _folded(seen: _Seen, norm: _BatchNorm) -> Fold | None:
         ones = [1] * (before.ndim - 2)
         expected = before.double() * scale.reshape(-1, *ones) + offset.reshape(-1, *ones)
         if not (_answer_to_noise(seen) - expected).abs().amax() <= _ROUNDING * expected.abs().amax():
-            made.undo()  # it does something to its weights before it convolves, such as standardising them
+            made.undo()  # it does something to its weights before it convolves, such as standardizing them
             return None
     rest = _rest(norm)
     assert rest is not None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.kit.arrays import is_half, wide
 from whycam.network.hooks import Inputs, call, watching
-from whycam.network.outputs import Part, number_of_classes, read
+from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.preserve_state import acting, as_found
 from whycam.network.pytree import detached_copy, first_tensor, mapped, only_tensor, replaced, tensors
 from whycam.network.recording.checkpointing import asks_for_a_start, hidden, recomputed
@@ -37,14 +37,16 @@ class Asked:
     model: nn.Module
     inputs: Inputs
     layer: LayerRecord
-    part: Part | None
+    part: OutputPath | None
     above: Resumed | None = None
 
     def __str__(self) -> str:
         return f"layer {str(self.layer.tap)!r}"
 
 
-def asked_of(model: nn.Module, inputs: Inputs, layer: LayerRecord, part: Part | None, output: Tensor | None) -> Asked:
+def asked_of(
+    model: nn.Module, inputs: Inputs, layer: LayerRecord, part: OutputPath | None, output: Tensor | None
+) -> Asked:
     """What is asked; of the part above the layer alone, if that answers with the recorded `output`."""
     asked = Asked(model, inputs, layer, part)
     before = layer.before
@@ -209,8 +211,8 @@ def _check(asked: Asked, rows: Tensor, recorded: Tensor) -> None:
 def _no_gradient(asked: Asked, tensor: Tensor | None = None) -> str:
     if tensor is not None and tensor.is_quantized:
         return (
-            f"{asked} is quantised ({tensor.dtype}), and no gradient goes through it; explain the network as it was "
-            "before it was quantised, or use a method that needs no gradient, such as ablation_cam."
+            f"{asked} is quantized ({tensor.dtype}), and no gradient goes through it; explain the network as it was "
+            "before it was quantized, or use a method that needs no gradient, such as ablation_cam."
         )
     return (
         "the model runs itself, or was made, under torch.inference_mode(), which forbids gradients for good; use "

@@ -23,13 +23,13 @@ from whycam.network.adapted import Adapted
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.input_errors import out_of_memory
 from whycam.network.memory import free_bytes, peak_bytes
-from whycam.network.outputs import Part, number_of_classes, read
+from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.preserve_state import acting, as_found
 from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.network.recording.partial_forward import Resumed
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import eager
-from whycam.targets import Bound, Score
+from whycam.targets import ResolvedTarget, Score
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
@@ -46,7 +46,7 @@ _FLOOR = (1.2e-5, 1e-2)
 
 
 @dataclass(frozen=True)
-class Execution:
+class RunConfig:
     """How variants are run.
 
     Attributes:
@@ -63,7 +63,7 @@ class Execution:
 
 
 @dataclass
-class Work:
+class RunStats:
     """What was run for one method.
 
     Attributes:
@@ -122,7 +122,7 @@ class Network:
 
     model: nn.Module
     inputs: Inputs
-    part: Part | None
+    part: OutputPath | None
     output: Tensor
     autocast: tuple[bool, torch.dtype]
 
@@ -197,7 +197,7 @@ class Runner(ABC):
     #: What is run, in words.
     about = "the whole network"
 
-    def __init__(self, network: Network, execution: Execution, dtype: torch.dtype | None, said: str) -> None:
+    def __init__(self, network: Network, execution: RunConfig, dtype: torch.dtype | None, said: str) -> None:
         """`dtype`: what a fast copy computes in, if one is run, and `said` what it is."""
         self.network, self.execution, self.dtype, self.said = network, execution, dtype, said
         self.limit = 1  # rows at once
@@ -276,7 +276,7 @@ class _Forwards(Runner):
     def __init__(
         self,
         network: Network,
-        execution: Execution,
+        execution: RunConfig,
         model: nn.Module | None = None,
         dtype: torch.dtype | None = None,
         said: str = "",
@@ -373,7 +373,7 @@ class Replaced(_Forwards):
     def __init__(
         self,
         network: Network,
-        execution: Execution,
+        execution: RunConfig,
         layer: LayerRecord,
         model: nn.Module | None = None,
         dtype: torch.dtype | None = None,
@@ -423,7 +423,7 @@ class Above(Runner):
     def __init__(
         self,
         network: Network,
-        execution: Execution,
+        execution: RunConfig,
         layer: LayerRecord,
         copy: Callable[[], nn.Module],
         dtype: torch.dtype | None = None,
@@ -498,7 +498,7 @@ class Runners:
         self.fallback = ""
         self.checked = False  # whether packs were seen to answer as their rows do by themselves
 
-    def ready(self, variant: Tensor, work: Work) -> Runner:
+    def ready(self, variant: Tensor, work: RunStats) -> Runner:
         """The one to be used."""
         while self.now is None:
             runner = self.makers.pop(0)()
@@ -514,7 +514,7 @@ class Runners:
         work.part, work.fallback, work.precision = self.now.about, self.fallback, self.now.said
         return self.now
 
-    def outputs(self, group: Tensor, work: Work) -> list[Tensor]:
+    def outputs(self, group: Tensor, work: RunStats) -> list[Tensor]:
         """The answers to a group; by the next runner, or each by itself, where those of this one cannot be had."""
         while True:
             runner = self.ready(group[0], work)
@@ -532,7 +532,7 @@ class Runners:
             else:
                 runner.alone, runner.group = True, 1
 
-    def _same_alone(self, runner: Runner, group: Tensor, outputs: Sequence[Tensor], work: Work) -> bool:
+    def _same_alone(self, runner: Runner, group: Tensor, outputs: Sequence[Tensor], work: RunStats) -> bool:
         """Whether the last of a group, and the one that moved the answer most, are what they are by themselves."""
         moved = [float((each - runner.network.output).abs().nan_to_num(0.0).amax()) for each in outputs]
         some = {len(group) - 1, max(range(len(group)), key=moved.__getitem__)}
@@ -551,11 +551,11 @@ class Scorer:
 
     def __init__(
         self,
-        bound: Bound,
+        bound: ResolvedTarget,
         as_probability: Callable[[], Score],
         runners: Runners,
         plain: Callable[[], Runner] | None,
-        work: Work,
+        work: RunStats,
         title: str,
     ) -> None:
         """`plain` is what a sample of variants is scored by as well."""

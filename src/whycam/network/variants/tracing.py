@@ -10,18 +10,24 @@ from whycam.errors import WhycamError
 from whycam.kit.quantities import Traced
 from whycam.network.hooks import Inputs
 from whycam.network.layouts import Tokens
-from whycam.network.outputs import Question
+from whycam.network.outputs import OutputSelector
 from whycam.network.pytree import replaced, tensors
 from whycam.network.recording.record import LayerRecord, Recording, record
-from whycam.network.variants.scoring import Execution, Network, Work
-from whycam.targets import Bound, Score
+from whycam.network.variants.scoring import Network, RunConfig, RunStats
+from whycam.targets import ResolvedTarget, Score
 
 
 class Tracer:
     """`trace` of one target at one layer."""
 
     def __init__(
-        self, network: Network, execution: Execution, layer: LayerRecord, bound: Bound, work: Work, title: str
+        self,
+        network: Network,
+        execution: RunConfig,
+        layer: LayerRecord,
+        bound: ResolvedTarget,
+        work: RunStats,
+        title: str,
     ) -> None:
         self.network, self.execution, self.layer, self.bound = network, execution, layer, bound
         self.work, self.title = work, title
@@ -43,7 +49,7 @@ class Tracer:
                 self.network.model,
                 edited(self.network, variant),
                 [tap],
-                [Question(lambda _: self.bound, self.network.part)],
+                [OutputSelector(lambda _: self.bound, self.network.part)],
                 layouts=layouts,
                 must_depend=False,
             )
@@ -63,13 +69,15 @@ class Tracer:
 class Differentiator:
     """`differentiate` of one target."""
 
-    def __init__(self, network: Network, bound: Bound, as_probability: Callable[[], Score], work: Work) -> None:
+    def __init__(
+        self, network: Network, bound: ResolvedTarget, as_probability: Callable[[], Score], work: RunStats
+    ) -> None:
         self.network, self.bound, self.as_probability, self.work = network, bound, as_probability, work
 
     def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
         """The scores of other inputs, and their gradients. See `quantities.Differentiate`."""
         bound = replace(self.bound, score=self.as_probability()) if probability else self.bound
-        question = Question(lambda _: bound, self.network.part)
+        question = OutputSelector(lambda _: bound, self.network.part)
         with self.network.as_called():
             recording = record(self.network.model, edited(self.network, inputs), [], [question], input_gradients=True)
         _count(self.work, recording)
@@ -83,7 +91,7 @@ def edited(network: Network, variant: Tensor) -> Inputs:
     return made
 
 
-def _count(work: Work, recording: Recording) -> None:
+def _count(work: RunStats, recording: Recording) -> None:
     work.variants += 1
     work.forwards += recording.forwards
     work.backwards += recording.backwards

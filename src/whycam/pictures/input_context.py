@@ -12,7 +12,7 @@ from whycam.pictures.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
-class Scene:
+class InputContext:
     """What the network was shown.
 
     Attributes:
@@ -32,8 +32,8 @@ class Scene:
         """The inputs' spatial size."""
         return tuple(self.inputs.shape[2:])
 
-    def __getitem__(self, index: slice) -> "Scene":
-        """The scene of those samples."""
+    def __getitem__(self, index: slice) -> "InputContext":
+        """The context of those samples."""
         cut: Any = {name: None if value is None else value[index] for name, value in vars(self).items() if name in _CUT}
         return replace(self, **cut)
 
