@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import whycam
-from whycam import WhycamError, estimate_cost, estimating
+from whycam import WhycamError, estimate_cost
+from whycam.checkup import cost as estimating
 from whycam.checkup.cost import Estimate, Runs
 from whycam.kit.arrays import lazily
 from whycam.kit.quantities import FUNCTIONS, QUANTITIES
