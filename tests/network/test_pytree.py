@@ -10,6 +10,7 @@ import torch
 from whycam.network.pytree import (
     detached_copy,
     first_tensor,
+    leaves,
     mapped,
     only_tensor,
     replaced,
@@ -101,3 +102,27 @@ def test_the_picture_is_found_among_other_inputs():
     assert first_tensor((A, torch.ones(3))) is A
     with pytest.raises(TypeError, match="no tensor"):
         first_tensor(("text",))
+
+
+class Counted(list):
+    copies = 0
+
+    def __copy__(self):
+        Counted.copies += 1
+        return Counted(self)
+
+
+def test_a_mapping_copies_each_container_once_and_shares_what_holds_no_tensor():
+    given = Counted([A, B, Counted([A, "text"]), Counted(["text"])] * 5)
+    made = mapped(given, lambda tensor: tensor)
+    assert Counted.copies == 6
+    assert made is not given
+    assert made[2] is not given[2]
+    assert made[3] is given[3]
+
+
+def test_other_leaves_than_tensors():
+    value = {"a": [1, ("b", 2.0)], "c": None}
+    assert list(leaves(value, lambda each: isinstance(each, (int, float)))) == [1, 2.0]
+    made = mapped(value, lambda number: -number, lambda each: isinstance(each, (int, float)))
+    assert made == {"a": [-1, ("b", -2.0)], "c": None}

@@ -21,29 +21,49 @@ def tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
         yield from tensors(item, (*path, key))
 
 
+def leaves(value: Any, is_leaf: Callable[[Any], bool]) -> Iterator[Any]:
+    """Every leaf inside, in order."""
+    if is_leaf(value):
+        yield value
+    else:
+        for _, item in _items(value):
+            yield from leaves(item, is_leaf)
+
+
 def replaced(value: Any, path: Path, new: Tensor) -> Any:
     """`value` with the tensor at `path` replaced by `new`; the containers on the way are shallow copies."""
     if not path:
         return new
     key, rest = path[0], path[1:]
-    changed = [(k, replaced(item, rest, new) if k == key else item) for k, item in _items(value)]
+    return _rebuilt(value, {key: replaced(dict(_items(value))[key], rest, new)})
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of torch's."""
+    return isinstance(value, Tensor)
+
+
+def mapped(value: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], bool] = is_tensor) -> Any:
+    """`value` with every leaf replaced by `function` of it, in one walk; what holds no leaf is passed on as it is."""
+    if is_leaf(value):
+        return function(value)
+    pairs = [(key, item, mapped(item, function, is_leaf)) for key, item in _items(value)]
+    changed = {key: made for key, item, made in pairs if made is not item or is_leaf(item)}
+    return _rebuilt(value, changed) if changed else value
+
+
+def _rebuilt(value: Any, changed: Mapping[Any, Any]) -> Any:
+    """A shallow copy of a container with other items."""
     if isinstance(value, tuple):
-        items = [item for _, item in changed]
+        items = [changed.get(key, item) for key, item in _items(value)]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     made = copy.copy(value)
-    if isinstance(value, (list, Mapping)):
-        for k, item in changed:
-            made[k] = item
-    else:
-        object.__setattr__(made, key, dict(changed)[key])
+    for key, item in changed.items():
+        if isinstance(value, (list, Mapping)):
+            made[key] = item
+        else:
+            object.__setattr__(made, key, item)
     return made
-
-
-def mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor replaced by `function` of it."""
-    for path, tensor in tensors(value):
-        value = replaced(value, path, function(tensor))
-    return value
 
 
 def only_tensor(value: Any, owner: str) -> tuple[Path, Tensor]:

@@ -3,7 +3,7 @@
 import importlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from whycam.network.adapted import Adapted, Linear
 from whycam.network.keras import calls, heads, state
 from whycam.network.keras.calls import UnseenError
 from whycam.network.keras.layers import KerasLayer, everything, tree
+from whycam.network.pytree import is_tensor, leaves, mapped
 from whycam.network.recording import guided
 
 #: How many tensors that crossed last are known again, so that what is passed on unchanged is the same tensor.
@@ -201,12 +202,12 @@ class _Run:
         structure: list[Any] = []
 
         def run() -> list[Any]:
-            given = _mapped(inputs, lambda each: isinstance(each, Tensor), self._entered)
+            given = mapped(inputs, self._entered)
             # as `predict` does: called without it, layers for augmentation take it that they train
             how = {"training": False} if self.network.model._call_has_training_arg else {}
             made = self._logits_of(self.network.model(given, **how))
             structure.append(made)
-            return _leaves(made, self.backend.is_tensor)
+            return list(leaves(made, self.backend.is_tensor))
 
         with calls.intercepted(self), rule:
             try:
@@ -220,7 +221,7 @@ class _Run:
         if self.tape.sources:
             outputs = list(_Joined.apply(self.tape, outputs, *self.tape.sources))  # type: ignore[no-untyped-call]
         stream = iter([self._turned(each) for each in outputs])
-        return _mapped(structure[0], self.backend.is_tensor, lambda _: next(stream))
+        return mapped(structure[0], lambda _: next(stream), self.backend.is_tensor)
 
     def _entered(self, tensor: Tensor) -> Any:
         """An input of the network in the backend's terms, and known again when the first layer is given it."""
@@ -232,7 +233,7 @@ class _Run:
         def logits(value: Any) -> Any:
             return next((before for after, before in self.logits if after is value), value)
 
-        return _mapped(outputs, self.backend.is_tensor, logits)
+        return mapped(outputs, logits, self.backend.is_tensor)
 
     # one layer
 
@@ -288,11 +289,11 @@ class _Run:
             self._remember(native, made)
             return made
 
-        return _mapped(value, self.backend.is_tensor, show)
+        return mapped(value, show, self.backend.is_tensor)
 
     def _native(self, value: Any, shown: Any) -> Any:
         """Torch's tensors as the backend's: what was shown is what it was, and anything else takes its place."""
-        before = iter(_leaves(shown, lambda each: isinstance(each, Tensor)))
+        before = leaves(shown, is_tensor)
 
         def back(tensor: Tensor) -> Any:
             old = next(before, None)
@@ -302,7 +303,7 @@ class _Run:
             place = self.known.get(id(old)) if old is not None else None
             return self._new(tensor, place[1] if place is not None and place[0] is old else None)
 
-        return _mapped(value, lambda each: isinstance(each, Tensor), back)
+        return mapped(value, back)
 
     def _new(self, tensor: Tensor, place: Any) -> Any:
         raw = self._turned(tensor, back=True)
@@ -357,23 +358,4 @@ def _bytes(native: Any) -> int:
 
 
 def _symbolic(value: Any) -> bool:
-    return bool(_leaves(value, lambda each: isinstance(each, keras.KerasTensor)))
-
-
-def _mapped(value: Any, is_leaf: Callable[[Any], bool], function: Callable[[Any], Any]) -> Any:
-    """A nested value with each leaf replaced."""
-    if is_leaf(value):
-        return function(value)
-    if isinstance(value, Mapping):
-        return {key: _mapped(each, is_leaf, function) for key, each in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(each, is_leaf, function) for each in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(each, is_leaf, function) for each in value)
-    return value
-
-
-def _leaves(value: Any, is_leaf: Callable[[Any], bool]) -> list[Any]:
-    found: list[Any] = []
-    _mapped(value, is_leaf, found.append)
-    return found
+    return any(True for _ in leaves(value, lambda each: isinstance(each, keras.KerasTensor)))
