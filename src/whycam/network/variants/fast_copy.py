@@ -13,6 +13,7 @@ from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs, call
 from whycam.network.preserve_state import acting, as_found
 from whycam.network.pytree import first_tensor, mapped, on_first_sample, pictures, replaced, tensors
+from whycam.network.unwrap import eager
 from whycam.network.variants.folding import fold
 from whycam.network.variants.shared_copy import twin
 
@@ -92,7 +93,7 @@ def prepare(
             "(batch statistics, dropout): call model.eval(), or leave out precision=."
         )
     dtype: torch.dtype = getattr(torch, precision)
-    with torch.inference_mode(False), torch.no_grad(), _no_autocast(inputs):
+    with torch.inference_mode(False), torch.no_grad(), _no_autocast(inputs), eager(model):
         copy = _copied(model, torch.float32)
         given, on_noise = _answers_to_noise(copy, inputs)
         answers: list[list[Tensor]] = []
