@@ -6,7 +6,10 @@ PHOTOS ?= photos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'chelsea.png')")
 
-.PHONY: demo test lint bench bench-cost bench-meaning compat clean
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+ROOM ?= .
+
+.PHONY: demo test test-slow test-all quick lint bench bench-cost bench-meaning compat clean
 
 demo: $(VENV)/demo
 	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
@@ -14,8 +17,19 @@ demo: $(VENV)/demo
 	@$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
 
 test: lint $(VENV)/backends
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
-	$(BIN)/python tests/keras_backends.py
+	$(PYTEST) -m "not slow"
+	$(BIN)/python tests/keras_backends.py -m "not slow"
+
+# Whole products and long sweeps, which `make test` leaves out
+test-slow: $(VENV)/backends
+	$(PYTEST) -m slow
+	$(BIN)/python tests/keras_backends.py -m slow
+
+test-all: test test-slow
+
+# The tests of one folder or file, without what is slow: make quick ROOM=network/layers
+quick: $(VENV)/dev
+	$(PYTEST) -m "not slow" tests/$(ROOM)
 
 # Keras' other backends for the tests, without which a machine may have to do
 $(VENV)/backends: constraints.txt $(VENV)/dev

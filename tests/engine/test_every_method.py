@@ -6,7 +6,7 @@ that is added is covered without a line here.
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -287,7 +287,21 @@ CASES = [
     answer_in_a_tuple, answer_in_a_dict, answer_in_a_dataclass, answer_in_a_model_output, mixed_targets, training,
     data_parallel, parts_of_the_batch, parts_of_the_batch_backwards, computed_again, all_computed_again, traced_by_fx,
 ]  # fmt: skip
-every_case = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+
+
+def in_turns() -> Iterator[Any]:
+    """Every method in every case. What a case can break is the measuring, so methods that ask for the same take turns
+    at the cases in the quick run.
+    """
+    alike: dict[frozenset[str], list[Method]] = {}
+    for method in TABLE.values():
+        alike.setdefault(method.needs, []).append(method)
+    for number, make in enumerate(CASES):
+        for some in alike.values():
+            for turn, method in enumerate(some):
+                waits = make is not plain_case and number % len(some) != turn
+                marks = [pytest.mark.slow] * waits
+                yield pytest.param(method, make, id=f"{make.__name__}-{method.name}", marks=marks)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -308,8 +322,7 @@ def explain(case: Case, method: Method) -> whycam.Explanation:
         )
 
 
-@every_method
-@every_case
+@pytest.mark.parametrize(("method", "make"), list(in_turns()))
 @pytest.mark.filterwarnings("ignore:the model is in training mode")
 def test_the_map_is_that_of_plain_autograd_and_nothing_is_left_behind(method, make):
     case = make()
@@ -387,13 +400,17 @@ def test_the_order_of_layers_changes_nothing():
         assert torch.equal(each.maps, other[key].maps), key
 
 
+@pytest.fixture(scope="module")
+def together():
+    """Every method at two layers for two classes at once."""
+    return whycam.compare(nets.plain(), nets.images(), list(TABLE), ["relu2", "conv1"], [3, 1], options=FEW)
+
+
 @every_method
-def test_a_comparison_holds_what_single_explanations_hold(method):
-    model, inputs = nets.plain(), nets.images()
-    together = whycam.compare(model, inputs, list(TABLE), ["relu2", "conv1"], [3, 1], options=FEW)
+def test_a_comparison_holds_what_single_explanations_hold(method, together):
     alone = whycam.explain(
-        model,
-        inputs,
+        nets.plain(),
+        nets.images(),
         method.name,
         target=1 if method.class_specific else None,
         layer="relu2" if method.has_layer else None,
@@ -508,8 +525,9 @@ def test_inputs_are_left_as_they_are(method):
     assert inputs.is_leaf
 
 
-def test_eight_threads_share_one_model_and_all_are_right():
-    """100 Grad-CAMs each, of other images and layers in every call."""
+@pytest.mark.parametrize("turns", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_eight_threads_share_one_model_and_all_are_right(turns):
+    """So many Grad-CAMs each, of other images and layers in every call."""
     model, batches = nets.plain(inplace=True), [nets.images(2, seed=n) for n in range(8)]
     expected = {
         (n, layer): whycam.explain(model, batch, layer=layer).maps
@@ -522,7 +540,7 @@ def test_eight_threads_share_one_model_and_all_are_right():
     def many(worker: int) -> int:
         start.wait()
         wrong = 0
-        for turn in range(100):
+        for turn in range(turns):
             number, layer = (worker + turn) % 8, ("conv1", "conv2")[(worker * turn) % 2]
             found = whycam.explain(model, batches[number], layer=layer)
             wrong += not torch.equal(found.maps, expected[number, layer]) or found.cost.forwards != 1
@@ -533,7 +551,9 @@ def test_eight_threads_share_one_model_and_all_are_right():
     assert nets.differences(before, nets.state(model)) == []
 
 
-def test_eight_threads_with_every_method_are_all_right():
+@pytest.mark.parametrize("rounds", [0.5, pytest.param(2, marks=pytest.mark.slow)])
+def test_eight_threads_with_every_method_are_all_right(rounds):
+    """Every method that many times in each thread, no two of which begin with the same."""
     model, batch = nets.plain(inplace=True), nets.images(2)
     expected = {
         name: whycam.explain(model, batch, name, layer="relu2" if each.has_layer else None, **few(each)).maps
@@ -546,8 +566,8 @@ def test_eight_threads_with_every_method_are_all_right():
     def many(worker: int) -> int:
         start.wait()
         wrong = 0
-        for turn in range(2 * len(names)):
-            name = names[(worker * 3 + turn) % len(names)]
+        for turn in range(int(rounds * len(names))):
+            name = names[(worker * 5 + turn) % len(names)]
             found = whycam.explain(
                 model, batch, name, layer="relu2" if TABLE[name].has_layer else None, **few(TABLE[name])
             )
