@@ -77,10 +77,29 @@ ZOO = entries()
 # ---------------------------------------------------------------- the quarter
 
 
-@pytest.mark.parametrize("libraries", [("timm",), ("torchvision", "video"), ("transformers",)], ids="-".join)
-def test_zero_configuration_is_right(libraries: tuple[str, ...], tmp_path: Path) -> None:
+def of_the_quarter(*libraries: str) -> list[str]:
+    return [f"{library}:{name}" for library in libraries for name in QUARTER[library]]
+
+
+#: Of every way to read a network one.
+FEW = [
+    "timm:test_convnext", "timm:test_vit", "timm:test_coatnet", "timm:gmlp_ti16_224", "torchvision:squeezenet1_1",
+    "transformers:DeiTForImageClassificationWithTeacher", "transformers:SwinForImageClassification",
+    "transformers:HieraForImageClassification",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(FEW, id="few"),
+        pytest.param(of_the_quarter("timm"), id="timm", marks=pytest.mark.slow),
+        pytest.param(of_the_quarter("torchvision", "video"), id="torchvision", marks=pytest.mark.slow),
+        pytest.param(of_the_quarter("transformers"), id="transformers", marks=pytest.mark.slow),
+    ],
+)
+def test_zero_configuration_is_right(names: list[str], tmp_path: Path) -> None:
     """In a process of its own: the run-time checks of every annotation would take most of the time."""
-    names = [f"{library}:{name}" for library in libraries for name in QUARTER[library]]
     file = tmp_path / "rows.json"
     done = subprocess.run(
         [sys.executable, "-m", "compatibility", *names, "--patience", "0.2", "--json", str(file)],

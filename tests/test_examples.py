@@ -24,6 +24,8 @@ import whycam
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+#: Those that train a network, load Keras' or compare layer after layer.
+LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py"}
 
 TIGER_CAT, TABBY, EGYPTIAN_CAT = 282, 281, 285
 
@@ -120,7 +122,9 @@ def pixels_of(figure):
     return np.asarray(Image.open(data).convert("RGB"))
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in PROGRAMS]
+)
 def test_it_runs_says_something_and_writes_pictures(name, ran):
     done = ran(name)
     assert done["__doc__"].strip()
@@ -229,6 +233,7 @@ def test_a_chosen_class_with_a_color_bar_of_one_s_own(ran):
     assert bar.get_ylim() == (0, 1)
 
 
+@pytest.mark.slow
 def test_maps_through_in_place_relus_are_those_of_a_twin_without(ran):
     done = ran("alexnet_layers.py")
     model, whole, each = done["model"], done["whole"], done["each"]
@@ -273,6 +278,7 @@ def test_maps_through_in_place_relus_are_those_of_a_twin_without(ran):
     torch.testing.assert_close(made.maps, fused, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_alexnet_s_grid_has_a_map_beside_each_overlay_and_says_what_it_cost(ran):
     done = ran("alexnet_layers.py")
     assert "LayerCAM at 5 layers and fused: 1 forward, 1 backward" in done.printed
@@ -381,6 +387,7 @@ def keras_features(model, layer, inputs):
         return activations, before @ model.layers[-1].kernel.value + model.layers[-1].bias.value
 
 
+@pytest.mark.slow
 def test_keras_vgg_is_refused_its_cam_and_explained_at_its_last_convolution(ran):
     done = ran("keras_vgg_and_mobilenet.py")
     for part in ("vgg16: cam at block5_conv3: CAM needs", "one linear layer", "512 channels", "25088, 4096, 4096"):
@@ -403,6 +410,7 @@ def test_keras_vgg_is_refused_its_cam_and_explained_at_its_last_convolution(ran)
     )
 
 
+@pytest.mark.slow
 def test_keras_mobilenet_has_all_three(ran):
     done = ran("keras_vgg_and_mobilenet.py")
     assert list(dict.fromkeys(key[0] for key in done["c"])) == ["cam", "grad_cam", "grad_cam_plus_plus"]
@@ -414,6 +422,7 @@ def test_keras_mobilenet_has_all_three(ran):
     torch.testing.assert_close(done["c"]["cam"].maps, raw, rtol=1e-2, atol=1e-3 * float(raw.abs().max()))
 
 
+@pytest.mark.slow
 def test_the_digits_maps_are_cam_s_and_lie_where_wiping_out_matters(ran):
     done = ran("keras_digits.py")
     e, model, test = done["e"], done["model"], done["test"]

@@ -24,7 +24,15 @@ NETWORKS = networks(small=True)
 LAYERS = 6
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+#: One of each way of building, the quickest: residual, dense, tokens, windows, channels last, a library's own outputs.
+QUICK = {"ResNet-18 (residual)", "DenseNet-121 (dense)", "ConvNeXt, timm", "ViT-Tiny, timm", "Swin, torchvision",
+         "ViT, transformers"}  # fmt: skip
+assert NETWORKS.keys() >= QUICK
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_every_architecture_is_exact_or_run_whole(name):
     model, inputs = made(*NETWORKS[name])
