@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prepare() -> None:
     """What the suite needs around it: the tests' helpers, torchvision beside a CPU-only torch, and quiet libraries."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import torchvision_shim
 
     torchvision_shim.register()

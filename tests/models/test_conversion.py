@@ -11,8 +11,8 @@ torchvision_shim.register()
 
 import timm.data  # noqa: E402
 import torchvision  # noqa: E402
-from models.agreement import PHOTOS, assert_agree  # noqa: E402
 from PIL import Image  # noqa: E402
+from preprocessed import PHOTOS, assert_agree  # noqa: E402
 from torchvision import transforms as v1  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 

@@ -9,7 +9,7 @@ torchvision_shim.register()
 
 import timm  # noqa: E402
 import transformers  # noqa: E402
-from models.agreement import PHOTOS  # noqa: E402
+from preprocessed import PHOTOS  # noqa: E402
 from torch import nn  # noqa: E402
 
 import whycam  # noqa: E402

@@ -11,7 +11,7 @@ torchvision_shim.register()
 
 import timm  # noqa: E402
 import transformers  # noqa: E402
-from models.agreement import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers.models.auto import image_processing_auto  # noqa: E402
 

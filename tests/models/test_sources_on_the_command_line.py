@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 torchvision_shim.register()
 
 import timm  # noqa: E402
-from models.agreement import PHOTOS  # noqa: E402
+from preprocessed import PHOTOS  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from whycam.cli import app  # noqa: E402

@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 import torchvision_shim
+from weights import assert_same_weights
 
 torchvision_shim.register()
 
 import timm  # noqa: E402
-from models.agreement import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import whycam  # noqa: E402
@@ -19,13 +20,6 @@ from whycam.models.conversion import NoPhotos  # noqa: E402
 def build(classes=4, **options):
     torch.manual_seed(3)
     return timm.create_model("test_resnet", pretrained=False, num_classes=classes, **options).eval()
-
-
-def assert_same_weights(module, wanted):
-    wanted = wanted.state_dict()
-    assert module.state_dict().keys() == wanted.keys()
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, wanted[name]), name
 
 
 def saved(path, module, **more):

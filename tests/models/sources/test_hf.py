@@ -6,11 +6,12 @@ import os
 import pytest
 import torch
 import torchvision_shim
+from weights import assert_same_weights
 
 torchvision_shim.register()
 
 import transformers  # noqa: E402
-from models.agreement import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 import whycam  # noqa: E402
@@ -48,13 +49,6 @@ def folder(tmp_path):
 def cached(folder, hf_home):
     """The same, in the Hugging Face cache under the repository's name."""
     return hf_home(REPOSITORY, {path.name: path.read_bytes() for path in folder.iterdir()})
-
-
-def assert_same_weights(module, wanted):
-    wanted = wanted.state_dict()
-    assert module.state_dict().keys() == wanted.keys()
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, wanted[name]), name
 
 
 def assert_whole(vision, name):

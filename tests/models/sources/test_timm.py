@@ -5,11 +5,12 @@ import os
 import pytest
 import torch
 import torchvision_shim
+from weights import assert_same_weights
 
 torchvision_shim.register()
 
 import timm  # noqa: E402
-from models.agreement import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree  # noqa: E402
 from safetensors.torch import save, save_file  # noqa: E402
 
 import whycam  # noqa: E402
@@ -33,13 +34,6 @@ def cached(hf_home):
     made = build()
     hf_home(f"timm/{FULL}", {"model.safetensors": save(made.state_dict())})
     return made
-
-
-def assert_same_weights(module, wanted):
-    wanted = wanted.state_dict()
-    assert module.state_dict().keys() == wanted.keys()
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, wanted[name]), name
 
 
 @pytest.mark.parametrize("spec", [f"timm:{NAME}", f"timm:{FULL}"])

@@ -5,10 +5,11 @@ import os
 import pytest
 import torch
 import torchvision_shim
+from weights import assert_same_weights
 
 torchvision_shim.register()
 
-from models.agreement import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torchvision import models  # noqa: E402
 
@@ -34,12 +35,6 @@ def cached(torch_home):
         torch.save(state, torch_home / entry.url.rpartition("/")[2])
 
     return put
-
-
-def assert_same_weights(module, state):
-    assert module.state_dict().keys() == state.keys()
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, state[name]), name
 
 
 @pytest.mark.parametrize(

@@ -2,33 +2,21 @@
 
 import itertools
 import threading
-from functools import partial
 
 import nets
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision_shim
+from layers import Tail, recorded
 from torch import Tensor, nn
 
 import whycam
-from whycam.network.layer_refs import find_layers
-from whycam.network.outputs import OutputSelector
 from whycam.network.quantities.contributions import contributions
-from whycam.network.recording.record import record
-from whycam.targets import Contrast, LogProbability, MultiLabel, Probability, ReST, resolve
+from whycam.targets import Contrast, LogProbability, MultiLabel, Probability, ReST
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
-
-
-def recorded(model, inputs, layer, target=1, part=None, **options):
-    """What a first pass records of a layer, and the settled target."""
-    found = record(
-        model, inputs, find_layers(model, layer), [OutputSelector(partial(resolve, target), part)], **options
-    )
-    (layer,) = found.layers.values()
-    return layer, found.targets[0], found.scores[0]
 
 
 def measured(model, inputs, layer, target=1, part=None):
@@ -54,19 +42,6 @@ def adds_up(model, inputs, layer, target=1, tolerance=1e-7):
     torch.testing.assert_close(found.flatten(1).sum(1), change, rtol=0, atol=tolerance * size)
     assert size > 1e-4
     return found
-
-
-class Tail(nn.Module):
-    """A layer that hands on its input, and anything above it; the answer's class 1 is what is asked about."""
-
-    def __init__(self, above):
-        super().__init__()
-        self.layer = nn.Identity()
-        self.above = above
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.above(self.layer(x))
-        return torch.stack([0 * scores, scores], 1)
 
 
 def at(above, inputs):
@@ -530,28 +505,7 @@ def test_dropout_draws_the_same_numbers_in_both_runs_as_when_it_was_recorded():
 # conditions
 
 
-def frozen():
-    return nets.frozen(nets.plain())
-
-
-def compiled():
-    model = nets.plain()
-    model.conv2.compile(backend="eager")
-    model(nets.images())
-    return model
-
-
-SAME = {
-    "in place": lambda: nets.plain(inplace=True),
-    "frozen": frozen,
-    "compiled": compiled,
-    "no gradients inside": lambda: nets.fixed(nets.InnerNoGrad()),
-    "parts of the batch": lambda: nets.fixed(nets.Parts(2)),
-    "parts of the batch, backwards": lambda: nets.fixed(nets.Parts(2, backwards=True)),
-    "computed again": lambda: nets.fixed(nets.Checkpointed()),
-    "traced": lambda: torch.fx.symbolic_trace(nets.plain()),
-    "beside": lambda: nets.fixed(nets.Beside()),
-}
+SAME = {name: make for name, make in nets.AS_PLAIN.items() if name != "all computed again"}  # which is refused
 
 
 @pytest.mark.parametrize("make", SAME.values(), ids=SAME)

@@ -1,40 +1,28 @@
 """A score's curvature at a layer against torch's own Hessian-vector products, and in networks of every condition."""
 
 import threading
-from functools import partial
 
 import nets
 import pytest
 import torch
 import torch.nn.functional as F
+from layers import Tail, recorded
 from torch import Tensor, nn
 from torch.autograd.functional import hvp
 
 import whycam
-from whycam.network.layer_refs import find_layers
-from whycam.network.outputs import OutputSelector
 from whycam.network.quantities.curvature import curvature
-from whycam.network.recording.record import record
-from whycam.targets import LogProbability, Probability, ReST, resolve
-
-
-def recorded(model, inputs, layer, target=1, part=None, **options):
-    """What a first pass records of a layer, and the settled target."""
-    found = record(
-        model, inputs, find_layers(model, layer), [OutputSelector(partial(resolve, target), part)], **options
-    )
-    (layer,) = found.layers.values()
-    return layer, found.targets[0]
+from whycam.targets import LogProbability, Probability, ReST
 
 
 def measured(model, inputs, layer, target=1, part=None):
-    layer, bound = recorded(model, inputs, layer, target, part)
+    layer, bound, _ = recorded(model, inputs, layer, target, part)
     return curvature(model, inputs, layer, bound, part)
 
 
 def by_torch(model, inputs, layer, target=1):
     """The Hessian-vector product of the network as a function of what the layer returns, which a hook replaces."""
-    _, bound = recorded(model, inputs, layer, target)
+    _, bound, _ = recorded(model, inputs, layer, target)
     kept = []
     hook = model.get_submodule(layer).register_forward_hook(lambda _, __, output: kept.append(output.detach().clone()))
     model(inputs)
@@ -47,19 +35,6 @@ def by_torch(model, inputs, layer, target=1):
         return made
 
     return hvp(score, kept[0], kept[0])[1]
-
-
-class Tail(nn.Module):
-    """A layer that hands on its input, and anything above it; the answer's class 1 is what is asked about."""
-
-    def __init__(self, above):
-        super().__init__()
-        self.layer = nn.Identity()
-        self.above = above
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.above(self.layer(x))
-        return torch.stack([0 * scores, scores], 1)
 
 
 def at(above, inputs):
@@ -105,7 +80,7 @@ def test_of_a_homogeneous_score_it_is_the_gradient_times_the_degree_less_one(deg
     inputs = torch.rand(2, 3, 4, generator=generator, dtype=torch.float64) + 0.1
     weights = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     model = Tail(lambda x: (x * weights).flatten(1).sum(1) ** degree)
-    layer, _ = recorded(model, inputs, "layer")
+    layer, _, _ = recorded(model, inputs, "layer")
     torch.testing.assert_close(measured(model, inputs, "layer"), factor * layer.gradients[0])
 
 
@@ -113,7 +88,7 @@ def test_a_layer_below_a_normalization_that_ignores_scale_bends_by_minus_its_gra
     inputs = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     weights = torch.randn(12, generator=generator, dtype=torch.float64)
     model = Tail(lambda x: F.layer_norm(x.flatten(1), (12,), eps=0) @ weights)
-    layer, _ = recorded(model, inputs, "layer")
+    layer, _, _ = recorded(model, inputs, "layer")
     torch.testing.assert_close(measured(model, inputs, "layer"), -layer.gradients[0])
 
 
@@ -224,29 +199,7 @@ def test_what_can_be_differentiated_once_only_is_refused_in_words(frozen):
     assert torch.backends.cuda.flash_sdp_enabled()
 
 
-def frozen():
-    return nets.frozen(nets.plain())
-
-
-def compiled():
-    model = nets.plain()
-    model.conv2.compile(backend="eager")
-    model(nets.images())
-    return model
-
-
-SAME = {
-    "in place": lambda: nets.plain(inplace=True),
-    "frozen": frozen,
-    "compiled": compiled,
-    "no gradients inside": lambda: nets.fixed(nets.InnerNoGrad()),
-    "parts of the batch": lambda: nets.fixed(nets.Parts(2)),
-    "parts of the batch, backwards": lambda: nets.fixed(nets.Parts(2, backwards=True)),
-    "computed again": lambda: nets.fixed(nets.Checkpointed()),
-    "all computed again": lambda: nets.fixed(nets.Checkpointed(whole=True)),
-    "traced": lambda: torch.fx.symbolic_trace(nets.plain()),
-    "beside": lambda: nets.fixed(nets.Beside()),
-}
+SAME = nets.AS_PLAIN
 
 
 @pytest.mark.parametrize("make", SAME.values(), ids=SAME)
@@ -282,7 +235,7 @@ def _forget_compiled_code():
 @pytest.mark.parametrize("whole", [False, True])
 def test_reentrant_checkpointing_is_refused_in_words(whole):
     model, inputs = nets.fixed(nets.Checkpointed(reentrant=True, whole=whole)), nets.images()
-    layer, bound = recorded(model, inputs, "conv2", ReST(1), gradients=False)
+    layer, bound, _ = recorded(model, inputs, "conv2", ReST(1), gradients=False)
     with pytest.raises(whycam.WhycamError, match="reentrant activation checkpointing"):
         curvature(model, inputs, layer, bound, None)
 
@@ -291,7 +244,7 @@ def test_reentrant_checkpointing_is_refused_in_words(whole):
 def test_one_call_of_a_module_that_runs_twice(number):
     model, inputs = nets.fixed(nets.Shared()), nets.images()
     found = measured(model, inputs, f"conv2#{number}", ReST(1))
-    _, bound = recorded(model, inputs, f"conv2#{number}", ReST(1))
+    _, bound, _ = recorded(model, inputs, f"conv2#{number}", ReST(1))
 
     def run(values=None):
         calls = []
@@ -339,7 +292,7 @@ def test_a_batch_is_its_samples_and_one_that_is_not_finite_leaves_the_others_alo
 
 def test_a_score_that_does_not_depend_on_the_layer_has_none():
     model, inputs = nets.fixed(nets.Beside()), nets.images()
-    layer, bound = recorded(model, inputs, "decoder", must_depend=False)
+    layer, bound, _ = recorded(model, inputs, "decoder", must_depend=False)
     found = curvature(model, inputs, layer, bound, None)
     assert found.shape == layer.activations.shape
     assert not found.any()
@@ -347,7 +300,7 @@ def test_a_score_that_does_not_depend_on_the_layer_has_none():
 
 def test_the_network_runs_once_and_its_own_gradients_are_left_alone():
     model, inputs = nets.plain(), nets.images()
-    layer, bound = recorded(model, inputs, "conv1")
+    layer, bound, _ = recorded(model, inputs, "conv1")
     model(inputs).sum().backward()
     before, runs = nets.state(model), []
     hook = model.register_forward_hook(lambda *_: runs.append(1))
@@ -359,7 +312,7 @@ def test_the_network_runs_once_and_its_own_gradients_are_left_alone():
 
 def test_an_error_in_the_network_passes():
     model, inputs = nets.fixed(nets.Raising()), nets.images()
-    layer, bound = recorded(model, inputs, "conv1")
+    layer, bound, _ = recorded(model, inputs, "conv1")
     model.error = RuntimeError("midway")
     before = nets.state(model)
     with pytest.raises(RuntimeError, match="midway"):
@@ -377,7 +330,7 @@ def test_dropout_draws_the_same_numbers_as_when_it_was_recorded():
     model.train()
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    layer, bound = recorded(model, inputs, "relu2")
+    layer, bound, _ = recorded(model, inputs, "relu2")
     found = curvature(model, inputs, layer, bound, None)
     assert torch.equal(found == 0, (layer.gradients[0] == 0) | (found == 0))
     assert torch.equal(torch.get_rng_state(), state)

@@ -428,3 +428,25 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other)
+
+
+def _compiled() -> nn.Module:
+    model = plain()
+    model.conv2.compile(backend="eager")
+    model(images())
+    return model
+
+
+#: The numbers of `plain` in other conditions, by what they are.
+AS_PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "in place": lambda: plain(inplace=True),
+    "frozen": lambda: frozen(plain()),
+    "compiled": _compiled,
+    "no gradients inside": lambda: fixed(InnerNoGrad()),
+    "parts of the batch": lambda: fixed(Parts(2)),
+    "parts of the batch, backwards": lambda: fixed(Parts(2, backwards=True)),
+    "computed again": lambda: fixed(Checkpointed()),
+    "all computed again": lambda: fixed(Checkpointed(whole=True)),
+    "traced": lambda: torch.fx.symbolic_trace(plain()),
+    "beside": lambda: fixed(Beside()),
+}

@@ -11,7 +11,7 @@ from whycam.kit.quantities import BiasGradient, Traced
 
 
 class ByHand:
-    """Runs the twin of a case, `tests.test_every_method.Case`, with everything kept and nothing batched."""
+    """Runs the twin of a case, `Case` of tests/engine/test_every_method.py, with all kept and nothing batched."""
 
     def __init__(self, case: Any) -> None:
         self.case = case
