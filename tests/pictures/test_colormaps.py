@@ -70,7 +70,7 @@ def test_unknown_names_get_suggestions():
 
 
 def test_importing_pictures_loads_neither_matplotlib_nor_cmap():
-    modules = ("photos", "geometry", "preprocess", "colors", "overlay", "figures")
+    modules = ("photos", "geometry", "preprocess", "colormaps", "overlay", "figures")
     code = "".join(f"import whycam.pictures.{name}\n" for name in modules)
     code += "import sys; sys.exit(sorted({'matplotlib', 'cmap'} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
