@@ -6,18 +6,21 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whycam import fusions as fusions
+    from whycam import targets as targets
     from whycam.checkup.cost import Estimate as Estimate
-    from whycam.checkup.cost import estimate_cost as estimate_cost
     from whycam.checkup.doctor import Checkup as Checkup
-    from whycam.checkup.doctor import doctor as doctor
     from whycam.checkup.findings import Finding as Finding
     from whycam.checkup.layers import LayerInfo as LayerInfo
-    from whycam.checkup.layers import layers as layers
-    from whycam.checkup.layers import list_methods as list_methods
-    from whycam.engine.explain import compare as compare
-    from whycam.engine.explain import explain as explain
     from whycam.errors import PhotoError as PhotoError
     from whycam.errors import WhycamError as WhycamError
+    from whycam.explainer import Explainer as Explainer
+    from whycam.explainer import compare as compare
+    from whycam.explainer import doctor as doctor
+    from whycam.explainer import estimate_cost as estimate_cost
+    from whycam.explainer import explain as explain
+    from whycam.explainer import layers as layers
+    from whycam.kit.registry import list_methods as list_methods
     from whycam.kit.registry import method as method
     from whycam.models.load import load as load
     from whycam.models.vision_model import VisionModel as VisionModel
@@ -33,6 +36,7 @@ _HOMES = {
     "Checkup": "whycam.checkup.doctor",
     "Comparison": "whycam.results.explanation",
     "Estimate": "whycam.checkup.cost",
+    "Explainer": "whycam.explainer",
     "Explanation": "whycam.results.explanation",
     "Finding": "whycam.checkup.findings",
     "LayerInfo": "whycam.checkup.layers",
@@ -40,12 +44,12 @@ _HOMES = {
     "Preprocess": "whycam.pictures.preprocess",
     "VisionModel": "whycam.models.vision_model",
     "WhycamError": "whycam.errors",
-    "compare": "whycam.engine.explain",
-    "doctor": "whycam.checkup.doctor",
-    "estimate_cost": "whycam.checkup.cost",
-    "explain": "whycam.engine.explain",
-    "layers": "whycam.checkup.layers",
-    "list_methods": "whycam.checkup.layers",
+    "compare": "whycam.explainer",
+    "doctor": "whycam.explainer",
+    "estimate_cost": "whycam.explainer",
+    "explain": "whycam.explainer",
+    "layers": "whycam.explainer",
+    "list_methods": "whycam.kit.registry",
     "load": "whycam.models.load",
     "method": "whycam.kit.registry",
 }
@@ -54,17 +58,19 @@ _MODULES = {"fusions": "whycam.fusions", "layouts": "whycam.network.layouts", "t
 __all__ = [*sorted(_HOMES), *sorted(_MODULES)]
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+if not TYPE_CHECKING:  # or every misspelled name would pass a type checker
 
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-    elif name in _MODULES:
-        value = import_module(_MODULES[name])
-    else:
-        raise AttributeError(f"module 'whycam' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name in _HOMES:
+            value = getattr(import_module(_HOMES[name]), name)
+        elif name in _MODULES:
+            value = import_module(_MODULES[name])
+        else:
+            raise AttributeError(f"module 'whycam' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -312,14 +312,14 @@ def test_mistakes_in_options_exit_with_2(run: Callable[..., Result], args: list[
 def test_a_refusal_for_one_photo_alone_is_listed(
     run: Callable[..., Result], mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = whycam.engine.explain.explain
+    real = whycam.explainer.explain
 
     def picky(model: Any, photo: Any, *args: Any, **given: Any) -> Any:
         if photo.name == "cat":
             raise whycam.WhycamError("too much like a cat.")
         return real(model, photo, *args, **given)
 
-    monkeypatch.setattr("whycam.engine.explain.explain", picky)
+    monkeypatch.setattr("whycam.explainer.explain", picky)
     result = run("explain", mixed / "cat.png", mixed / "zcoffee.jpg")
     assert result.exit_code == 1
     assert "cat.png: too much like a cat." in result.err
@@ -330,7 +330,7 @@ def test_a_bug_keeps_its_traceback(run: Callable[..., Result], cat: Path, monkey
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("whycam.engine.explain.explain", broken)
+    monkeypatch.setattr("whycam.explainer.explain", broken)
     with pytest.raises(ZeroDivisionError):
         run("explain", cat)
 
@@ -348,14 +348,14 @@ def test_a_full_disk_is_a_reason(run: Callable[..., Result], cat: Path, monkeypa
 def test_interruption_keeps_what_was_finished(
     run: Callable[..., Result], mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = whycam.engine.explain.explain
+    real = whycam.explainer.explain
 
     def stop(model: Any, photo: Any, *args: Any, **given: Any) -> Any:
         if photo.name == "zcoffee":
             raise KeyboardInterrupt
         return real(model, photo, *args, **given)
 
-    monkeypatch.setattr("whycam.engine.explain.explain", stop)
+    monkeypatch.setattr("whycam.explainer.explain", stop)
     result = run("explain", mixed, "--json")
     assert result.exit_code == 130
     assert "interrupted: 1 of 5 photos explained; what was written stays in whycam-out." in result.err

@@ -15,12 +15,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import whycam
+from whycam import explainer as engine
 from whycam.checkup.cost import Estimate
 from whycam.cli import app
 from whycam.cli.arguments import in_bytes
 from whycam.cli.output import Output
-from whycam.engine import explain as engine
-from whycam.engine.maps import Smoothing
+from whycam.engine.smoothing import Smoothing
 from whycam.kit.progress import Progress
 from whycam.kit.registry import methods
 from whycam.network.variants.scoring import Precision
@@ -113,7 +113,7 @@ def test_how_to_run_reaches_the_engine(run, monkeypatch, command):
         given.update(options)
         return real(*args, **options)
 
-    monkeypatch.setattr(f"whycam.engine.explain.{command}", spy)
+    monkeypatch.setattr(f"whycam.explainer.{command}", spy)
     names = ("precision", "compile", "budget", "smoothing", "progress")
     assert run(command, "cat.png", *TINY).exit_code == 0
     assert [given[name] for name in names] == [None, False, None, None, True]
@@ -216,7 +216,7 @@ def test_the_bar_of_photos_is_the_only_one(monkeypatch):
 def few(monkeypatch, *chosen):
     """Let there be these methods alone: all of them would take long."""
     table = {name: methods()[name] for name in chosen}
-    monkeypatch.setattr("whycam.engine.explain.list_registered", lambda: table)
+    monkeypatch.setattr("whycam.engine.request.registered", lambda: table)
 
 
 def test_what_each_method_would_cost(run, monkeypatch):
@@ -273,7 +273,7 @@ def test_what_cannot_be_run_by_itself_says_so_below(run, monkeypatch):
         Estimate("c_cam", "C-CAM", forwards=7, total=7.0, seconds=0.03),
         Estimate("d_cam", "D-CAM", reason="no [layer]."),
     ]
-    monkeypatch.setattr("whycam.checkup.cost.estimate_cost", lambda *_, **__: found)
+    monkeypatch.setattr("whycam.explainer.estimate_cost", lambda *_, **__: found)
     lines = run("methods", "--cost", "runnets:build").out.splitlines()
     assert [line.split()[0] for line in lines[4:7]] == ["b_cam", "a_cam", "c_cam"]  # as far as is shown
     assert [line.strip() for line in lines[7:]] == [

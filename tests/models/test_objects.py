@@ -13,7 +13,7 @@ from preprocessed import PHOTOS  # noqa: E402
 from torch import nn  # noqa: E402
 
 import whycam  # noqa: E402
-from whycam.engine.explain import as_vision_model  # noqa: E402
+from whycam.models.adopt import as_vision_model  # noqa: E402
 from whycam.models.conversion import NoPhotos  # noqa: E402
 
 TEXTS = {0: "cat", 1: "dog", 2: "cow"}

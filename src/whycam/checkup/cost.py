@@ -9,48 +9,36 @@ alike, lest a method stop early.
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam import fusions
-from whycam.engine.explain import (
-    Labels,
-    LayerLike,
-    MethodLike,
-    ModelLike,
-    as_vision_model,
-    chosen_methods,
-    options_by_name,
-)
-from whycam.engine.inputs import Batch, ViewLike, make_batch
-from whycam.engine.layer_plan import FROM_THE_LAYER, LayerRequest, Measured, Plan, correct, measure, plan
-from whycam.engine.maps import MapBuilder, fusion_needs
+from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import plan
+from whycam.engine.maps import MapBuilder
+from whycam.engine.measure import FROM_THE_LAYER, Ground, Measured, fusion_needs
 from whycam.engine.provider import QuantityProvider
+from whycam.engine.request import Request
+from whycam.engine.session import Session
 from whycam.errors import WhycamError
 from whycam.kit.arrays import resize
 from whycam.kit.progress import Progress, duration
 from whycam.kit.quantities import FUNCTIONS, Traced
 from whycam.kit.registry import Method
-from whycam.models.vision_model import PreprocessLike
 from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.survey import is_ours
 from whycam.network.hooks import call
 from whycam.network.layer_refs import LayerRef
-from whycam.network.layouts import Layout
-from whycam.network.outputs import OutputPath, OutputSelector
 from whycam.network.pytree import detached_copy
-from whycam.network.recording.record import LayerRecord, Resolve
-from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
-from whycam.network.variants.scoring import Above, Network, Precision, RunConfig, Runner, Runners, RunStats, Scorer
+from whycam.network.recording.record import LayerRecord
+from whycam.network.variants.scoring import Above, Network, Runner, Runners, RunStats, Scorer
 from whycam.network.variants.tracing import Differentiator, Tracer
-from whycam.targets import TargetSpec, key, resolve
+from whycam.targets import key
 
 #: How many variants are really scored at least.
 _ENOUGH = 4
@@ -127,72 +115,23 @@ class Estimate:
         return f"{self.title}: {self.passes}{worth}, about {duration(self.seconds)}"
 
 
-def estimate_cost(
-    model: ModelLike,
-    inputs: Any,
-    methods: Sequence[MethodLike] | str = "all",
-    *,
-    target: TargetSpec = None,
-    layer: LayerLike = None,
-    fusion: str | fusions.Fusion | None = None,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    layout: Layout | None = None,
-    output: OutputPath | None = None,
-    views: Sequence[ViewLike] | None = None,
-    preprocess: PreprocessLike | None = None,
-    labels: Labels | None = None,
-    precision: Precision | None = None,
-    budget: int | None = None,
-    progress: bool | None = None,
-) -> list[Estimate]:
-    """Say what methods would cost on a network and inputs, without running them.
-
-    Runs the network a few dozen times, whatever the methods: once for each sort of recording, and a few times to see
-    how long a forward, a backward, and the part above the layer take.
-
-    Args:
-        methods: names or functions; `"all"` for every method there is.
-        layer: where maps would be made, as for `explain`; methods without a layer are estimated all the same.
-        options: for each method by name, its options.
-        model, inputs, target, fusion, layout, output, views, preprocess, labels, precision, budget, progress: as for
-            `explain`.
-
-    Returns:
-        An estimate for each method, in the order asked; those that cannot be run say why.
-
-    Raises:
-        WhycamError: a name that does not exist, or inputs that the model does not take.
-        PhotoError: a photo that cannot be read.
-    """
-    chosen = chosen_methods(methods)
-    rehearsal = Rehearsal(
-        model,
-        inputs,
-        target=target,
-        layer=layer,
-        fusion=fusion,
-        options=options_by_name(options or {}, chosen),
-        layout=layout,
-        output=output,
-        views=views,
-        preprocess=preprocess,
-        labels=labels,
-        execution=RunConfig(precision, False, budget, Progress(False)),
-    )
+def estimates(session: Session, inputs: Any, request: Request, progress: Progress) -> list[Estimate]:
+    """What `Explainer.cost` returns."""
+    rehearsal = Rehearsal(session, session.batch(inputs, request), request)
     made = []
-    with Progress(progress).of("Estimating", len(chosen), "methods") as advance:
-        for method in chosen:
+    with progress.of("Estimating", len(request.methods), "methods") as advance:
+        for method in request.methods:
             made.append(rehearsal.of(method))
             advance(1)
     return made
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _Recorded:
     """A recording that several methods read, and what it took, in operations."""
 
-    plans: tuple[Plan, ...]
-    measured: Measured
+    ground: Ground
+    method: str
     operations: int
     maker: MapBuilder
     supply: "_Counting"
@@ -225,38 +164,15 @@ class Rehearsal:
         backwards: backward passes that were really made.
     """
 
-    def __init__(
-        self,
-        model: ModelLike,
-        inputs: Any,
-        *,
-        execution: RunConfig,
-        target: TargetSpec = None,
-        layer: LayerLike = None,
-        fusion: str | fusions.Fusion | None = None,
-        options: Mapping[str, Mapping[str, Any]] | None = None,
-        layout: Layout | None = None,
-        output: OutputPath | None = None,
-        views: Sequence[ViewLike] | None = None,
-        preprocess: PreprocessLike | None = None,
-        labels: Labels | None = None,
-    ) -> None:
-        self.vision = as_vision_model(model, preprocess, labels)
-        self.module = unwrapped(self.vision.module)
-        refuse_scripted(self.module)
-        refuse_lazy(self.module)
-        self.batch: Batch = make_batch(self.vision, inputs, views)
-        self.place = LayerRequest(
-            tuple(layer) if isinstance(layer, (list, tuple)) else (layer,), fused=layer is not None
-        )
-        self.target, self.options, self.layout, self.part = key(target), options or {}, layout, output
-        self.resolvers: list[Resolve] = [OutputSelector(partial(resolve, target, labels=self.vision.labels), output)]
-        self.execution, self.fusion = execution, fusions.find(fusion) if fusion is not None else None
+    def __init__(self, session: Session, batch: Batch, request: Request) -> None:
+        self.session, self.batch, self.request = session, batch, request
+        self.module = session.module
+        self.target = key(request.targets[0])
         self.backwards = 0
         self.bill = _Bill()
         self.runners: dict[Any, _Once] = {}
         self.seen: dict[Any, _Seen] = {}
-        self._grounds: dict[Any, _Ground] = {}
+        self._recorded: dict[Any, _Recorded] = {}
         self._forward: tuple[int, float] | None = None
         self._shares: dict[str, int] = {}
 
@@ -272,23 +188,23 @@ class Rehearsal:
             return Estimate(method.name, method.title, reason=f"{type(error).__name__}: {error}")
 
     def _of(self, method: Method) -> Estimate:
-        ground = self._ground(method)
-        operations, seconds = self.one_forward(ground.supply.network)
-        maker = ground.maker
-        maker.explanations.clear()
+        found = self._ground(method)
+        plans, measured = found.ground.plans[found.method], found.ground.measured
+        operations, seconds = self.one_forward(found.supply.network)
+        maker = found.maker
+        maker.drafts.clear()
         maker.failures.clear()
-        maker.options = self.options
-        ground.supply.begin()
+        found.supply.begin()
         self.bill = _Bill()
         started = time.perf_counter()
-        for each in ground.plans:
+        for each in plans:
             maker.make(method, each, 0, self.target if method.class_specific else None)
         own = max(0.0, time.perf_counter() - started - self.bill.aside)
-        if not maker.explanations:
+        if not maker.drafts:
             return Estimate(method.name, method.title, reason=next(iter(maker.failures.values())))
-        made = list(maker.explanations.values())
-        work = [work for each in made for work in each.work]
-        recorded = ground.operations / operations if operations else float(sum(ground.measured.passes))
+        made = list(maker.drafts.values())
+        work = [work for each in made for work in each["work"]]
+        recorded = found.operations / operations if operations else float(sum(measured.passes))
         parts: dict[str, int] = {}
         for one in work:
             if one.parts:
@@ -296,65 +212,38 @@ class Rehearsal:
         return Estimate(
             method.name,
             method.title,
-            layer=" + ".join(each.layer.name for each in made) if method.has_layer else "",
-            forwards=ground.measured.passes.forwards + sum(each.forwards for each in work),
-            backwards=ground.measured.passes.backwards + sum(each.backwards for each in work),
+            layer=" + ".join(each["layer"].name for each in made) if method.has_layer else "",
+            forwards=measured.passes.forwards + sum(each.forwards for each in work),
+            backwards=measured.passes.backwards + sum(each.backwards for each in work),
             parts=tuple(
                 Runs(part, number, self._shares.get(part, operations) / operations if operations else None)
                 for part, number in parts.items()
             ),
-            total=(ground.operations + self.bill.operations) / operations if operations else None,
+            total=(found.operations + self.bill.operations) / operations if operations else None,
             seconds=recorded * seconds + self.bill.seconds + own,
             fallback=next((each.fallback for each in work if each.fallback), ""),
         )
 
-    def _ground(self, method: Method) -> _Ground:
+    def _ground(self, method: Method) -> _Recorded:
         """What the method reads, recorded as the engine would record it for this method alone."""
-        plans, spent = plan(self.module, self.batch, [method], [self.place], self.resolvers)
+        request = replace(self.request, methods=(method,))
+        plans, spent = plan(self.module, self.batch, [method], request.layers, self.session.resolvers(request))
         self.backwards += spent.backwards
-        needs = method.needs | fusion_needs([method], plans, self.fusion)
+        needs = method.needs | fusion_needs([method], plans, request.fusion)
         known = (
             tuple(plans[method.name]),
             bool(needs - {"guided_gradients"}),
             bool(needs & FROM_THE_LAYER),
             *(name in needs for name in ("gradients", "input_gradients", "guided_gradients")),
         )
-        if known not in self._grounds:
-            self._grounds[known] = self._record(method, plans)
-        return self._grounds[known]
-
-    def _record(self, method: Method, plans: Mapping[str, Sequence[Plan]]) -> _Ground:
-        automatic = any(each.choice is not None for each in plans[method.name])
-        measured, operations = self._measure(method, plans, must_depend=not automatic)
-        if automatic:
-            corrected, spent = correct(self.module, self.batch, [method], plans, measured, self.resolvers)
-            self.backwards += spent.backwards
-            if corrected != plans or measured.disconnected:
-                measured, operations = self._measure(method, corrected, must_depend=True)
-                plans = corrected
-        arguments = self.vision, self.module, self.batch, measured, self.fusion, self.options, self.part, self.execution
-        maker = MapBuilder(*arguments)
-        supply = _Counting(self, measured, output_is_probability=maker.output_is_probability)
-        maker.supply = supply
-        return _Ground(tuple(plans[method.name]), measured, operations, maker, supply)
-
-    def _measure(
-        self, method: Method, plans: Mapping[str, Sequence[Plan]], *, must_depend: bool
-    ) -> tuple[Measured, int]:
-        extra = fusion_needs([method], plans, self.fusion)
-        with counted() as counter:
-            measured = measure(
-                self.module,
-                self.batch,
-                [method],
-                plans,
-                self.resolvers,
-                self.layout,
-                must_depend=must_depend,
-                extra=extra,
-            )
-        self.backwards += measured.passes.backwards
-        return measured, counter.get_total_flops()
+        if known not in self._recorded:
+            with counted() as counter:
+                ground = self.session.ground(self.batch, request)
+            self.backwards += ground.choosing.backwards + ground.measured.passes.backwards
+            maker = MapBuilder(self.session.vision, self.module, self.batch, ground.measured, self.request)
+            maker.supply = supply = _Counting(self, ground.measured, maker.output_is_probability)
+            self._recorded[known] = _Recorded(ground, method.name, counter.get_total_flops(), maker, supply)
+        return self._recorded[known]
 
     # --- what single runs take
 
@@ -474,13 +363,14 @@ class _Once:
 class _Counting(QuantityProvider):
     """Gives methods what was recorded, and stand-ins for the functions that run the network."""
 
-    def __init__(self, rehearsal: Rehearsal, measured: Measured, *, output_is_probability: bool) -> None:
+    def __init__(self, rehearsal: Rehearsal, measured: Measured, output_is_probability: bool) -> None:
+        request = rehearsal.request
         super().__init__(
             rehearsal.module,
             rehearsal.batch,
             measured,
-            rehearsal.part,
-            rehearsal.execution,
+            request.output,
+            request.run,
             output_is_probability=output_is_probability,
         )
         self.rehearsal = rehearsal

@@ -15,14 +15,14 @@ from torch.nn.modules.conv import _ConvNd
 from whycam.checkup import findings
 from whycam.checkup.cost import Rehearsal
 from whycam.checkup.findings import Finding, Severity
-from whycam.engine.explain import Labels, ModelLike, as_vision_model, compare
-from whycam.engine.inputs import make_batch
 from whycam.engine.maps import looks_like_probability, predictions
+from whycam.engine.request import Request
+from whycam.engine.session import Session
 from whycam.errors import WhycamError
 from whycam.kit.progress import Progress
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, methods
-from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.condition import condition
 from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.non_finite import first_non_finite
@@ -150,31 +150,10 @@ def _outcome(method: MethodCheck) -> str:
     return f"{method.status}{f' at {method.layer}' if method.layer else ''}, {passes}{flops}"
 
 
-def doctor(
-    model: ModelLike,
-    inputs: Any = None,
-    *,
-    output: OutputPath | None = None,
-    preprocess: PreprocessLike | None = None,
-    labels: Labels | None = None,
-) -> Checkup:
-    """Run a network for a try, and say what a user would stumble over and what each method would cost.
-
-    Args:
-        model, output, preprocess, labels: as for `explain`. The model is left as it was found.
-        inputs: as for `explain`; the first sample is used. `None` makes noise of the size that the model's
-            preprocessing makes. Statuses are those of this input: a photo tells more than noise.
-
-    Returns:
-        The findings, the layer, and for each method its status and cost. What the model itself raises is a finding.
-
-    Raises:
-        WhycamError: a model that cannot be had, or inputs of a kind that no model takes.
-        PhotoError: a photo that cannot be read.
-    """
+def doctor(session: Session, inputs: Any = None, *, output: OutputPath | None = None) -> Checkup:
+    """What `Explainer.doctor` returns."""
     started = time.perf_counter()
-    vision = as_vision_model(model, preprocess, labels)
-    made = _Examination(vision, inputs if inputs is not None else trial_input(vision), output)
+    made = _Examination(session, inputs if inputs is not None else trial_input(session.vision), output)
     with _no_mode_warning(), made.counting():
         made.run()
     return made.checkup(time.perf_counter() - started)
@@ -213,12 +192,13 @@ _CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
 class _Examination:
     """One dry run, step by step; a step after which nothing more can be said ends it."""
 
-    def __init__(self, vision: VisionModel, given: Any, part: OutputPath | None) -> None:
-        self.vision, self.given, self.part = vision, given, part
+    def __init__(self, session: Session, given: Any, part: OutputPath | None) -> None:
+        vision = session.vision
+        self.session, self.vision, self.given, self.part = session, vision, given, part
         self.inputs: Inputs | None = None
         self.module = unwrapped(vision.module)
         #: asked by number, so that labels that do not fit stop nothing
-        self.bare = replace(vision, preprocess=None, labels=None)
+        self.bare = Session(replace(vision, preprocess=None, labels=None))
         self.findings: list[Finding] = []
         self.checked: set[str] = set()
         self.layer: Layer | None = None
@@ -238,7 +218,7 @@ class _Examination:
         """Every step, until one says that nothing more can be found."""
         if not self._look_over():
             return
-        self.inputs = first_sample(make_batch(self.vision, self.given).inputs)
+        self.inputs = first_sample(self.session.batch(self.given).inputs)
         seen = self.seen = survey(self.module, self.inputs)
         self._note("forward", *findings.of_survey(seen))
         if seen.error is not None:
@@ -424,9 +404,9 @@ class _Examination:
     def _estimate(self, method: Method, inputs: Inputs) -> MethodCheck:
         """What a method would cost that runs the network many times: trying all of those would take hours."""
         if self.rehearsal is None:
-            self.rehearsal = Rehearsal(
-                self.bare, inputs, target=self.target, output=self.part, execution=RunConfig(progress=Progress(False))
-            )
+            quiet = RunConfig(progress=Progress(False))
+            request = Request.several([method.name], None, [self.target], None, None, output=self.part, run=quiet)
+            self.rehearsal = Rehearsal(self.bare, self.bare.batch(inputs), request)
         before = self.rehearsal.backwards
         found = self.rehearsal.of(method)
         self.backwards += self.rehearsal.backwards - before
@@ -447,7 +427,8 @@ class _Examination:
     def _compare(self, inputs: Inputs, names: Sequence[str]) -> Comparison | str:
         """The explanations, or the reason why there are none."""
         try:
-            made = compare(self.bare, inputs, names, targets=[self.target], output=self.part)
+            request = Request.several(names, None, [self.target], None, None, output=self.part)
+            made = self.bare.run(self.bare.batch(inputs), request)
         except WhycamError as error:
             return str(error)
         except Exception as error:  # a model that runs for a prediction may raise once gradients are on

@@ -1,14 +1,15 @@
-"""What there is to choose from: the methods, and a model's layers."""
+"""The layers of a model that a map can be made at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whycam.engine.explain import ModelLike, as_vision_model, compare
-from whycam.engine.inputs import make_batch
+from whycam.engine.inputs import Batch
+from whycam.engine.request import Request
+from whycam.engine.session import Session
 from whycam.errors import WhycamError
-from whycam.kit.registry import Method, Side, methods
-from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.kit.registry import Side, methods
+from whycam.models.vision_model import VisionModel
 from whycam.network.hooks import Inputs
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.default_layer import choose
@@ -16,11 +17,6 @@ from whycam.network.layers.features import Feature, features
 from whycam.network.layers.positions import Located, locate
 from whycam.network.layouts import is_plain
 from whycam.network.pytree import first_tensor
-
-
-def list_methods() -> list[Method]:
-    """Every method, each with its name, title, paper, needs and options."""
-    return list(methods().values())
 
 
 @dataclass(frozen=True)
@@ -49,19 +45,12 @@ class LayerInfo:
     why: str
 
 
-def layers(model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None = None) -> list[LayerInfo]:
-    """The layers of a model that have spatial axes for these inputs, in running order, with the chosen ones marked.
-
-    Runs the network on these inputs, since a choice is checked by the gradient at it; what is found is kept.
-
-    Raises:
-        WhycamError: inputs that the model does not take, or a model without spatial features.
-    """
-    vision = as_vision_model(model, preprocess)
-    batch = make_batch(vision, inputs)
+def layers(session: Session, inputs: Any) -> list[LayerInfo]:
+    """What `Explainer.layers` returns."""
+    vision, batch = session.vision, session.batch(inputs)
     found, _ = features(vision.module, batch.inputs)
-    before, after = _chosen(vision, batch.inputs)
-    *most, last = (method.title for method in list_methods() if method.side == "before" and method.has_layer)
+    before, after = _chosen(session, batch)
+    *most, last = (method.title for method in methods().values() if method.side == "before" and method.has_layer)
     titles = f"{', '.join(most)} and {last}"
     choices = {"every method": after} if before == after else {titles: before, "every other method": after}
     located = _located(vision, batch.inputs, found)
@@ -97,21 +86,21 @@ def _located(vision: VisionModel, inputs: Inputs, found: Sequence[Feature]) -> d
     return locate(vision.module, inputs, doubtful)[0] if doubtful else {}
 
 
-def _chosen(vision: VisionModel, inputs: Inputs) -> list[tuple[str, str]]:
+def _chosen(session: Session, batch: Batch) -> list[tuple[str, str]]:
     """Name and reason of the layer chosen before the last activation and of that after it; empty if none can be.
 
     Checked by their gradients, in one pass with a method of either side, where a score can be had without a target.
     """
     sides: tuple[Side, Side] = ("before", "after")
-    gradient_methods = [each for each in list_methods() if each.needs == {"activations", "gradients"}]
+    gradient_methods = [each for each in methods().values() if each.needs == {"activations", "gradients"}]
     asked = [next(each.name for each in gradient_methods if each.side == side) for side in sides]
     try:
-        made = compare(vision.module, inputs, asked)
+        made = session.run(batch, Request.several(asked, None, None, None, None))
         return [(made[name].layer.name, made[name].layer.why) for name in asked]
     except WhycamError:  # an output without classes, say
         pass
     try:
-        choices = [choose(vision.module, inputs, side=side)[0] for side in sides]
+        choices = [choose(session.module, batch.inputs, side=side)[0] for side in sides]
     except WhycamError:  # no position of the last features lies where the input has it: each row says so
         return [("", ""), ("", "")]
     return [(str(choice.tap), choice.why) for choice in choices]

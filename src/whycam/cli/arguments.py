@@ -100,7 +100,7 @@ def execution(
     """
     from typing import get_args
 
-    from whycam.engine.maps import Smoothing as Smoothings
+    from whycam.engine.smoothing import Smoothing as Smoothings
     from whycam.network.variants.scoring import Precision as Precisions
 
     for name, value, known in (("precision", precision, Precisions), ("smoothing", smoothing, Smoothings)):

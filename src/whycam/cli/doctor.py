@@ -46,7 +46,7 @@ def doctor(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam.checkup.doctor import doctor as examine
+        from whycam.explainer import doctor as examine
 
         vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
         found = examine(vision, inputs)

@@ -171,7 +171,7 @@ class _Run:
             self._blame_the_command(certain=len(set(self.refused)) == 1)
 
     def _one(self, path: Path, names: Names) -> None:
-        from whycam.engine.explain import explain
+        from whycam.explainer import explain
         from whycam.pictures.photos import read_photo
         from whycam.results.saving import record
 

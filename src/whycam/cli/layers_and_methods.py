@@ -19,7 +19,7 @@ from whycam.kit.progress import duration
 if TYPE_CHECKING:
     from whycam.checkup.cost import Estimate
     from whycam.checkup.layers import LayerInfo
-    from whycam.checkup.thumbnails import Sheet
+    from whycam.cli.thumbnails import Sheet
     from whycam.kit.registry import Method
     from whycam.models.vision_model import VisionModel
 else:
@@ -68,7 +68,7 @@ def layers(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam.checkup.layers import layers as list_layers
+        from whycam.explainer import layers as list_layers
 
         if not thumbnails and any(each is not None for each in (method, output, colormap, every or None)):
             raise WhycamError("-m, -o, --colormap and --all are about thumbnails; add --thumbnails to have them drawn.")
@@ -92,7 +92,7 @@ def layers(
 def _draw(
     path: Path, vision: VisionModel, photo: Any, found: list[LayerInfo], method: str, every: bool, colormap: str | None
 ) -> Sheet:
-    from whycam.checkup.thumbnails import thumbnails
+    from whycam.cli.thumbnails import thumbnails
     from whycam.pictures.figures import save_figure
 
     sheet = thumbnails(vision, photo, found, method, every=every, colormap=colormap)
@@ -201,7 +201,7 @@ def methods(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam.checkup.layers import list_methods
+        from whycam.kit.registry import list_methods
 
         if cost is not None:
             _costs(out, cost, weights, unsafe_pickle, photo, size, layer)
@@ -236,7 +236,7 @@ def _costs(
     size: str | None,
     layer: str | None,
 ) -> None:
-    from whycam.checkup.cost import estimate_cost
+    from whycam.explainer import estimate_cost
 
     vision, inputs = trial.trial(model, None, weights, unsafe_pickle, photo, size)
     found = estimate_cost(vision, inputs, layer=layer, progress=not out.quiet)

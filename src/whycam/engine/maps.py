@@ -4,15 +4,17 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whycam import fusions
 from whycam.engine.inputs import Batch
-from whycam.engine.layer_plan import Measured, Plan
+from whycam.engine.layer_plan import Plan
+from whycam.engine.measure import Measured
 from whycam.engine.provider import QuantityProvider
+from whycam.engine.request import Request
 from whycam.engine.smoothing import Augmentation
 from whycam.errors import WhycamError
 from whycam.kit.arrays import by_component
@@ -21,34 +23,13 @@ from whycam.kit.registry import Method
 from whycam.kit.status import Evidence, Status, judge, judge_all, worst
 from whycam.models.vision_model import VisionModel
 from whycam.network.layer_refs import LayerRef
-from whycam.network.outputs import OutputPath, embedding
+from whycam.network.outputs import embedding
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import parallel
-from whycam.network.variants.scoring import RunConfig, RunStats
+from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Cost, Explanation, Layer, Prediction
 from whycam.targets import ResolvedTarget, check_labels, class_logits, is_one_unit, log_probability
-
-#: How maps are smoothed, whatever the method.
-Smoothing: TypeAlias = Literal["augmentations", "component"]
-
-
-def check_smoothing(smoothing: Smoothing | None) -> None:
-    """Raise a `WhycamError` for a way of smoothing that does not exist."""
-    if smoothing is not None and smoothing not in get_args(Smoothing):
-        raise WhycamError(f"smoothing is 'augmentations' or 'component', or left out; not {smoothing!r}.")
-
-
-def fusion_needs(
-    methods: Sequence[Method], plans: Mapping[str, Sequence[Plan]], fuse: str | fusions.Fusion | None
-) -> frozenset[str]:
-    """What the fusions of the plans need beside the maps."""
-    found = [
-        fusions.needs(fusions.find(fuse if fuse is not None else method.fusion))
-        for method in methods
-        if any(len(plan.taps) > 1 or plan.taps[0].call == "all" for plan in plans[method.name] if plan.fused)
-    ]
-    return frozenset().union(*found)
 
 
 def _turned(made: Result, augmentation: Augmentation) -> Result:
@@ -73,17 +54,12 @@ class MapBuilder:
         module: nn.Module,
         batch: Batch,
         measured: Measured,
-        fuse: str | fusions.Fusion | None,
-        options: Mapping[str, Mapping[str, Any]],
-        part: OutputPath | None,
-        execution: RunConfig,
-        smoothing: Smoothing | None = None,
+        request: Request,
     ) -> None:
-        self.part, self.execution, self.smoothing = part, execution, smoothing
+        self.vision, self.module, self.batch, self.measured, self.request = vision, module, batch, measured, request
         self.augmented: list[tuple[Augmentation, MapBuilder]] = []
-        self.vision, self.module, self.batch, self.measured = vision, module, batch, measured
-        self.fuse, self.options = fuse, options
-        self.explanations: dict[tuple[str, str, Any], Explanation] = {}
+        #: What becomes of each combination, but for what the whole pass cost, which is known last.
+        self.drafts: dict[tuple[str, str, Any], dict[str, Any]] = {}
         self.failures: dict[tuple[str, str, Any], str] = {}
         self.facts: dict[tuple[Any, ...], list[bool]] = {}
         output = measured.any.output
@@ -92,16 +68,14 @@ class MapBuilder:
         self.predictions = () if self.embedding else predictions(output, vision.labels, self.output_is_probability)
         self.notes = self._notes()
         self.supply = QuantityProvider(
-            module, batch, measured, part, execution, output_is_probability=self.output_is_probability
+            module, batch, measured, request.output, request.run, output_is_probability=self.output_is_probability
         )
         self.spent: list[RunStats] = []
 
     def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
         """Average every map with those made of a changed batch."""
-        other = MapBuilder(
-            self.vision, self.module, batch, measured, self.fuse, self.options, self.part, self.execution
-        )
-        self.augmented.append((augmentation, other))
+        plain = replace(self.request, smoothing=None)
+        self.augmented.append((augmentation, MapBuilder(self.vision, self.module, batch, measured, plain)))
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
         """Add the explanation of one combination, or the reason why there is none; one for each call of `NAME#*`."""
@@ -110,18 +84,22 @@ class MapBuilder:
                 self.make(method, replace(plan, taps=(tap,)), number, target)
             return
         try:
-            name, explanation = self._explanation(method, plan, number)
+            draft = self._draft(method, plan, number)
         except WhycamError as error:
             self.failures[method.name, " + ".join(map(str, plan.taps)) or "input", target] = str(error)
             return
-        self.explanations[method.name, name, target] = explanation
+        self.drafts[method.name, draft["layer"].name, target] = draft
 
-    def _explanation(self, method: Method, plan: Plan, number: int) -> tuple[str, Explanation]:
+    def explanations(self, cost: Cost) -> dict[tuple[str, str, Any], Explanation]:
+        """The finished explanations, of a pass that cost this."""
+        return {name: Explanation(**draft, cost=cost) for name, draft in self.drafts.items()}
+
+    def _draft(self, method: Method, plan: Plan, number: int) -> dict[str, Any]:
         for tap in (each for spread in plan.taps for each in self._calls(spread)):
             if tap in self.measured.refusals:
                 raise WhycamError(self.measured.refusals[tap])
         recording = self.measured.any
-        options = {**{o.name: o.default for o in method.options.values()}, **self.options.get(method.name, {})}
+        options = {**{o.name: o.default for o in method.options.values()}, **self.request.options.get(method.name, {})}
         records = [each for tap in plan.taps for each in self._records(tap)]
         results, statuses = [], []
         places: list[LayerRecord | None] = [*records] or [None]
@@ -136,7 +114,7 @@ class MapBuilder:
             self.spent += work
         maps = [each.maps for each in results]
         context = self._scene(records)
-        fuse = fusions.find(self.fuse if self.fuse is not None else method.fusion)
+        fuse = self.request.fusion if self.request.fusion is not None else fusions.find(method.fusion)
         layer = self._layer(records, plan, context, fuse)
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
@@ -150,29 +128,28 @@ class MapBuilder:
                 for i, mine in enumerate(own)
             ]
         target = recording.targets[number]
-        return layer.name, Explanation(
-            maps=fused,
-            scores=recording.scores[number],
-            predictions=self.predictions,
-            target=target.texts if method.class_specific else (),
-            method=method.name,
-            title=method.title,
-            options=options,
-            layer=layer,
-            status=tuple(status),
-            cost=Cost(0, 0, 0.0),
-            notes=(*self.notes, *_doubts(layer), *self._smoothing_note(), *told(work)),
-            model=self.vision.name,
-            context=context,
-            work=work,
-            parts=results[0].parts if len(results) == 1 else None,
-            values=results[0].values if len(results) == 1 else {},
-        )
+        return {
+            "maps": fused,
+            "scores": recording.scores[number],
+            "predictions": self.predictions,
+            "target": target.texts if method.class_specific else (),
+            "method": method.name,
+            "title": method.title,
+            "options": options,
+            "layer": layer,
+            "status": tuple(status),
+            "notes": (*self.notes, *_doubts(layer), *self._smoothing_note(), *told(work)),
+            "model": self.vision.name,
+            "context": context,
+            "work": work,
+            "parts": results[0].parts if len(results) == 1 else None,
+            "values": results[0].values if len(results) == 1 else {},
+        }
 
     def _smoothing_note(self) -> tuple[str, ...]:
-        if self.smoothing == "component":
+        if self.request.smoothing == "component":
             return ("smoothed: the first principal component of the weighted channels stands in place of their sum",)
-        if self.smoothing == "augmentations":
+        if self.request.smoothing == "augmentations":
             return (f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs",)
         return ()
 
@@ -211,7 +188,7 @@ class MapBuilder:
 
     def _smoothed(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
         """The method's maps, smoothed as the caller asked."""
-        if self.smoothing == "component":
+        if self.request.smoothing == "component":
             with by_component() as components:
                 made = self._maps(method, layer, number, options)
             if not components.used:
@@ -221,7 +198,7 @@ class MapBuilder:
                 )
             return made
         made = self._maps(method, layer, number, options)
-        if self.smoothing is None:
+        if self.request.smoothing is None:
             return made
         if method.couples:
             raise WhycamError(
@@ -364,19 +341,23 @@ class MapBuilder:
         return tuple(notes)
 
     def bad_samples_unexplained(self) -> bool:
-        return any(status.kind == "non-finite" for each in self.explanations.values() for status in each.status)
+        """Whether some map is not finite, for which the cause has not been looked for."""
+        return any(status.kind == "non-finite" for each in self.drafts.values() for status in each["status"])
 
     def explain_non_finite(self, causes: Sequence[str | None]) -> None:
-        for name, each in self.explanations.items():
-            status = tuple(
+        """Say in the statuses where NaN or infinity first appeared, sample by sample."""
+        for draft in self.drafts.values():
+            draft["status"] = tuple(
                 judge(
-                    map_, Evidence(float("nan"), first_non_finite=cause), title=each.title, assumes_non_negative=False
+                    map_,
+                    Evidence(float("nan"), first_non_finite=cause),
+                    title=draft["title"],
+                    assumes_non_negative=False,
                 )
                 if mine.kind == "non-finite"
                 else mine
-                for map_, mine, cause in zip(each.maps, each.status, causes, strict=True)
+                for map_, mine, cause in zip(draft["maps"], draft["status"], causes, strict=True)
             )
-            self.explanations[name] = replace(each, status=status)
 
 
 def _equal(pictures: Sequence[Tensor]) -> bool:

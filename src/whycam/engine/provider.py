@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from whycam.engine.inputs import Batch
-from whycam.engine.layer_plan import Measured
+from whycam.engine.measure import Measured
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.layer_refs import LayerRef

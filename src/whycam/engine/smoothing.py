@@ -3,13 +3,25 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.errors import WhycamError
+
+#: How maps are smoothed, whatever the method.
+Smoothing: TypeAlias = Literal["augmentations", "component"]
+
 #: pytorch-grad-cam's `aug_smooth`.
 _STRENGTHS = (0.9, 1.0, 1.1)
+
+
+def check_smoothing(smoothing: Smoothing | None) -> None:
+    """Raise a `WhycamError` for a way of smoothing that does not exist."""
+    if smoothing is not None and smoothing not in get_args(Smoothing):
+        raise WhycamError(f"smoothing is 'augmentations' or 'component', or left out; not {smoothing!r}.")
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,11 @@ def methods() -> dict[str, Method]:
     return dict(sorted(_METHODS.items()))
 
 
+def list_methods() -> list[Method]:
+    """Every method, each with its name, title, paper, needs and options, in alphabetical order."""
+    return list(methods().values())
+
+
 def plain(name: str) -> str:
     """A spelling stripped to what two spellings of one name share: `Grad-CAM++` and `gradcam_plus_plus` are equal."""
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))

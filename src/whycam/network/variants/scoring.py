@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -60,6 +60,19 @@ class RunConfig:
     compile: bool = False
     budget: int | None = None
     progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        known = get_args(Precision)
+        if self.precision is not None and self.precision not in known:
+            names = ", ".join(map(repr, known))
+            raise WhycamError(f"precision must be one of {names}, or left out; not {self.precision!r}.")
+        if self.compile and self.precision is None:
+            raise WhycamError(
+                'compile=True compiles a fast copy of the network; say its precision=, such as "float32".'
+            )
+        budget = self.budget
+        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
+            raise WhycamError(f"budget is a number of bytes, such as 2 * 2**30, not {budget!r}.")
 
 
 @dataclass

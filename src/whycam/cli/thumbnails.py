@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from whycam.checkup.layers import LayerInfo, layers
-from whycam.engine.explain import MethodLike, ModelLike, compare
+from whycam.checkup.layers import LayerInfo
+from whycam.engine.request import MethodLike
 from whycam.errors import WhycamError
+from whycam.explainer import compare, layers
 from whycam.kit.registry import Method, find
+from whycam.models.adopt import ModelLike
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
 from whycam.pictures.input_context import InputContext

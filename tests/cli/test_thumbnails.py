@@ -10,7 +10,7 @@ from torch import nn
 import whycam
 from whycam import Preprocess, VisionModel, WhycamError
 from whycam.checkup.layers import LayerInfo
-from whycam.checkup.thumbnails import is_chosen, select, thumbnails
+from whycam.cli.thumbnails import is_chosen, select, thumbnails
 from whycam.kit.registry import methods
 
 GREEN = (42, 157, 58)

@@ -1,0 +1,203 @@
+"""What the methods of one request read, measured: one loop for `explain`, `compare` and the estimate of their cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from whycam import fusions
+from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import Passes, Plan, correct, plan
+from whycam.engine.request import Request
+from whycam.errors import WhycamError
+from whycam.kit.registry import Method
+from whycam.network.layer_refs import LayerRef
+from whycam.network.layers.features import features, known_otherwise
+from whycam.network.layers.positions import Located, Location, locate
+from whycam.network.layouts import Layout, is_plain, readings
+from whycam.network.pytree import first_tensor
+from whycam.network.recording.record import Recording, Resolve, record
+
+#: Quantities for which the network is resumed from the layer.
+FROM_THE_LAYER = frozenset({"score_from", "contributions", "curvature"})
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where the maps of a request are made, what was measured there, and the passes spent on settling this."""
+
+    plans: dict[str, list[Plan]]
+    measured: "Measured"
+    choosing: Passes
+
+
+def ground(module: nn.Module, batch: Batch, request: Request, resolvers: Sequence[Resolve]) -> Ground:
+    """Choose layers where none are named, record, and record elsewhere if a chosen layer turns out to have no gradient.
+
+    Raises:
+        WhycamError: a layer that does not exist or cannot be explained, a target that does not fit the output.
+    """
+    methods = request.methods
+    plans, choosing = plan(module, batch, methods, request.layers, resolvers)
+    automatic = any(each.choice is not None for several in plans.values() for each in several)
+    extra = fusion_needs(methods, plans, request.fusion)
+
+    def run(*, must_depend: bool) -> Measured:
+        return measure(module, batch, methods, plans, resolvers, request.layout, must_depend=must_depend, extra=extra)
+
+    measured = run(must_depend=not automatic)
+    if automatic:
+        corrected, spent = correct(module, batch, methods, plans, measured.plain, resolvers)
+        choosing = choosing.plus(*spent)
+        if corrected != plans or measured.disconnected:
+            choosing = choosing.plus(*measured.passes)
+            plans = corrected
+            measured = run(must_depend=True)
+    return Ground(plans, measured, choosing.plus(measured.looking))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The recordings that the methods read: the plain one, and the one with guided ReLUs where asked.
+
+    `locations` says how it is known where the positions of a layer lie, by the tap that was asked for; `refusals` why a
+    layer has no map, and `looking` how many forwards it took to find these out.
+    """
+
+    plain: Recording | None
+    guided: Recording | None
+    guided_refusal: str | None
+    locations: Mapping[LayerRef, Location]
+    refusals: Mapping[LayerRef, str]
+    looking: int = 0
+
+    @property
+    def passes(self) -> Passes:
+        """What the recordings took."""
+        runs = [run for run in (self.plain, self.guided) if run is not None]
+        return Passes(sum(run.forwards for run in runs), sum(run.backwards for run in runs))
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether gradients were measured and no score depends on any layer."""
+        rows = [each.gradients for each in self.plain.layers.values()] if self.plain is not None else []
+        return any(rows) and all(gradient is None for row in rows for gradient in row)
+
+    @property
+    def any(self) -> Recording:
+        """One of them: both hold the same output, targets and scores."""
+        found = self.plain if self.plain is not None else self.guided
+        assert found is not None  # every method needs one of the two
+        return found
+
+
+def measure(
+    module: nn.Module,
+    batch: Batch,
+    methods: Sequence[Method],
+    plans: Mapping[str, Sequence[Plan]],
+    resolvers: Sequence[Resolve],
+    layout: Layout | None,
+    *,
+    must_depend: bool = True,
+    extra: frozenset[str] = frozenset(),
+) -> Measured:
+    """Record what the methods need, and `extra`, at the layers of their plans."""
+    needs = extra.union(*(method.needs for method in methods))
+    taps = list(dict.fromkeys(tap for each in plans.values() for plan in each for tap in plan.taps))
+    chosen = {plan.choice.tap: plan.choice for each in plans.values() for plan in each if plan.choice is not None}
+    layouts = {tap: choice.layout for tap, choice in chosen.items()} if layout is None else dict.fromkeys(taps, layout)
+    locations: dict[LayerRef, Location] = {tap: choice.location for tap, choice in chosen.items()}
+    refusals: dict[LayerRef, str] = {}
+    plain = guided = refusal = None
+    looking = 0
+    if needs - {"guided_gradients"}:
+
+        def run(layouts: Mapping[LayerRef, Layout]) -> Recording:
+            return record(
+                module,
+                batch.inputs,
+                taps,
+                resolvers,
+                gradients="gradients" in needs,
+                input_gradients="input_gradients" in needs,
+                layouts=layouts,
+                must_depend=must_depend,
+                views=batch.views,
+                resume=bool(needs & FROM_THE_LAYER),
+            )
+
+        plain = run(layouts)
+        if layout is not None:
+            locations = dict.fromkeys(plain.layers, "as given")
+        else:
+            found, looking = _look(module, batch, plain, known=locations)
+            refusals = {tap: _misplaced(tap) for tap, each in found.items() if each.layout is None}
+            locations |= {tap: each.location for tap, each in found.items()}
+            moved = {
+                tap: each.layout
+                for tap, each in found.items()
+                if each.layout is not None and each.layout != plain.layers[tap].layout
+            }
+            if moved:
+                first, plain = plain, run({**layouts, **moved})
+                looking += first.forwards
+    if "guided_gradients" in needs:
+        try:
+            guided = record(module, batch.inputs, [], resolvers, input_gradients=True, guided=True)
+        except WhycamError as error:
+            if plain is None:
+                raise
+            refusal = str(error)
+            looking += 1
+    return Measured(plain, guided, refusal, locations, refusals, looking)
+
+
+def _look(
+    module: nn.Module, batch: Batch, recording: Recording, known: Mapping[LayerRef, Location]
+) -> tuple[dict[LayerRef, Located], int]:
+    """Where the positions lie of layers that were named and are not plainly channels first; the forwards spent."""
+    first = first_tensor(batch.inputs)
+    doubtful, others = {}, {}
+    for tap, layer in recording.layers.items():
+        picture = layer.picture if layer.picture is not None else first
+        if tap in known or layer.refusal:
+            continue
+        if is_plain(layer.layout, layer.shape, picture.shape) and not known_otherwise(module, batch.inputs):
+            continue
+        if picture is not first:  # which alone is changed to see where its positions lie
+            others[tap] = Located(layer.layout, "undetermined")
+            continue
+        doubtful[tap] = [layer.layout]
+    if not doubtful:
+        return others, 0
+    seen, forwards = features(module, batch.inputs)
+    by_name = {name: feature for feature in seen for name in feature.names}
+    for tap in doubtful:
+        feature = by_name.get(tap.module)
+        if feature is not None and tap.side == "output" and feature.shape[1:] == recording.layers[tap].shape[1:]:
+            doubtful[tap] = list(feature.readings)
+        else:
+            doubtful[tap] = readings(recording.layers[tap].shape, first.shape) or doubtful[tap]
+    found, spent = locate(module, batch.inputs, doubtful)
+    return {**found, **others}, forwards + spent
+
+
+def _misplaced(tap: LayerRef) -> str:
+    return (
+        f"the positions of layer {str(tap)!r} do not lie as in the input: a change of one half of the input shows "
+        "where the other half was expected, so its map would be drawn in the wrong places. Choose another layer "
+        "(`whycam layers`), or say how to read this one with layout=."
+    )
+
+
+def fusion_needs(
+    methods: Sequence[Method], plans: Mapping[str, Sequence[Plan]], fuse: fusions.Fusion | None
+) -> frozenset[str]:
+    """What the fusions of the plans need beside the maps."""
+    found = [
+        fusions.needs(fuse if fuse is not None else fusions.find(method.fusion))
+        for method in methods
+        if any(len(plan.taps) > 1 or plan.taps[0].call == "all" for plan in plans[method.name] if plan.fused)
+    ]
+    return frozenset().union(*found)

@@ -1,0 +1,158 @@
+"""What is asked of a network: methods, layers, targets and how; checked whole before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from whycam import fusions
+from whycam.engine.inputs import ViewLike
+from whycam.engine.smoothing import Smoothing, check_smoothing
+from whycam.errors import WhycamError
+from whycam.kit.registry import Function, Method, find
+from whycam.kit.registry import methods as registered
+from whycam.network.layer_refs import is_pattern
+from whycam.network.layouts import Layout
+from whycam.network.outputs import OutputPath
+from whycam.network.variants.scoring import RunConfig
+from whycam.targets import TargetSpec
+
+MethodLike: TypeAlias = str | Function
+LayerLike: TypeAlias = Any  #: a dotted name, a module, a glob, a list of these (fused), or None
+
+
+@dataclass(frozen=True)
+class LayerRequest:
+    """What a caller gave as one layer: one or several specs, and whether their maps are fused into one."""
+
+    specs: tuple[Any, ...] = (None,)
+    fused: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.specs:
+            raise WhycamError("layer is an empty list; name at least one layer, or leave it out to have one chosen.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that is asked of one network and one batch; the fields are the parameters of `Explainer.compare`."""
+
+    methods: tuple[Method, ...]
+    layers: tuple[LayerRequest, ...] = (LayerRequest(),)
+    targets: tuple[TargetSpec, ...] = (None,)
+    fusion: fusions.Fusion | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layout: Layout | None = None
+    output: OutputPath | None = None
+    views: Sequence[ViewLike] | None = None
+    smoothing: Smoothing | None = None
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_smoothing(self.smoothing)
+        first = self.methods[0].title
+        if self.run.precision is not None and not any(each.needs & {"score", "score_from"} for each in self.methods):
+            raise WhycamError(
+                f"precision= is for methods that score variants, such as score_cam; {first} scores none and runs the "
+                "network as it is. Leave precision out."
+            )
+        if self.views is not None and not any(each.has_layer for each in self.methods):
+            raise WhycamError(f"{first} works at the (first) input and at no layer. Leave views out.")
+
+    @classmethod
+    def one(
+        cls,
+        method: MethodLike,
+        target: TargetSpec,
+        layer: LayerLike,
+        fusion: str | fusions.Fusion | None,
+        options: Mapping[str, Any],
+        **common: Any,
+    ) -> "Request":
+        """The request of `explain`: one method, one target, and one layer or several that are fused."""
+        chosen = find(method)
+        if target is not None and not chosen.class_specific:
+            raise WhycamError(
+                f"{chosen.title} explains no class: its map would be the same for every target. Leave target out, or "
+                "use a method that reads the score, such as grad_cam."
+            )
+        if layer is not None and not chosen.has_layer:
+            raise WhycamError(f"{chosen.title} works at the input and reads no layer. Leave layer out.")
+        for name in options.keys() & {"methods", "layers", "targets"}:
+            raise WhycamError(f"explain has no {name}=; did you mean {name[:-1]}=? For several use whycam.compare.")
+        chosen.check_options(options)
+        fuse = _fusion(fusion)
+        several = isinstance(layer, (list, tuple))
+        if fuse is not None and not several and not (isinstance(layer, str) and is_pattern(layer)):
+            raise WhycamError("fusion= joins the maps of several layers, and one came; pass layer= a list or a glob.")
+        asked = LayerRequest(tuple(layer) if several else (layer,), fused=layer is not None)
+        return cls((chosen,), (asked,), (target,), fusion=fuse, options={chosen.name: options}, **common)
+
+    @classmethod
+    def several(
+        cls,
+        methods: Sequence[MethodLike] | str,
+        layers: Sequence[LayerLike] | None,
+        targets: Sequence[TargetSpec] | None,
+        fusion: str | fusions.Fusion | None,
+        options: Mapping[str, Mapping[str, Any]] | None,
+        **common: Any,
+    ) -> "Request":
+        """The request of `compare`: every combination of methods, layers and targets."""
+        chosen = chosen_methods(methods)
+        if isinstance(layers, (str, nn.Module)):
+            raise WhycamError(
+                f"layers is a list, such as layers=[{layers if isinstance(layers, str) else 'module'!r}]."
+            )
+        if isinstance(targets, (str, int)):
+            raise WhycamError(f"targets is a list, such as targets=[{targets!r}].")
+        if not chosen or (layers is not None and not list(layers)) or (targets is not None and not list(targets)):
+            raise WhycamError(
+                "methods, layers and targets each need at least one entry; leave one out for its default."
+            )
+        asked = [
+            LayerRequest(tuple(each), fused=True) if isinstance(each, (list, tuple)) else LayerRequest((each,))
+            for each in (layers if layers is not None else [None])
+        ]
+        return cls(
+            tuple(chosen),
+            tuple(asked),
+            tuple(targets) if targets is not None else (None,),
+            fusion=_fusion(fusion),
+            options=options_by_name(options or {}, chosen),
+            **common,
+        )
+
+
+def _fusion(fusion: str | fusions.Fusion | None) -> fusions.Fusion | None:
+    return None if fusion is None else fusions.find(fusion)
+
+
+def chosen_methods(methods: Sequence[MethodLike] | str) -> list[Method]:
+    """The methods that a list of names and functions stands for, each once; `"all"` is every method there is.
+
+    Raises:
+        WhycamError: a name that does not exist, or one name alone.
+    """
+    if isinstance(methods, str):
+        if methods != "all":
+            raise WhycamError(f"methods is a list, such as methods=[{methods!r}].")
+        return list(registered().values())
+    return list({each.name: each for each in map(find, methods)}.values())
+
+
+def options_by_name(options: Mapping[str, Mapping[str, Any]], chosen: Sequence[Method]) -> dict[str, dict[str, Any]]:
+    """The options of each method by its own name, however it was spelled.
+
+    Raises:
+        WhycamError: options of a method that was not asked for, or that it does not have.
+    """
+    own = {each.name for each in chosen}  # a function of the caller's is in no table
+    by_name = {name if name in own else find(name).name: dict(values) for name, values in options.items()}
+    for name, values in by_name.items():
+        matching = [each for each in chosen if each.name == name]
+        if not matching:
+            raise WhycamError(f"options came for {name!r}, which is not among the methods.")
+        matching[0].check_options(values)
+    return by_name

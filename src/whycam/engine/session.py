@@ -1,0 +1,106 @@
+"""One network, and what is asked of it: inputs in, one recording, explanations out."""
+
+import time
+from functools import partial
+from typing import Any
+
+import torch
+
+from whycam.engine.inputs import Batch, make_batch
+from whycam.engine.layer_plan import Passes
+from whycam.engine.maps import MapBuilder
+from whycam.engine.measure import Ground, fusion_needs, ground, measure
+from whycam.engine.request import Request
+from whycam.engine.smoothing import augmentations
+from whycam.errors import WhycamError
+from whycam.models.vision_model import VisionModel
+from whycam.network.diagnosis.non_finite import first_non_finite
+from whycam.network.outputs import OutputSelector
+from whycam.network.recording.record import Resolve
+from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
+from whycam.results.explanation import Comparison, Cost
+from whycam.targets import ResolvedTarget, key, resolve
+
+
+class Session:
+    """A network with its preprocessing and labels, ready to be asked.
+
+    Attributes:
+        vision: the network as it was given, with its preprocessing and labels.
+        module: the plain module inside, which is run.
+    """
+
+    def __init__(self, vision: VisionModel) -> None:
+        self.vision = vision
+        self.module = unwrapped(vision.module)
+
+    def batch(self, inputs: Any, request: Request | None = None) -> Batch:
+        """The inputs as the network takes them."""
+        refuse_scripted(self.module)
+        refuse_lazy(self.module)
+        return make_batch(self.vision, inputs, request.views if request is not None else None)
+
+    def resolvers(self, request: Request) -> list[Resolve]:
+        """For each target of a request, what settles it on the network's output."""
+        return [
+            OutputSelector(partial(resolve, target, labels=self.vision.labels), request.output)
+            for target in request.targets
+        ]
+
+    def ground(self, batch: Batch, request: Request) -> Ground:
+        """What the methods of a request read, measured."""
+        return ground(self.module, batch, request, self.resolvers(request))
+
+    def run(self, batch: Batch, request: Request) -> Comparison:
+        """Every combination that is asked for, from one recording.
+
+        Raises:
+            WhycamError: nothing at all could be explained.
+        """
+        started = time.perf_counter()
+        found = self.ground(batch, request)
+        plans, measured = found.plans, found.measured
+        passes = measured.passes.plus(*found.choosing)
+        maker = MapBuilder(self.vision, self.module, batch, measured, request)
+        if request.smoothing == "augmentations":
+            passes = self._augment(maker, batch, request, found, passes)
+        for method in request.methods:
+            for each in plans[method.name]:
+                for number, spec in enumerate(request.targets if method.class_specific else [None]):
+                    maker.make(method, each, number, key(spec))
+        if maker.bad_samples_unexplained():
+            passes = passes.plus(1)
+            maker.explain_non_finite(first_non_finite(self.module, batch.inputs))
+        passes = passes.plus(sum(each.forwards for each in maker.spent), sum(each.backwards for each in maker.spent))
+        if not maker.drafts:
+            raise WhycamError(next(iter(maker.failures.values())))
+        parts = sum(each.parts for each in maker.spent)
+        cost = Cost(*passes, time.perf_counter() - started, found.choosing.forwards, parts)
+        return Comparison(maker.explanations(cost), maker.failures, cost)
+
+    def _augment(self, maker: MapBuilder, batch: Batch, request: Request, found: Ground, passes: Passes) -> Passes:
+        """Measure the augmented inputs too, for the same targets; the passes with those that it took."""
+        settled: list[Resolve] = [OutputSelector(_always(each), request.output) for each in found.measured.any.targets]
+        extra = fusion_needs(request.methods, found.plans, request.fusion)
+        for augmentation in augmentations(len(batch.context.size)):
+            picture = augmentation.transform(batch.context.inputs)
+            if torch.equal(picture, batch.context.inputs):
+                continue  # which is measured
+            changed = batch.with_picture(picture)
+            again = measure(
+                self.module,
+                changed,
+                request.methods,
+                found.plans,
+                settled,
+                request.layout,
+                must_depend=False,
+                extra=extra,
+            )
+            passes = passes.plus(*again.passes)
+            maker.augment(augmentation, changed, again)
+        return passes
+
+
+def _always(target: ResolvedTarget) -> Resolve:
+    return lambda _: target

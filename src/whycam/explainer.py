@@ -1,0 +1,361 @@
+"""The session object, `Explainer`, and the public functions over it: `explain`, `compare`, `layers`, `doctor`, ..."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from whycam import fusions
+from whycam.checkup import cost as costs
+from whycam.checkup import doctor as examination
+from whycam.checkup import layers as listing
+from whycam.checkup.cost import Estimate
+from whycam.checkup.doctor import Checkup
+from whycam.checkup.layers import LayerInfo
+from whycam.engine.inputs import ViewLike
+from whycam.engine.request import LayerLike, MethodLike, Request
+from whycam.engine.session import Session
+from whycam.engine.smoothing import Smoothing
+from whycam.errors import WhycamError
+from whycam.kit.progress import Progress
+from whycam.models.adopt import Labels, ModelLike, as_vision_model
+from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.network.layouts import Layout
+from whycam.network.outputs import OutputPath
+from whycam.network.variants.scoring import Precision, RunConfig
+from whycam.results.explanation import Comparison, Explanation
+from whycam.targets import TargetSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Explainer:
+    """Everything that is known about one network, for many questions about it.
+
+    The functions of the package (`whycam.explain`, ...) are the same methods on an `Explainer` of their own; keep one
+    where a network is asked more than once, since it walks the network's modules once and not in every call. A network
+    whose modules, modes, parameters or hooks changed between calls is noticed; see `refresh` for what is not. Several
+    threads may share an `Explainer`.
+
+    Args:
+        model: a module, a Keras model, a `VisionModel`, or a spec such as `"builtin"`, `"timm:resnet50"` or
+            `"package.module:callable"` (see `whycam.load`). It is left exactly as it is, training mode and gradients
+            included.
+        preprocess: photo -> input, for a module that is asked about photos: a `Preprocess`, any function, or an image
+            processor of transformers' or a transform of torchvision's or timm's, which are read as a `Preprocess`.
+        labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
+
+    Attributes:
+        model: the network with its preprocessing and labels.
+
+    Raises:
+        WhycamError: no model that can be explained.
+
+    Examples:
+        >>> import torch, whycam
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> explainer = whycam.Explainer(net.eval())
+        >>> explainer.explain(torch.randn(2, 3, 16, 16), target=1).maps.shape
+        torch.Size([2, 14, 14])
+    """
+
+    def __init__(
+        self, model: ModelLike, *, preprocess: PreprocessLike | None = None, labels: Labels | None = None
+    ) -> None:
+        self._session = Session(as_vision_model(model, preprocess, labels))
+        self._for_photos = False
+
+    @property
+    def model(self) -> VisionModel:
+        """The network with its preprocessing and labels."""
+        return self._session.vision
+
+    def __repr__(self) -> str:
+        return f"Explainer({self.model.name})"
+
+    def explain(
+        self,
+        inputs: Any,
+        method: MethodLike = "grad_cam",
+        *,
+        target: TargetSpec = None,
+        layer: LayerLike = None,
+        fusion: str | fusions.Fusion | None = None,
+        layout: Layout | None = None,
+        output: OutputPath | None = None,
+        views: Sequence[ViewLike] | None = None,
+        smoothing: Smoothing | None = None,
+        precision: Precision | None = None,
+        compile: bool = False,
+        budget: int | None = None,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """Say which locations of the inputs made the model answer as it did.
+
+        Args:
+            inputs: a ready batch `(N, C, *spatial)`, a tuple or dict of tensors, or photos: paths, PIL images, uint8
+                arrays, one or a list.
+            method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities.
+            target: `None` for each sample's top class; a class index, label text, target object (`whycam.targets`) or
+                function `output -> (N,)` for the whole batch; or a sequence with one for each sample.
+            layer: `None` to have it chosen (the result says which, and why); a dotted name, a module, or a glob
+                (`"layer4"`, `"relu#0"` for its first call, `"avgpool:input"`); a list or a glob for several is fused.
+            fusion: how several layers' maps become one: `"mean"` (the default), `"maximum"`, `"tanh"`, `"product"`, or
+                a function.
+            layout: how to read the layer's output where that should not be inferred (`whycam.layouts`).
+            output: which part of the model's output holds the answer, where the result's notes name the wrong one: a
+                path such as `"aux.logits"` or `"[1]"`, or a function output -> `(N, ...)`. What it gives is what
+                `target` reads.
+            views: for a network that looks at several pictures, the one that each call of the layer belongs to, in the
+                order of the calls: positions or names of inputs (`[1, 0]`, `["left", "right"]`), or tensors `(N, C,
+                *spatial)` such as `inputs.unbind(1)`. Left out it is measured, and the result says which it is.
+            smoothing: `"augmentations"` averages the maps of the inputs mirrored or not, at 0.9, 1 and 1.1 times their
+                strength, each asked about the same target (six times the cost); `"component"` projects a method's
+                weighted channels on their first principal component in place of summing them. (pytorch-grad-cam's
+                `aug_smooth` and `eigen_smooth`.)
+            precision: for methods that run the network many times: let a private copy of it score the variants, made
+                fast (normalizations folded, channels last) and in that precision: `"float32"`, `"bfloat16"` or
+                `"float16"`. The result's notes say what was used and how far its scores are from the network's own.
+                Left out, the network itself runs as it is.
+            compile: also compile that copy (`torch.compile`), which takes from seconds to a minute and pays for
+                thousands of variants.
+            budget: bytes that the variants under way may take; half of the free memory by default.
+            progress: say how long work takes, on standard error; by default on terminals and in notebooks.
+            options: the method's own.
+
+        Returns:
+            The explanation: raw float32 maps at the layer's size and a status for each sample.
+
+        Raises:
+            WhycamError: something that the caller can put right, with what was expected, what came, and what to do.
+            PhotoError: a photo that cannot be read.
+        """
+        request = Request.one(
+            method,
+            target,
+            layer,
+            fusion,
+            options,
+            layout=layout,
+            output=output,
+            views=views,
+            smoothing=smoothing,
+            run=RunConfig(precision, compile, budget, Progress(progress)),
+        )
+        return next(iter(self._run(inputs, request).values()))
+
+    def compare(
+        self,
+        inputs: Any,
+        methods: Sequence[MethodLike] | str = ("grad_cam",),
+        layers: Sequence[LayerLike] | None = None,
+        targets: Sequence[TargetSpec] | None = None,
+        *,
+        fusion: str | fusions.Fusion | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        layout: Layout | None = None,
+        output: OutputPath | None = None,
+        views: Sequence[ViewLike] | None = None,
+        smoothing: Smoothing | None = None,
+        precision: Precision | None = None,
+        compile: bool = False,
+        budget: int | None = None,
+        progress: bool | None = None,
+    ) -> Comparison:
+        """Explain with several methods, at several layers, for several targets, in one shared pass.
+
+        However many there are, the network runs once forwards, and once backwards for each target down to the earliest
+        layer. (Guided backprop needs one more forward and a backward of its own for each target.)
+
+        Args:
+            methods: names or functions; `"all"` for every method there is.
+            layers: each a layer as for `explain`; a glob is taken apart into its layers, a list is fused with
+                `fusion`. `None` chooses, for each method.
+            targets: each a target as for `explain`. `None` is each sample's top class.
+            options: for each method by name, its options.
+            inputs, layout, output, views, smoothing, precision, compile, budget, progress: as for `explain`.
+
+        Returns:
+            A mapping keyed (method, layer, target). Combinations that cannot be are in its `failures`, with the reason.
+
+        Raises:
+            WhycamError: a name that does not exist, or nothing at all could be explained.
+            PhotoError: a photo that cannot be read.
+        """
+        request = Request.several(
+            methods,
+            layers,
+            targets,
+            fusion,
+            options,
+            layout=layout,
+            output=output,
+            views=views,
+            smoothing=smoothing,
+            run=RunConfig(precision, compile, budget, Progress(progress)),
+        )
+        return self._run(inputs, request)
+
+    def _run(self, inputs: Any, request: Request) -> Comparison:
+        batch = self._session.batch(inputs, request)
+        if self._for_photos and batch.context.photos is None:
+            raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
+        return self._session.run(batch, request)
+
+    def layers(self, inputs: Any) -> list[LayerInfo]:
+        """The layers that have spatial axes for these inputs, in running order, with the chosen ones marked.
+
+        Runs the network on these inputs, since a choice is checked by the gradient at it; what is found is kept.
+
+        Raises:
+            WhycamError: inputs that the model does not take, or a model without spatial features.
+        """
+        return listing.layers(self._session, inputs)
+
+    def cost(
+        self,
+        inputs: Any,
+        methods: Sequence[MethodLike] | str = "all",
+        *,
+        target: TargetSpec = None,
+        layer: LayerLike = None,
+        fusion: str | fusions.Fusion | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        layout: Layout | None = None,
+        output: OutputPath | None = None,
+        views: Sequence[ViewLike] | None = None,
+        precision: Precision | None = None,
+        budget: int | None = None,
+        progress: bool | None = None,
+    ) -> list[Estimate]:
+        """Say what methods would cost on a network and inputs, without running them.
+
+        Runs the network a few dozen times, whatever the methods: once for each sort of recording, and a few times to
+        see how long a forward, a backward, and the part above the layer take.
+
+        Args:
+            methods: names or functions; `"all"` for every method there is.
+            layer: where maps would be made, as for `explain`; methods without a layer are estimated all the same.
+            options: for each method by name, its options.
+            inputs, target, fusion, layout, output, views, precision, budget, progress: as for `explain`.
+
+        Returns:
+            An estimate for each method, in the order asked; those that cannot be run say why.
+
+        Raises:
+            WhycamError: a name that does not exist, or inputs that the model does not take.
+            PhotoError: a photo that cannot be read.
+        """
+        request = Request.several(
+            methods,
+            None if layer is None else [layer],
+            [target],
+            fusion,
+            options,
+            layout=layout,
+            output=output,
+            views=views,
+            run=RunConfig(precision, False, budget, Progress(False)),
+        )
+        return costs.estimates(self._session, inputs, request, Progress(progress))
+
+    def doctor(self, inputs: Any = None, *, output: OutputPath | None = None) -> Checkup:
+        """Run a network for a try, and say what a user would stumble over and what each method would cost.
+
+        Args:
+            inputs: as for `explain`; the first sample is used. `None` makes noise of the size that the model's
+                preprocessing makes. Statuses are those of this input: a photo tells more than noise.
+            output: as for `explain`.
+
+        Returns:
+            The findings, the layer, and for each method its status and cost. What the model itself raises is a finding.
+
+        Raises:
+            WhycamError: a model that cannot be had, or inputs of a kind that no model takes.
+            PhotoError: a photo that cannot be read.
+        """
+        return examination.doctor(self._session, inputs, output=output)
+
+
+def _over(method: Callable[..., Any]) -> Callable[[F], F]:
+    """Give a function of `model, ..., preprocess, labels` the parameters of the `Explainer` method that it calls."""
+
+    def decorate(function: F) -> F:
+        own = inspect.signature(function).parameters
+        asked = [*inspect.signature(method).parameters.values()][1:]
+        last = [each for each in asked if each.kind is each.VAR_KEYWORD]
+        parameters = [own["model"], *(each for each in asked if each not in last)]
+        parameters += [own["preprocess"], own["labels"], *last]
+        function.__signature__ = inspect.signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
+        function.__doc__ = (
+            f"{(inspect.getdoc(method) or '').partition(chr(10))[0]}\n\nThe same as "
+            f"`Explainer(model, preprocess=preprocess, labels=labels).{method.__name__}(...)`: see there."
+        )
+        return function
+
+    return decorate
+
+
+@_over(Explainer.explain)
+def explain(
+    model: ModelLike,
+    inputs: Any,
+    method: MethodLike = "grad_cam",
+    *,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **request: Any,
+) -> Explanation:
+    return _once(model, preprocess, labels).explain(inputs, method, **request)
+
+
+@_over(Explainer.compare)
+def compare(
+    model: ModelLike,
+    inputs: Any,
+    *request: Any,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **more: Any,
+) -> Comparison:
+    return _once(model, preprocess, labels).compare(inputs, *request, **more)
+
+
+@_over(Explainer.layers)
+def layers(
+    model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None = None, labels: Labels | None = None
+) -> list[LayerInfo]:
+    return Explainer(model, preprocess=preprocess, labels=labels).layers(inputs)
+
+
+@_over(Explainer.cost)
+def estimate_cost(
+    model: ModelLike,
+    inputs: Any,
+    methods: Sequence[MethodLike] | str = "all",
+    *,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **request: Any,
+) -> list[Estimate]:
+    return Explainer(model, preprocess=preprocess, labels=labels).cost(inputs, methods, **request)
+
+
+@_over(Explainer.doctor)
+def doctor(
+    model: ModelLike,
+    inputs: Any = None,
+    *,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    output: OutputPath | None = None,
+) -> Checkup:
+    return Explainer(model, preprocess=preprocess, labels=labels).doctor(inputs, output=output)
+
+
+def _once(model: ModelLike, preprocess: PreprocessLike | None, labels: Labels | None) -> Explainer:
+    """An `Explainer` for one call, which is told about photos only if photos come."""
+    made = Explainer(model, preprocess=preprocess, labels=labels)
+    made._for_photos = preprocess is not None
+    return made
