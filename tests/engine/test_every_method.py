@@ -15,6 +15,7 @@ import nets
 import pytest
 import torch
 from by_hand import ByHand
+from few import FEW, few
 from torch import Tensor, nn
 
 import whycam
@@ -56,16 +57,6 @@ def measure(case: Case, method: Method) -> dict[str, Any]:
 
 #: Quantities that follow gradients further down than the layer.
 BELOW = {"guided_gradients", "input_gradients", "bias_gradients", "differentiate"}
-#: Options that say how many runs a method makes: three are enough here.
-RUNS = ("samples", "steps", "channels", "groups")
-
-
-def few(method: Method) -> dict[str, int]:
-    """The method's options for a short run."""
-    return {name: 3 for name, each in method.options.items() if name in RUNS and type(each.default) is int}
-
-
-FEW = {name: options for name, each in TABLE.items() if (options := few(each))}
 FEW_AT_A_LAYER = {name: options for name, options in FEW.items() if TABLE[name].has_layer}
 
 

@@ -8,6 +8,7 @@ import nets
 import numpy as np
 import pytest
 import torch
+from few import FEW, few
 from torch import nn
 
 import whycam
@@ -273,8 +274,8 @@ def test_which_part_of_the_output_is_explained_is_noted(inputs):
 
 def test_results_do_not_depend_on_what_was_explained_before(model, inputs):
     first = explain(model, inputs, layer="conv2")
-    for method in whycam.kit.registry.methods():
-        explain(model, nets.images(seed=9), method)
+    for name, method in whycam.kit.registry.methods().items():
+        explain(model, nets.images(seed=9), name, **few(method))
     assert torch.equal(explain(model, inputs, layer="conv2").maps, first.maps)
 
 
@@ -327,7 +328,7 @@ def test_an_explanation_prints_as_one_line():
 
 
 def test_all_methods_can_be_asked_for_at_once():
-    made = whycam.compare(nets.plain(), nets.images(), "all")
+    made = whycam.compare(nets.plain(), nets.images(), "all", options=FEW)
     assert {method for method, _, _ in [*made, *made.failures]} == set(whycam.kit.registry.methods())
 
 

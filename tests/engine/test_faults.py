@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision_shim
+from few import few
 from torch import nn
 
 import whycam
@@ -259,7 +260,7 @@ def test_half_precision_never_makes_nan_of_nothing(name, dtype):
         model.head.weight[2] = 0
     model, inputs = model.to(dtype), nets.images().to(dtype)
     for target in (1, 2) if methods()[name].class_specific else (None,):
-        found = whycam.explain(model, inputs, name, layer="relu2", target=target)
+        found = whycam.explain(model, inputs, name, layer="relu2", target=target, **few(methods()[name]))
         assert torch.isfinite(found.maps).all()
         assert torch.isfinite(found.heatmaps()).all()
 

@@ -45,7 +45,10 @@ class ByHand:
         return kept[self.case.call], logits
 
     def quantity(self, name: str) -> Any:
-        return getattr(self, f"_{name}")()
+        """What a method is given under that name."""
+        measure = getattr(self, f"_{name}", None)
+        assert measure is not None, f"{name} is measured in the plainest way by ByHand._{name}; write it"
+        return measure()
 
     def _activations(self) -> Tensor:
         return widened(self.case.to_maps(self.recorded(self.picture)[0].detach()))

@@ -5,6 +5,7 @@ import keras_twins as twins
 import numpy as np
 import pytest
 import torch
+from few import few
 
 import whycam
 from whycam.errors import WhycamError
@@ -12,8 +13,6 @@ from whycam.kit.registry import methods
 from whycam.network.memory import peak_bytes
 
 TABLE = methods()
-#: Options that say how many runs a method makes.
-RUNS = ("samples", "steps", "channels", "groups")
 #: What looks into torch's functions; the first on any backend, the others where they are not torch's.
 NOWHERE = {"full_grad", "simple_full_grad"}
 IN_TORCH = {"lift_cam", "shapley_cam"}
@@ -24,13 +23,9 @@ refused = [name for name in TABLE if name not in offered]
 LOOSE = {"kpca_cam": 1e-4, "deep_feature_factorization": 1e-3, "opti_cam": 5e-2}
 
 
-def few(name: str) -> dict[str, int]:
-    return {option: 3 for option, each in TABLE[name].options.items() if option in RUNS and type(each.default) is int}
-
-
 def both(name: str, keras_model: object, *, layer: str | None = "relu2", **more: object) -> tuple[object, object]:
     batch, torch_model = twins.pictures(), twins.plain_torch()
-    given = {"progress": False, **few(name), **more}
+    given = {"progress": False, **few(TABLE[name]), **more}
     if TABLE[name].has_layer and layer is not None:
         given["layer"] = layer
     if TABLE[name].class_specific:
@@ -70,7 +65,7 @@ def test_however_the_model_is_written(name: str, build: object) -> None:
 def test_channels_first(name: str) -> None:
     model = twins.with_weights(twins.functional("channels_first"), twins.plain_torch())
     batch = twins.pictures()
-    given = {"layer": "relu2", "target": 1, "progress": False, **few(name)}
+    given = {"layer": "relu2", "target": 1, "progress": False, **few(TABLE[name])}
     theirs = whycam.explain(model, batch.numpy(), name, **given)
     ours = whycam.explain(twins.plain_torch(), batch, name, **given)
     assert twins.apart(theirs.maps, ours.maps) <= 1e-5

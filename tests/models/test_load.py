@@ -1,15 +1,22 @@
 """`whycam.load`: a spec finds its source, and one of no known form is told the forms that there are."""
 
+import importlib
+import pkgutil
+import re
+
 import pytest
 import torch
 from torch import nn
 
 import whycam
+from whycam.models import sources
 
-FORMS = (
-    "a model is given as 'builtin', 'package.module:callable', the path of a folder with config.json, 'hf:NAME', "
-    "'keras:PATH', 'timm:NAME' or 'torchvision:NAME'."
-)
+#: What each source says that a spec of it looks like; a source that is added is among them.
+FORM = [
+    importlib.import_module(f"{sources.__name__}.{each.name}").FORM for each in pkgutil.iter_modules(sources.__path__)
+]
+FORMS = f"a model is given as {', '.join(FORM[:-1])} or {FORM[-1]}."
+assert {"'builtin'", "'hf:NAME'", "'timm:NAME'"} < set(FORM)
 NEEDS_LIBRARY = " A model by name needs its library: 'timm:resnet50', 'torchvision:resnet50'."
 
 
@@ -25,7 +32,7 @@ def test_a_spec_of_no_known_form_lists_the_forms(spec, hint):
 
 
 def test_explain_says_the_same():
-    with pytest.raises(whycam.WhycamError, match="no model 'resnet50'; a model is given as 'builtin', 'package"):
+    with pytest.raises(whycam.WhycamError, match=re.escape(f"no model 'resnet50'; {FORMS}")):
         whycam.explain("resnet50", torch.zeros(1, 3, 8, 8))
 
 

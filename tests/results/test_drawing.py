@@ -10,10 +10,12 @@ from torch import nn
 
 import whycam
 from whycam.errors import WhycamError
+from whycam.kit.registry import methods
 from whycam.kit.status import Status
 from whycam.pictures.colormaps import hues
 from whycam.pictures.overlay import contact_sheet, overlay_parts
 from whycam.pictures.preprocess import Preprocess
+from whycam.results.grids import _COLUMNS_OF_A_TABLE
 
 
 class Sum(nn.Module):
@@ -165,11 +167,13 @@ def test_all_samples_stand_in_columns_with_their_raw_maps_beside(left_half):
     assert len(c.figure(sample=1, maps=True).axes) == 4 * 2
 
 
-def test_more_methods_than_a_page_holds_become_rows(left_half):
-    names = [each.name for each in whycam.list_methods() if "guided" not in each.name]
+@pytest.mark.parametrize(("more", "rows"), [(0, 2), (1, _COLUMNS_OF_A_TABLE + 1)])
+def test_more_methods_than_a_page_holds_become_rows(more, rows, left_half):
+    names = [name for name, each in methods().items() if each.needs <= {"activations", "gradients"}]
+    names = names[: _COLUMNS_OF_A_TABLE + more]
     figure = whycam.compare(Pooled().eval(), left_half, names, targets=[0, 1]).figure()
-    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-    assert len(rows) == len(names)
+    assert sum(bool(axes.get_ylabel()) for axes in figure.axes) == rows
+    assert len(names) == _COLUMNS_OF_A_TABLE + more
 
 
 def test_single_spikes_do_not_leave_a_map_of_pixels_black():
