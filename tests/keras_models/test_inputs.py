@@ -73,7 +73,10 @@ APPLICATIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", APPLICATIONS)
+#: What stands before the network is the same on every backend, and compiling these takes half a minute each.
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (twins.BACKEND != "torch")) for kind in APPLICATIONS]
+)
 def test_photos_are_prepared_as_keras_applications_does(kind: str, photo: Path) -> None:
     build, module, more = APPLICATIONS[kind]
     model = build(input_shape=(64, 64, 3), weights=None, classes=10, **more)

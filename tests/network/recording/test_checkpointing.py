@@ -26,9 +26,16 @@ def checkpointed(**options):
     return nets.fixed(nets.Checkpointed(**options))
 
 
-@pytest.mark.parametrize("method", GRADIENT)
+#: Every method at every layer; in the quick run they take turns, each at one layer.
+IN_TURNS = [
+    pytest.param(method, layer, id=f"{method}-{layer}", marks=[pytest.mark.slow] * (number % len(LAYERS) != turn))
+    for number, method in enumerate(GRADIENT)
+    for turn, layer in enumerate(LAYERS)
+]
+
+
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("method", "layer"), IN_TURNS)
 def test_what_is_computed_again_is_explained_like_what_is_not(whole, layer, method):
     inputs, model = nets.images(), checkpointed(reentrant=False, whole=whole)
     before = nets.state(model)
