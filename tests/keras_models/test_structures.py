@@ -15,8 +15,11 @@ from whycam.errors import WhycamError
 layers = keras.layers
 
 
+Nested = tuple[Any, Any, Any]
+
+
 @pytest.fixture(scope="module")
-def nested() -> tuple[Any, Any, Any]:
+def nested() -> Nested:
     """A network of keras.applications inside a functional model, with augmentation before it and a new head."""
     keras.utils.set_random_seed(3)
     base = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, include_top=False, weights=None, name="base")
@@ -27,6 +30,21 @@ def nested() -> tuple[Any, Any, Any]:
             )
         elif layer.weights:
             layer.set_weights([each * 3 for each in layer.get_weights()])
+    return around(base)
+
+
+@pytest.fixture(scope="module")
+def small() -> Nested:
+    """The same of two convolutions."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((64, 64, 3))
+    x = layers.Conv2D(6, 5, strides=8, activation="relu", name="conv")(inputs)
+    x = layers.Conv2D(8, 3, strides=2, name="late")(x)
+    return around(keras.Model(inputs, layers.ReLU(name="out_relu")(x), name="base"))
+
+
+def around(base: Any) -> Nested:
+    """The whole model, the network inside it, and the head."""
     head = keras.Sequential(
         [
             keras.Input(base.output_shape[1:]),
@@ -55,7 +73,7 @@ def logits(head: Any) -> Any:
 
 
 @pytest.mark.parametrize("layer", ["base/out_relu", "base.out_relu", "base"])
-def test_a_network_inside_another(nested: Any, photo: np.ndarray, layer: str) -> None:
+def test_a_network_inside_another(nested: Nested, photo: np.ndarray, layer: str) -> None:
     model, base, head = nested
     activations = by_hand.as_numpy(base(photo / 127.5 - 1))
     wanted = by_hand.grad_cam(activations, by_hand.gradient(logits(head), activations, 2))
@@ -66,7 +84,7 @@ def test_a_network_inside_another(nested: Any, photo: np.ndarray, layer: str) ->
     assert found.layer.name == layer.replace(".", "/")
 
 
-def test_a_layer_deep_inside(nested: Any, photo: np.ndarray) -> None:
+def test_a_layer_deep_inside(nested: Nested, photo: np.ndarray) -> None:
     model, base, head = nested
     layer = base.get_layer("block_13_expand_relu")
     until = keras.Model(base.input, layer.output)
@@ -79,21 +97,22 @@ def test_a_layer_deep_inside(nested: Any, photo: np.ndarray) -> None:
         assert twins.apart(found.maps.double(), torch.from_numpy(wanted)) <= 1e-4
 
 
-def test_the_layer_is_chosen_inside(nested: Any, photo: np.ndarray) -> None:
+def test_the_layer_is_chosen_inside(nested: Nested, photo: np.ndarray) -> None:
     found = whycam.explain(nested[0], photo, "layer_cam", target=2)
     assert found.layer.name in ("base/out_relu", "base")
     assert found.maps.shape == (2, 2, 2)
 
 
-def test_ablation_runs_the_part_above_alone(nested: Any, photo: np.ndarray) -> None:
-    model, base, head = nested
+@pytest.mark.parametrize("which", ["small", pytest.param("nested", marks=pytest.mark.slow)])
+def test_ablation_runs_the_part_above_alone(which: str, photo: np.ndarray, request: pytest.FixtureRequest) -> None:
+    model, base, head = request.getfixturevalue(which)
     found = whycam.explain(model, photo, "ablation_cam", layer="base/out_relu", target=2, progress=False)
     assert (found.cost.forwards, found.work[0].fallback) == (1, "")
     activations = by_hand.as_numpy(base(photo / 127.5 - 1))
     above = logits(head)
     score = by_hand.as_numpy(above(activations))[:, 2].astype("float64")
     drops = []
-    for some in np.array_split(np.arange(activations.shape[-1]), 10):
+    for some in np.array_split(np.arange(activations.shape[-1]), -(-activations.shape[-1] // 128)):
         edited = np.repeat(activations[None], len(some), 0)
         edited[np.arange(len(some)), ..., some] = 0
         left = by_hand.as_numpy(above(edited.reshape(-1, *activations.shape[1:])))[:, 2].reshape(len(some), -1)
@@ -155,7 +174,7 @@ def test_several_inputs() -> None:
         assert twins.apart(found.maps.double(), wanted) <= 1e-5
 
 
-def test_names_that_do_not_exist(nested: Any, photo: np.ndarray) -> None:
+def test_names_that_do_not_exist(nested: Nested, photo: np.ndarray) -> None:
     with pytest.raises(WhycamError, match=r"no layer 'base/out_rellu'.*Did you mean 'base/out_relu'"):
         whycam.explain(nested[0], photo, layer="base/out_rellu")
     with pytest.raises(WhycamError, match="'elsewhere' is no part of this model"):
