@@ -40,8 +40,9 @@ class Explainer:
         model: a module, a Keras model, a `VisionModel`, or a spec such as `"builtin"`, `"timm:resnet50"` or
             `"package.module:callable"` (see `whycam.load`). It is left exactly as it is, training mode and gradients
             included.
-        preprocess: photo -> input, for a module that is asked about photos: a `Preprocess`, any function, or an image
-            processor of transformers' or a transform of torchvision's or timm's, which are read as a `Preprocess`.
+        preprocess: photo -> input, for a module that is asked about photos: a `Preprocess`, an image processor of
+            transformers', or any function from a PIL image to a tensor `(C, H, W)`, such as a transform of
+            torchvision's. Where the input lies on the photo is measured, and the notes say where that is not known.
         labels: the classes' texts by index, as a sequence or a mapping such as `id2label`.
 
     Attributes:

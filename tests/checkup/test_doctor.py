@@ -258,7 +258,7 @@ PLANTED = {
     ),
     "unknown geometry": Planted(
         lambda: healthy(nets.plain(), preprocess=lambda photo: photo), "preprocessing", "worth knowing", "",
-        "where the input lies on the photo is not known",
+        "Where the input lies on a photo is not known",
     ),
     "a preprocessing that takes no photos": Planted(
         lambda: healthy(nets.plain(), preprocess=NoPhotos("this network takes spectra")), "preprocessing",

@@ -9,7 +9,7 @@ torchvision_shim.register()
 
 import timm  # noqa: E402
 import transformers  # noqa: E402
-from preprocessed import PHOTOS  # noqa: E402
+from preprocessed import PHOTOS, size_of  # noqa: E402
 from torch import nn  # noqa: E402
 
 import whycam  # noqa: E402
@@ -55,7 +55,7 @@ def test_nothing_is_said_of_it_where_it_is_not_used():
 
 def test_a_timm_model_built_for_another_size_is_given_it():
     module = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1, num_classes=3)
-    assert as_vision_model(module).preprocess.size == (64, 64)
+    assert size_of(as_vision_model(module).preprocess) == (64, 64)
 
 
 def test_a_timm_model_of_one_channel():
@@ -118,7 +118,7 @@ def test_a_model_of_the_user_s_own_brings_nothing():
 def test_a_model_inside_a_wrapper():
     vision = as_vision_model(nn.DataParallel(resnet()))
     assert vision.labels[281] == "tabby"
-    assert vision.preprocess.size == (160, 160)
+    assert size_of(vision.preprocess) == (160, 160)
     compiled = torch.compile(resnet(), backend="eager")
     vision = as_vision_model(compiled)
     assert vision.labels[281] == "tabby"

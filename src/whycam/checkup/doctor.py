@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
@@ -15,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from whycam.checkup import findings
 from whycam.checkup.cost import Rehearsal
 from whycam.checkup.findings import Finding, Severity
+from whycam.engine.inputs import prepared_by
 from whycam.engine.maps import looks_like_probability, predictions
 from whycam.engine.request import Request
 from whycam.engine.session import Session
@@ -22,6 +24,7 @@ from whycam.errors import WhycamError
 from whycam.kit.progress import Progress
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, methods
+from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.condition import condition
 from whycam.network.diagnosis.flops import counted
@@ -172,6 +175,8 @@ def trial_input(model: VisionModel, shape: Sequence[int] | None = None) -> Tenso
             shape = (3, *model.preprocess.size)
         elif model.input_shape is not None:
             shape = model.input_shape
+        elif model.preprocess is not None and not isinstance(model.preprocess, NoPhotos):
+            shape = prepared_by(model)(Image.new("RGB", (320, 240))).shape
         else:
             raise WhycamError(
                 "this model does not say what size its input has; pass --size, as 224x224 (in Python inputs=, as "

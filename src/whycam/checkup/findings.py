@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from whycam.engine.inputs import prepared_by
 from whycam.errors import WhycamError
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import VisionModel
@@ -16,6 +17,7 @@ from whycam.network.diagnosis.survey import Survey
 from whycam.network.layouts import Layout, Tokens
 from whycam.network.pytree import spell, tensors
 from whycam.network.recording.graph_breaks import Cut
+from whycam.pictures.measured import measure
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Layer
 
@@ -207,15 +209,15 @@ def of_vision(vision: VisionModel) -> Iterator[Finding]:
             "preprocessing", "", sentence(vision.preprocess.reason), "Pass ready batches, as the network takes them."
         )
     elif not isinstance(vision.preprocess, Preprocess):
-        yield notable(
-            "preprocessing",
-            "",
-            sentence(
-                vision.preprocess_note
-                or "photos go through a function of the caller's, so where the input lies on the photo is not known"
-            ),
-            "Maps are drawn on the input; describe it as a whycam.Preprocess to have them on the photo.",
-        )
+        try:
+            measure(prepared_by(vision), (240, 320))
+        except Exception as error:  # the function's own, which may not bear such pictures
+            yield notable(
+                "preprocessing",
+                "",
+                sentence(f"where the input lies on a photo is not known, since of its preprocessing: {error}"),
+                "Maps are drawn on the input; describe it as a whycam.Preprocess to have them on the photo.",
+            )
 
 
 def of_labels(labels: Sequence[str] | None, classes: int) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """What callers pass as `inputs`, made into what the network takes: a ready batch, or photos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,11 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
+from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
 from whycam.network.recording.views import View
 from whycam.pictures.input_context import InputContext
+from whycam.pictures.measured import Measured, measure
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
 
@@ -117,9 +119,41 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
         made = [model.preprocess(photo) for photo in photos]
         batch = _stack([tensor for tensor, _ in made]).to(device, dtype)
         return Batch(batch, InputContext(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
-    tensors = [_as_tensor(_readied(model, model.preprocess(photo.image))) for photo in photos]
-    batch = _stack(tensors).to(device, dtype)
-    return Batch(batch, InputContext(batch, photos))
+    prepare = prepared_by(model)
+    ready = [prepare(photo.image) for photo in photos]
+    batch = _stack(ready).to(device, dtype)
+    known: dict[tuple[int, int], Measured] = {}
+    try:
+        for photo, tensor in zip(photos, ready, strict=True):
+            if photo.size not in known:
+                known[photo.size] = measure(prepare, photo.size)
+            known[photo.size].check(photo.image, tensor)
+    except Exception as error:  # the function's own, which may not bear other pictures than photos
+        why = f"photos are prepared by {name_of(model.preprocess)}, and where the input lies on the photo is not known"
+        return Batch(batch, InputContext(batch, photos, note=f"{why}: {error}"))
+    each = [known[photo.size] for photo in photos]
+    return Batch(batch, InputContext(batch, photos, tuple(one.geometry for one in each), each[0]))
+
+
+def prepared_by(model: VisionModel) -> Callable[[Image.Image], Tensor]:
+    """A model's preprocessing, if it is no `Preprocess`, as a function from a picture to `(channel, height, width)`.
+
+    Raises:
+        WhycamError (the function): it cannot prepare a picture, or makes no such tensor of it.
+    """
+    function: Any = model.preprocess
+
+    def prepare(image: Image.Image) -> Tensor:
+        try:
+            made = function(image)
+        except WhycamError:
+            raise
+        except Exception as error:
+            why = f"{name_of(function)} cannot prepare this photo: {type(error).__name__}: {error}"
+            raise WhycamError(why) from error
+        return _as_tensor(_readied(model, made))
+
+    return prepare
 
 
 def _readied(model: VisionModel, made: Any) -> Any:

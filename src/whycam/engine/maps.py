@@ -336,8 +336,8 @@ class MapBuilder:
             )
         if wrapper := parallel(self.vision.module):
             notes.append(f"the module inside {wrapper} was run, on one device")
-        if self.batch.context.photos is not None and self.vision.preprocess_note:
-            notes.append(self.vision.preprocess_note)
+        if self.batch.context.photos is not None:
+            notes += filter(None, (self.vision.preprocess_note, self.batch.context.note))
         return tuple(notes)
 
     def bad_samples_unexplained(self) -> bool:

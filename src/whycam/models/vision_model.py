@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from whycam.errors import WhycamError
-from whycam.models.conversion import Foreign, understood
+from whycam.models.conversion import as_function
 from whycam.pictures.preprocess import Preprocess
 
-#: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`. An
-#: image processor of transformers' and a transform of torchvision's or timm's are read as a `Preprocess`.
+#: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`, such
+#: as a transform of torchvision's, or an image processor of transformers': where its inputs lie on photos is measured.
 PreprocessLike: TypeAlias = Preprocess | Callable[[Any], Any]
 
 
@@ -19,14 +19,14 @@ class VisionModel:
 
     Attributes:
         module: the network, an `nn.Module`; a Keras model is worn as one. Nothing here changes it.
-        preprocess: photo -> input; with a `Preprocess` the maps can be drawn on the original photo.
+        preprocess: photo -> input.
         labels: the classes' texts by index, if known.
         name: where it came from, for titles and records.
         ready: what a library's own batches (arrays, channels last) are as tensors `(N, C, *spatial)`, where the
             network is of another framework; photos it gives back as they are.
         input_shape: `(channel, *spatial)` of its input, where the model itself says it.
         owner: the other framework's own object, kept alive.
-        preprocess_note: what to say of `preprocess` where nobody passed it, or where it is another library's.
+        preprocess_note: what to say of `preprocess` where nobody passed it.
     """
 
     module: Any
@@ -46,9 +46,7 @@ class VisionModel:
                 f"preprocess= is the class {self.preprocess.__name__} itself; pass one that was made of it, such as "
                 "whycam.Preprocess.imagenet()."
             )
-        object.__setattr__(self, "preprocess", understood(self.preprocess))
-        if isinstance(self.preprocess, Foreign):
-            object.__setattr__(self, "preprocess_note", str(self.preprocess))
+        object.__setattr__(self, "preprocess", as_function(self.preprocess))
         object.__setattr__(self, "name", self.name or type(self.module).__name__)
         object.__setattr__(self, "labels", as_labels(self.labels))
         if self.preprocess is not None and not callable(self.preprocess):

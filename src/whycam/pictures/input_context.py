@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from whycam.pictures.geometry import Geometry
+from whycam.pictures.measured import Measured
 from whycam.pictures.photos import Photo
 from whycam.pictures.preprocess import Preprocess
 
@@ -18,14 +19,16 @@ class InputContext:
     Attributes:
         inputs: the (first) input, `(batch, channel, *space)`.
         photos: the photos it was made from, one for each sample, if any.
-        geometries: how each input lies on its photo, where the preprocessing says.
-        preprocess: what made the inputs, for turning them back into pictures.
+        geometries: how each input lies on its photo, where that is known.
+        preprocess: for turning the inputs back into pictures: what made them, or what was measured of that.
+        note: why it is not known how the inputs lie on the photos, if so.
     """
 
     inputs: Tensor
     photos: tuple[Photo, ...] | None = None
     geometries: tuple[Geometry, ...] | None = None
-    preprocess: Preprocess | None = None
+    preprocess: Preprocess | Measured | None = None
+    note: str = ""
 
     @property
     def size(self) -> Sequence[int]:

@@ -21,8 +21,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Resize = Literal["shorter", "stretch", "letterbox", "cover", "none"]
 #: Pillow's ways to compute a pixel between others.
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-#: Torch's names for those that it knows too; its "nearest" is another.
-_TORCH_MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
 
 # A long thin photo, its short side brought to 256, grows without bound; beyond this, only what is kept is computed.
 _MAX_RESIZED = 2**26
@@ -40,11 +38,7 @@ class Preprocess:
       `"shorter"`.
     - `crop`: cut `size` out of the middle, or pad where the photo is smaller. Without it the input is what resizing
       made, and its size may differ from photo to photo.
-    - `rounding`: where the middle is if half a pixel is left over: `"even"` as torchvision's and timm's center crops,
-      `"zero"` and `"floor"` as those of transformers' two backends, torchvision and PIL.
     - `mean`, `std`: per channel of the input, for values in [0, 1].
-    - `resizer`: whose arithmetic resizes. Pillow's, or torch's, which transformers uses where torchvision is installed
-      and whose pixels differ from Pillow's by a level here and there, and at sharp edges by a few.
     - `channels`: the order of the input's.
     - `fill`: the RGB color of padding. Black is torchvision's; YOLO models want (114, 114, 114).
 
@@ -59,8 +53,6 @@ class Preprocess:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
     fill: tuple[int, int, int] = (0, 0, 0)
-    rounding: Literal["even", "zero", "floor"] = "even"
-    resizer: Literal["pillow", "torch"] = "pillow"
     channels: Literal["rgb", "bgr"] = "rgb"
 
     @classmethod
@@ -71,11 +63,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         _one_of("resize", self.resize, ("shorter", "stretch", "letterbox", "cover", "none"))
         _one_of("interpolation", self.interpolation, tuple(way.name.lower() for way in Image.Resampling))
-        _one_of("rounding", self.rounding, ("even", "zero", "floor"))
-        _one_of("resizer", self.resizer, ("pillow", "torch"))
         _one_of("channels", self.channels, ("rgb", "bgr"))
-        if self.resizer == "torch" and self.interpolation not in _TORCH_MODES:
-            raise WhycamError(f"torch has no {self.interpolation!r} interpolation, only {', '.join(_TORCH_MODES)}")
         to = (
             () if self.resize_to is None else self.resize_to if isinstance(self.resize_to, tuple) else (self.resize_to,)
         )
@@ -143,16 +131,8 @@ class Preprocess:
                     f"a photo of {height} x {width} would be resized to {resized[0]} x {resized[1]}; crop it"
                 )
             return resized, (0, 0), resized
-        top, left = (self._corner(length, full) for length, full in zip(resized, self.size, strict=True))
+        top, left = (_corner(length, full) for length, full in zip(resized, self.size, strict=True))
         return resized, (top, left), self.size
-
-    def _corner(self, length: int, size: int) -> int:
-        """Where a centered window of `size` begins on `length` pixels; negative where it is padded."""
-        if self.rounding == "floor":
-            return (length - size) // 2
-        if self.rounding == "zero" or size > length:
-            return int((length - size) / 2)
-        return round((length - size) / 2)
 
     def _view(self, photo: Photo) -> Image.Image:
         """What of the photo goes into the input, as a picture."""
@@ -167,8 +147,6 @@ class Preprocess:
             part = (columns[1] - columns[0], rows[1] - rows[0])
             image = image.resize(part, way, box=(columns[0] * x, rows[0] * y, columns[1] * x, rows[1] * y))
             top, left = min(top, 0), min(left, 0)
-        elif self.resizer == "torch":
-            image = _by_torch(image, (height, width), _TORCH_MODES[self.interpolation])
         else:
             image = image.resize((width, height), way)
         canvas = Image.new("RGB", (size[1], size[0]), self.fill)
@@ -176,14 +154,9 @@ class Preprocess:
         return canvas
 
 
-def _by_torch(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
-    """Resize by torch's interpolation of bytes, with antialiasing."""
-    if (image.height, image.width) == size:
-        return image
-    smooth = {} if mode == "nearest-exact" else {"antialias": True, "align_corners": False}
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-    made = torch.nn.functional.interpolate(pixels[None], size=size, mode=mode, **smooth)[0]
-    return Image.fromarray(made.permute(1, 2, 0).contiguous().numpy())
+def _corner(length: int, size: int) -> int:
+    """Where a centered window of `size` begins on `length` pixels, as torchvision rounds; negative for padding."""
+    return int((length - size) / 2) if size > length else round((length - size) / 2)
 
 
 def _channels(values: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:

@@ -10,7 +10,7 @@ from weights import assert_same_weights
 torchvision_shim.register()
 
 import timm  # noqa: E402
-from preprocessed import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree, size_of  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import whycam  # noqa: E402
@@ -73,7 +73,7 @@ def test_arguments_that_it_was_built_with(tmp_path):
     saved(tmp_path / "mine", wanted)
     vision = whycam.load(str(tmp_path / "mine"))
     assert_same_weights(vision.module, wanted)
-    assert vision.preprocess.size == (64, 64)
+    assert size_of(vision.preprocess) == (64, 64)
     assert vision.labels is None
 
 

@@ -11,11 +11,11 @@ from weights import assert_same_weights
 torchvision_shim.register()
 
 import transformers  # noqa: E402
-from preprocessed import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree, size_of  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 import whycam  # noqa: E402
-from whycam.models.conversion import Foreign, NoPhotos  # noqa: E402
+from whycam.models.conversion import NoPhotos  # noqa: E402
 
 TEXTS = {0: "cat", 1: "dog", 2: "cow"}
 REPOSITORY = "someone/tiny-vit"
@@ -153,7 +153,7 @@ def test_a_file_alone_needs_the_configuration_to_be_here(cached, internet, tmp_p
     save_file(state, tmp_path / "alone" / "w.safetensors")
     vision = whycam.load(f"hf:{REPOSITORY}", weights=tmp_path / "alone" / "w.safetensors")
     assert_same_weights(vision.module, build())
-    assert vision.preprocess.size == (32, 32)
+    assert size_of(vision.preprocess) == (32, 32)
     with pytest.raises(whycam.WhycamError, match=r"'hf:no/such': no/such/config.json is not on this machine, and no"):
         whycam.load("hf:no/such", weights=tmp_path / "alone" / "w.safetensors")
     assert internet.asked == []
@@ -177,7 +177,7 @@ def test_weights_of_another_network_are_refused(folder, tmp_path):
 def test_random_weights(folder, internet, hf_home):
     vision = whycam.load(str(folder), weights="random")
     assert (vision.name, vision.labels) == (f"{folder} (random weights)", ("cat", "dog", "cow"))
-    assert vision.preprocess.size == (32, 32)
+    assert size_of(vision.preprocess) == (32, 32)
     vision = whycam.load("hf:resnet", weights="random")
     assert (vision.name, vision.labels) == ("hf:resnet (random weights)", None)
     assert type(vision.module).__name__ == "ResNetForImageClassification"
@@ -258,15 +258,11 @@ def test_a_folder_without_an_image_processor_takes_ready_batches(folder):
     assert e.context.inputs.shape == (1, 3, 32, 32)
 
 
-def test_a_processor_that_no_preprocess_describes_is_used_and_said(folder):
+def test_a_processor_that_rounds_sizes_up(folder):
     transformers.TextNetImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder)
     vision = whycam.load(str(folder))
-    assert isinstance(vision.preprocess, Foreign)
     e = whycam.explain(vision, PHOTOS["landscape"].crop((0, 0, 90, 90)))
-    assert (
-        "photos are prepared by TextNetImageProcessor itself, so where the input lies on the photo is not known"
-        in e.notes
-    )
+    assert e.context.geometries is not None
 
 
 def test_a_repository_of_timm_s_is_built_by_timm(tmp_path, hf_home, internet):
@@ -277,7 +273,7 @@ def test_a_repository_of_timm_s_is_built_by_timm(tmp_path, hf_home, internet):
     hf_home("someone/resnet", {path.name: path.read_bytes() for path in (tmp_path / "t").iterdir()})
     vision = whycam.load("hf:someone/resnet")
     assert_same_weights(vision.module, wanted)
-    assert (vision.labels, vision.preprocess.size) == (("cat", "dog", "cow"), (160, 160))
+    assert (vision.labels, size_of(vision.preprocess)) == (("cat", "dog", "cow"), (160, 160))
     assert internet.asked == []
 
 

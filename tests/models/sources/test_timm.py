@@ -10,7 +10,7 @@ from weights import assert_same_weights
 torchvision_shim.register()
 
 import timm  # noqa: E402
-from preprocessed import PHOTOS, assert_agree  # noqa: E402
+from preprocessed import PHOTOS, assert_agree, size_of  # noqa: E402
 from safetensors.torch import save, save_file  # noqa: E402
 
 import whycam  # noqa: E402
@@ -75,7 +75,7 @@ def test_without_a_network_the_repository_is_named(internet, hf_home):
 def test_random_weights_are_said_to_be_random(internet, hf_home):
     vision = whycam.load(f"timm:{NAME}", weights="random")
     assert vision.name == f"timm:{NAME} (random weights)"
-    assert vision.preprocess.size == (160, 160)
+    assert size_of(vision.preprocess) == (160, 160)
     assert not vision.module.training
     assert internet.asked == []
 
@@ -94,7 +94,7 @@ def test_a_file_decides_how_many_classes_there_are(tmp_path, internet, hf_home, 
     assert_same_weights(vision.module, wanted)
     assert vision.labels is None
     assert vision.name == f"timm:{NAME} ({path.name})"
-    assert vision.preprocess.size == (160, 160)
+    assert size_of(vision.preprocess) == (160, 160)
     assert internet.asked == []
 
 

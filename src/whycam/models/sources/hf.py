@@ -12,7 +12,7 @@ import torch
 
 from whycam.errors import WhycamError
 from whycam.models import hub, labels
-from whycam.models.conversion import NoPhotos, understood
+from whycam.models.conversion import NoPhotos, as_function
 from whycam.models.packages import importing, optional
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.models.weights import ChosenWeights, adopt, classes_in, misfit
@@ -171,7 +171,7 @@ class _Transformers:
                 f"{self.spec!r} is an architecture alone, which does not say how a photo becomes its input; {_INSTEAD}"
             )
         try:
-            return understood(self._had("AutoImageProcessor", place, "preprocessor_config.json"))  # type: ignore[no-any-return]
+            return as_function(self._had("AutoImageProcessor", place, "preprocessor_config.json"))  # type: ignore[no-any-return]
         except WhycamError as error:  # what needs no photo works all the same
             return NoPhotos(f"how a photo becomes the input of this model is not known: {error} Else {_INSTEAD}")
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from whycam.errors import WhycamError
 from whycam.models import hub, labels
-from whycam.models.composed import from_timm_config
 from whycam.models.conversion import NoPhotos
 from whycam.models.packages import optional
 from whycam.models.vision_model import PreprocessLike, VisionModel
@@ -56,7 +55,8 @@ def preprocess_of(module: nn.Module) -> PreprocessLike:
         return NoPhotos(
             f"this network takes {channels} channels, and photos have 3; pass a ready batch, or preprocess=."
         )
-    return from_timm_config(config)
+    transform: PreprocessLike = data.create_transform(**config, is_training=False)
+    return transform
 
 
 def labels_of(module: nn.Module) -> tuple[str, ...] | None:
