@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from whycam.errors import WhycamError
 from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
+from whycam.network.model_tree import tree_of
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
 from whycam.network.recording.views import View
@@ -223,7 +223,7 @@ def _check_several(inputs: Mapping[Any, Any] | tuple[Any, ...], module: nn.Modul
 
 def _device(module: nn.Module) -> torch.device:
     """The device of the first parameter that has memory; of a network in parts, where its inputs go."""
-    found = [each.device for each in chain(module.parameters(), module.buffers())]
+    found = tree_of(module).devices
     real = [device for device in found if device.type != "meta"]
     if found and not real:
         raise WhycamError(
@@ -235,5 +235,5 @@ def _device(module: nn.Module) -> torch.device:
 
 def _takes_images(module: nn.Module) -> bool:
     """Whether a network convolves images and no signals, so that three axes can only be an image without its batch."""
-    kinds = {type(each) for each in module.modules()}
-    return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(kind, nn.Conv1d) for kind in kinds)
+    tree = tree_of(module)
+    return bool(tree.of_kind(nn.Conv2d)) and not tree.of_kind(nn.Conv1d)

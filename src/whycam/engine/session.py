@@ -1,6 +1,7 @@
 """One network, and what is asked of it: inputs in, one recording, explanations out."""
 
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from whycam.engine.smoothing import augmentations
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.non_finite import first_non_finite
+from whycam.network.model_tree import ModelTree, working_with
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Resolve
 from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
@@ -33,12 +35,20 @@ class Session:
     def __init__(self, vision: VisionModel) -> None:
         self.vision = vision
         self.module = unwrapped(vision.module)
+        refuse_scripted(self.module)
+        self._tree = ModelTree(self.module)
 
     def batch(self, inputs: Any, request: Request | None = None) -> Batch:
         """The inputs as the network takes them."""
-        refuse_scripted(self.module)
-        refuse_lazy(self.module)
-        return make_batch(self.vision, inputs, request.views if request is not None else None)
+        with self.tree():
+            refuse_lazy(self.module)
+            return make_batch(self.vision, inputs, request.views if request is not None else None)
+
+    def tree(self) -> AbstractContextManager[None]:
+        """A block in which nobody walks the network's modules anew. A network that changed is walked once more."""
+        if not self._tree.unchanged():
+            self._tree = ModelTree(self.module)
+        return working_with(self._tree)
 
     def resolvers(self, request: Request) -> list[Resolve]:
         """For each target of a request, what settles it on the network's output."""
@@ -57,6 +67,10 @@ class Session:
         Raises:
             WhycamError: nothing at all could be explained.
         """
+        with self.tree():
+            return self._run(batch, request)
+
+    def _run(self, batch: Batch, request: Request) -> Comparison:
         started = time.perf_counter()
         found = self.ground(batch, request)
         plans, measured = found.plans, found.measured

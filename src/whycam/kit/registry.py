@@ -77,6 +77,8 @@ class Method:
 
 
 _METHODS: dict[str, Method] = {}
+#: Every spelling of a name or title, as `plain` leaves it.
+_SPELLINGS: dict[str, Method] = {}
 
 
 def method(
@@ -107,6 +109,7 @@ def method(
         if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
             raise ValueError(f"a method named {made.name!r} is already registered")
         _METHODS[made.name] = made
+        _SPELLINGS.update({plain(made.title): made, plain(made.name): made})
         return function
 
     return register
@@ -158,10 +161,9 @@ def find(method: str | Function) -> Method:
             raise WhycamError(f"method must be a name or a function, not {type(method).__name__}.")
         registered = methods().get(getattr(method, "__name__", ""))
         return registered if registered and registered.function is method else declare(method)
-    table = methods()
-    spellings = {plain(spelling): each for each in table.values() for spelling in (each.title, each.name)}
-    if found := spellings.get(plain(method)):
+    _import_all()
+    if found := _METHODS.get(method) or _SPELLINGS.get(plain(method)):
         return found
-    near = get_close_matches(plain(method), spellings, n=1, cutoff=0.6)
-    hint = f" Did you mean {spellings[near[0]].name!r}?" if near else ""
-    raise WhycamError(f"no method {method!r}; there are {', '.join(table)}.{hint}")
+    near = get_close_matches(plain(method), _SPELLINGS, n=1, cutoff=0.6)
+    hint = f" Did you mean {_SPELLINGS[near[0]].name!r}?" if near else ""
+    raise WhycamError(f"no method {method!r}; there are {', '.join(methods())}.{hint}")

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from whycam.network.model_tree import tree_of
 from whycam.network.pytree import tensors
 
 Value = TypeVar("Value")
@@ -23,4 +24,4 @@ class Cache(Generic[Value]):
 
 def _key(model: nn.Module, inputs: Any) -> Any:
     shapes = tuple((path, tuple(tensor.shape[1:])) for path, tensor in tensors(inputs))
-    return shapes, hash(tuple((name, id(module), module.training) for name, module in model.named_modules()))
+    return shapes, tree_of(model).code

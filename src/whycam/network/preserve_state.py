@@ -5,16 +5,17 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from whycam.network.adapted import Adapted
+from whycam.network.model_tree import ModelTree, tree_of
 from whycam.network.pytree import tensors
 
 #: Held while a model in training mode runs: it writes to its buffers, and draws, and both are put back afterwards.
@@ -23,7 +24,7 @@ _training = threading.RLock()
 _OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 #: Models in use now: how many blocks use them, and their attributes as the first found them.
-_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]]]"
+_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[int, _Attributes]]"
 _attributes = weakref.WeakKeyDictionary()
 _attributes_lock = threading.Lock()
 
@@ -36,63 +37,52 @@ def as_found(model: nn.Module) -> Iterator[None]:
     stay in it; what a forward pass would write there (running statistics, counters) is put back, and so are tensors
     that it keeps as attributes (attention weights for a look at them, the weight that `weight_norm` computes).
     """
-    if isinstance(model, Adapted):
-        with _training, model.kept(), _left_as_found(model):
-            yield
-        return
-    with _left_as_found(model):
-        yield
-
-
-@contextmanager
-def _left_as_found(model: nn.Module) -> Iterator[None]:
-    modules = tuple(model.modules())  # once: walking a deep network costs about as much as one of its layers
-    training = any(module.training for module in modules)
-    if training:
+    tree = tree_of(model)
+    adapted = model if isinstance(model, Adapted) else None
+    training = True in tree.training
+    if training and adapted is None:
         _warn_if_it_matters(model)
-    with _training if training else nullcontext(), _put_back(modules), _same_attributes(model, modules):
+    with ExitStack() as stack:
+        if training or adapted is not None:
+            stack.enter_context(_training)
+        if adapted is not None:
+            stack.enter_context(adapted.kept())
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        buffers = [(owner, name, owner._buffers[name]) for owner, name in tree.written]
+        values = [buffer.detach().clone() for _, _, buffer in buffers if buffer is not None]
+        stack.callback(_put_back, buffers, values)
+        drawn = _random_state(tree)
+        stack.callback(_rewind, drawn)
+        # weights that autocast casts while gradients are off must not be reused by the caller's own training step
+        stack.callback(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
+        torch.set_autocast_cache_enabled(False)
+        if tree.keeping:
+            stack.enter_context(_same_attributes(tree))
         yield
 
 
-@contextmanager
-def _put_back(modules: Sequence[nn.Module]) -> Iterator[None]:
-    saved = [
-        (owner, name, buffer, buffer.detach().clone())
-        for owner in modules
-        # evaluating a normalization writes nothing, and copying all of them would cost a large network time
-        if owner.training or not isinstance(owner, _NormBase)
-        for name, buffer in owner._buffers.items()
-        if buffer is not None
-    ]
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_random_state(modules))
-        stack.enter_context(_no_autocast_cache())
-        try:
-            yield
-        finally:
-            for owner, name, buffer, value in saved:
-                owner._buffers[name] = buffer
-                if not torch.equal(buffer, value):
-                    # .data: a bumped version would break a backward pass that the caller still has to make
-                    buffer.data.copy_(value)
+def _put_back(buffers: Sequence[tuple[nn.Module, str, Any]], values: Sequence[Tensor]) -> None:
+    """Put back what a forward wrote to buffers; what it left alone is not written to, so that no version moves."""
+    for (owner, name, buffer), value in zip(buffers, values, strict=True):
+        owner._buffers[name] = buffer
+        if not torch.equal(buffer, value):
+            # .data: a bumped version would break a backward pass that the caller still has to make
+            buffer.data.copy_(value)
 
 
 @contextmanager
-def _same_attributes(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[None]:
+def _same_attributes(tree: ModelTree) -> Iterator[None]:
     """Take away tensors that a pass leaves on the modules, which would keep its graph alive, and put back the old ones.
 
     Blocks in several threads share what the first of them found; the last puts it back.
     """
+    model = tree.model
     with _attributes_lock:
-        users, found = _attributes.get(model, (0, []))
-        if not users:
-            found = [
-                (module, dict(vars(module)), _contents(module))
-                for module in modules
-                if module._forward_pre_hooks or not _keeps_nothing(type(module))
-            ]
+        users, found = _attributes.get(model, (0, None))
+        if found is None:
+            found = _Attributes(tree.keeping)
         _attributes[model] = users + 1, found
     try:
         yield
@@ -102,76 +92,68 @@ def _same_attributes(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator
             if users > 1:
                 _attributes[model] = users - 1, found
             else:
-                for module, before, contents in found:
-                    _restore(module, before, contents)
+                found.restore()
 
 
-def _contents(module: nn.Module) -> dict[str, Any]:
-    """What lists and dicts hold that a module keeps; torch's own, of parameters and hooks, are left out."""
-    return {
-        name: value.copy()
-        for name, value in vars(module).items()
-        if type(value) in (list, dict) and name not in _OF_MODULES
-    }
+class _Attributes:
+    """The attributes of modules, and what their lists and dicts hold; torch's own, of parameters and hooks, apart."""
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.before = [(module, dict(module.__dict__)) for module in modules]
+        self.held = [
+            (value, value.copy())
+            for _, before in self.before
+            for name in before
+            if name not in _OF_MODULES and type(value := before[name]) in (list, dict)
+        ]
+
+    def restore(self) -> None:
+        """Take away new tensors and put back old ones. A counter, say, is the model's own business."""
+        for value, held in self.held:
+            here, then = _values(value), _values(held)
+            refilled = len(here) != len(then) or any(map(operator.is_not, here, then))
+            if refilled and any(True for _ in tensors(value)):
+                value.clear()
+                value.extend(held) if isinstance(value, list) else value.update(held)
+        changed = [
+            (module.__dict__, before, name)
+            for module, before in self.before
+            for name in module.__dict__
+            if name not in before or before[name] is not module.__dict__[name]
+        ]
+        for now, before, name in changed:
+            if not any(True for _ in tensors(now[name])):
+                continue
+            if name in before:
+                now[name] = before[name]
+            else:
+                del now[name]
 
 
 _OF_MODULES = frozenset(vars(nn.Module()))
-
-
-def _restore(module: nn.Module, before: dict[str, Any], contents: dict[str, Any]) -> None:
-    now = vars(module)
-    for name, held in contents.items():
-        value = before[name]
-        now_held, then_held = _values(value), _values(held)
-        refilled = len(now_held) != len(then_held) or any(map(operator.is_not, now_held, then_held))
-        if refilled and any(True for _ in tensors(value)):
-            value.clear()
-            value.extend(held) if isinstance(value, list) else value.update(held)
-    changed = [name for name, value in now.items() if name not in before or before[name] is not value]
-    for name in changed:
-        if not any(True for _ in tensors(now[name])):
-            continue  # a counter, say, is the model's own business
-        if name in before:
-            now[name] = before[name]
-        else:
-            del now[name]
 
 
 def _values(held: list[Any] | dict[Any, Any]) -> Sequence[Any]:
     return held if isinstance(held, list) else list(held.values())
 
 
-def _keeps_nothing(kind: type[nn.Module]) -> bool:
-    """Whether modules of that class are PyTorch's own, which keep nothing of a pass."""
-    return kind.__module__.startswith("torch.nn.modules.")
+def _random_state(tree: ModelTree) -> dict[torch.device | None, Tensor]:
+    """The state of the generators that a pass may draw from: the CPU's, under `None`, and those of its GPUs."""
+    states: dict[torch.device | None, Tensor] = {None: torch.get_rng_state()}
+    for device in tree.devices:
+        if device.type == "cuda":
+            states[device] = torch.cuda.get_rng_state(device)
+    return states
 
 
-@contextmanager
-def _random_state(modules: Sequence[nn.Module]) -> Iterator[None]:
-    owned = (parameter for module in modules for parameter in module._parameters.values() if parameter is not None)
-    devices = {parameter.device for parameter in owned if parameter.device.type == "cuda"}
-    cpu = torch.get_rng_state()
-    cuda = {device: torch.cuda.get_rng_state(device) for device in devices}
-    try:
-        yield
-    finally:
-        # only what was drawn from is put back, so that other threads' draws are left alone
-        if not torch.equal(torch.get_rng_state(), cpu):
-            torch.set_rng_state(cpu)
-        for device, state in cuda.items():
-            if not torch.equal(torch.cuda.get_rng_state(device), state):
-                torch.cuda.set_rng_state(state, device)
-
-
-@contextmanager
-def _no_autocast_cache() -> Iterator[None]:
-    """Weights that autocast casts while gradients are off must not be reused by the caller's own training step."""
-    enabled = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(enabled)
+def _rewind(states: Mapping[torch.device | None, Tensor]) -> None:
+    """Put back the generators that were drawn from, and leave alone the others, from which other threads may draw."""
+    for device, state in states.items():
+        if device is None:
+            if not torch.equal(torch.get_rng_state(), state):
+                torch.set_rng_state(state)
+        elif not torch.equal(torch.cuda.get_rng_state(device), state):
+            torch.cuda.set_rng_state(state, device)
 
 
 def acting(model: nn.Module) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from whycam.errors import WhycamError
+from whycam.network.model_tree import tree_of
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _lock = threading.Lock()
@@ -71,12 +71,11 @@ def what_instead(model: object) -> str:
 
 def refuse_lazy(module: nn.Module) -> None:
     """Raise a `WhycamError` for a module whose weights do not exist before its first forward, which would make them."""
-    for name, parameter in module.named_parameters():
-        if is_lazy(parameter):
-            raise WhycamError(
-                f"the weights of this network do not all exist yet ({name}): a lazy module makes them, at random, when "
-                "it first runs. Run it once or load its weights, then explain it."
-            )
+    if name := tree_of(module).lazy:
+        raise WhycamError(
+            f"the weights of this network do not all exist yet ({name}): a lazy module makes them, at random, when "
+            "it first runs. Run it once or load its weights, then explain it."
+        )
 
 
 @contextmanager
@@ -86,7 +85,7 @@ def eager(model: nn.Module) -> Iterator[None]:
     Compiled code skips hooks that came after it was compiled. The compiler's stance is one setting for the process,
     so blocks in several threads share it: the first sets it, the last restores it.
     """
-    if not any(map(is_compiled, model.modules())):
+    if not tree_of(model).is_compiled:
         yield
         return
     global _users, _stance

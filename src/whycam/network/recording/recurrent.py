@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from whycam.network.hooks import watching
+from whycam.network.model_tree import tree_of
 
 _lock = threading.Lock()
 _users = 0
@@ -22,7 +23,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     It is switched off while such a layer runs and no longer. The switch is one for the process, so layers that run in
     several threads share it: the first turns it off, the last restores it.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.RNNBase) and refuses(module)]
+    layers = [module for module in tree_of(model).recurrent if refuses(module)]
     if not layers:
         yield
         return
