@@ -144,7 +144,7 @@ class Explainer:
             smoothing=smoothing,
             run=RunConfig(precision, compile, budget, Progress(progress)),
         )
-        return next(iter(self._run(inputs, request).values()))
+        return self._run(inputs, request).first
 
     def compare(
         self,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +39,14 @@ def _turned(made: Result, augmentation: Augmentation) -> Result:
 
 
 @contextmanager
-def _plainly(device: torch.device) -> Iterator[None]:
+def plainly(device: torch.device) -> Iterator[None]:
     """A block of plain arithmetic, whatever the caller works under: no inference mode, gradients or autocast."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.no_grad())
         yield
 
 
@@ -119,8 +124,7 @@ class MapBuilder:
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
-            with _plainly(self.batch.context.inputs.device):
-                fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
+            fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
             status = [
@@ -175,7 +179,7 @@ class MapBuilder:
         assert self.measured.plain is not None  # as above
         if tap.call != "all":
             return [tap]
-        every = (replace(tap, call=number) for number in itertools.count())
+        every = (tap.at(number) for number in itertools.count())
         return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
 
     def _for_fusion(
@@ -235,18 +239,16 @@ class MapBuilder:
                 f"{method.title} reads {at_input[0]} of the first input, and layer {str(layer.tap)!r} looks at "
                 f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
             )
-        with _plainly(self.batch.context.inputs.device):
-            quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
-            found = method.function(**quantities, **options)
-            maps: Any = found.maps if isinstance(found, Result) else found
+        quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
+        found = method.function(**quantities, **options)
+        maps: Any = found.maps if isinstance(found, Result) else found
         axes = 1 + len(self.batch.context.size) if layer is None else layer.activations.ndim - 1
         if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != samples:
             came = f"shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
             )
-        with _plainly(self.batch.context.inputs.device):
-            return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
+        return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
 
     def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
         recording = self.measured.any

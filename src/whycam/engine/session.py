@@ -9,7 +9,7 @@ import torch
 
 from whycam.engine.inputs import Batch, make_batch
 from whycam.engine.layer_plan import Passes
-from whycam.engine.maps import MapBuilder
+from whycam.engine.maps import MapBuilder, plainly
 from whycam.engine.measure import Ground, fusion_needs, ground, measure
 from whycam.engine.request import Request
 from whycam.engine.smoothing import augmentations
@@ -78,10 +78,11 @@ class Session:
         maker = MapBuilder(self.vision, self.module, batch, measured, request)
         if request.smoothing == "augmentations":
             passes = self._augment(maker, batch, request, found, passes)
-        for method in request.methods:
-            for each in plans[method.name]:
-                for number, spec in enumerate(request.targets if method.class_specific else [None]):
-                    maker.make(method, each, number, key(spec))
+        with plainly(batch.context.inputs.device):
+            for method in request.methods:
+                for each in plans[method.name]:
+                    for number, spec in enumerate(request.targets if method.class_specific else [None]):
+                        maker.make(method, each, number, key(spec))
         if maker.bad_samples_unexplained():
             passes = passes.plus(1)
             maker.explain_non_finite(first_non_finite(self.module, batch.inputs))

@@ -7,9 +7,8 @@ numbers count from the last), `#*` all of them; with no `#` it is the last. `:in
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -22,8 +21,7 @@ _GRAMMAR = re.compile(r"(?P<name>.*?)(#(?P<call>-?\d+|\*))?(?P<side>:input|:outp
 _STAGES = re.compile(r"last ([1-9][0-9]*) stages?")
 
 
-@dataclass(frozen=True)
-class LayerRef:
+class LayerRef(NamedTuple):
     """One place where a network is recorded: a module's name, which of its calls, and which side of it.
 
     `spelled` is what the module is called where that is another name than the dotted one, as in other frameworks.
@@ -32,7 +30,7 @@ class LayerRef:
     module: str
     call: int | Literal["last", "all"] = "last"
     side: Literal["output", "input"] = "output"
-    spelled: str = field(default="", compare=False)
+    spelled: str = ""
 
     def __str__(self) -> str:
         call = {"last": "", "all": "#*"}.get(str(self.call), f"#{self.call}")
@@ -40,7 +38,7 @@ class LayerRef:
 
     def at(self, call: int) -> "LayerRef":
         """The same place at that call."""
-        return replace(self, call=call)
+        return self._replace(call=call)
 
 
 def find_layers(model: nn.Module, layer: Any) -> list[LayerRef]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log, prod
 from typing import TypeAlias
 
@@ -154,6 +155,7 @@ def readings(output: Sequence[int], inputs: Sequence[int], *claims: Tokens | Non
     return [layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1]
 
 
+@lru_cache(maxsize=1024)
 def infer_layout(
     output: Sequence[int], inputs: Sequence[int], layer: str = "the layer", claim: Tokens | None = None
 ) -> Layout:
@@ -192,6 +194,7 @@ def keeps_proportions(layout: Layout, output: Sequence[int], inputs: Sequence[in
     return _distortion(layout.grid(output), tuple(inputs[2:])) <= _ROUNDING
 
 
+@lru_cache(maxsize=1024)
 def is_plain(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bool:
     """Whether an output can only be channels first: its grid has the input's proportions, and better than swapped."""
     if not isinstance(layout, ChannelsFirst) or len(output) != len(inputs):

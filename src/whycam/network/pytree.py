@@ -71,6 +71,8 @@ def only_tensor(value: Any, owner: str) -> tuple[Path, Tensor]:
 
     Of several, the single one with a channel and a spatial axis (three axes or more) is taken.
     """
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return (), value
     found = [(path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point() or tensor.is_quantized]
     spatial = [(path, tensor) for path, tensor in found if tensor.ndim >= 3]
     for candidates in (found, spatial):
@@ -91,6 +93,8 @@ def spell(path: Path) -> str:
 
 def first_tensor(value: Any) -> Tensor:
     """The first of the `pictures` inside, else the first tensor; its leading axis is the batch."""
+    if isinstance(value, Tensor):
+        return value
     if found := pictures(value):
         return found[0][1]
     for _, tensor in tensors(value):
@@ -150,5 +154,7 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def detached_copy(value: Any) -> Any:
     """A copy whose tensors share nothing with the originals: not memory, not history, not inference mode."""
-    with torch.inference_mode(False):
-        return mapped(value, lambda tensor: tensor.detach().clone())
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return detached_copy(value)
+    return mapped(value, lambda tensor: tensor.detach().clone())

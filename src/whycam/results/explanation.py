@@ -286,6 +286,11 @@ class Comparison(Mapping[tuple[str, str, Any], Explanation]):
     def __iter__(self) -> Iterator[tuple[str, str, Any]]:
         return iter(self._explanations)
 
+    @property
+    def first(self) -> Explanation:
+        """The first explanation; the one there is, where one was asked for."""
+        return next(iter(self._explanations.values()))
+
     def __len__(self) -> int:
         return len(self._explanations)
 

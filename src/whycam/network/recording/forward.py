@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -30,7 +30,7 @@ Gradients: TypeAlias = Mapping[Call, Tensor | None]
 INPUT: Call = (("", "input"), 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
     """One pass of the batch through a layer: one call, as a rule.
 
@@ -54,7 +54,7 @@ class Pass:
         return self.calls[0][0]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """A forward with its backwards: graphs are alive in here, so it lives inside `record` only.
 
@@ -284,7 +284,7 @@ class Forward:
                 numbers = [number]
             for number in numbers:
                 calls = tuple((where, k) for k in (range(len(rows)) if odd else [number]))
-                one = tap.at(number) if count > 1 or tap.call == "all" else replace(tap, call="last")
+                one = tap.at(number) if count > 1 or tap.call == "all" else tap._replace(call="last")
                 asked = tap.at(number) if tap.call == "all" else tap
                 made.append(Pass(asked, one, calls, number, count, odd))
         return made

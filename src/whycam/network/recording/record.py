@@ -7,7 +7,7 @@ for the part of the network below it, and no parameter's gradient is ever comput
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -206,7 +206,7 @@ def _record(
     assert look is not None  # else it was refused
     picture = look.view.picture.shape if look.view is not None else leaf.shape
     owner = f"layer {str(each.asked)!r}"
-    layout = layouts.get(each.asked) or layouts.get(replace(each.asked, call="all"))
+    layout = layouts.get(each.asked) or layouts.get(each.asked._replace(call="all"))
     if layout is None:
         claim = token_claim(run.model, picture) if tensor.ndim == 3 else None
         layout = infer_layout(tensor.shape, picture, owner, claim)
