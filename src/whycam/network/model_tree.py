@@ -35,15 +35,13 @@ class ModelTree:
         self.names.append(name)
         self.modules.append(module)
         start = f"{name}." if name else ""
-        children = module._modules
-        for key in children:
-            child = children[key]
+        for key, child in module._modules.items():
             if child is not None and child not in seen:
                 self._walk(child, start + key, seen)
 
     def _look(self) -> tuple[list[Any], ...]:
         """What a walk depends on, in comprehensions alone, since a call for each module would cost."""
-        modules = self.modules
+        modules = [each for each in self.modules if type(each._modules) is dict]  # scripted ones keep no dicts
         return (
             [each._modules[key] for each in modules for key in each._modules],
             [each._parameters[key] for each in modules for key in each._parameters],
