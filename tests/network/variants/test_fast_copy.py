@@ -14,7 +14,6 @@ from whycam import WhycamError
 from whycam.network.hooks import call, watching
 from whycam.network.memory import peak_bytes
 from whycam.network.variants import fast_copy as fast
-from whycam.network.variants import folding
 from whycam.network.variants.fast_copy import prepare
 
 
@@ -137,15 +136,15 @@ class Other(Block):
         "none": 2,
         "norm shared": 0,
         "norm twice": 1,
-        "convolution under two names": 1,
+        "convolution under two names": 2,
         "convolution twice": 1,
-        "weights tied": 1,
+        "weights tied": 2,
         "parametrised": 1,
-        "patched": 1,
-        "hooked": 1,
+        "patched": 0,
+        "hooked": 0,
         "something between": 1,
         "another module": 1,
-        "another function": 0,  # found out too late to tell which of them it was
+        "another function": 0,  # as those two, found out too late to tell which of them it was
         "returned": 1,
     }.items(),
 )
@@ -200,7 +199,7 @@ class Unbiased(nn.Conv2d):
         return F.conv2d(x, self.weight)
 
 
-@pytest.mark.parametrize(("kind", "folded"), [(Standardized, 1), (Padded, 2), (Unbiased, 1)])
+@pytest.mark.parametrize(("kind", "folded"), [(Standardized, 0), (Padded, 2), (Unbiased, 0)])
 def test_convolutions_of_another_class_are_tried(kind, folded):
     model = Block()
     model.conv1 = kind(3, 6, 3, bias=False)
@@ -460,11 +459,6 @@ def test_the_builtin_network_folds_them_all():
     model = whycam.load("builtin").module
     norms = sum(isinstance(each, nn.BatchNorm2d) for each in model.modules())
     check(model, norms, torch.randn(1, 3, 224, 224))
-
-
-def test_the_candidates_are_found_before_any_hook_of_ours():
-    model = drawn(Block())
-    assert folding._candidates(model, set()) == {model.conv1, model.bn1, model.conv2, model.bn2}
 
 
 def test_preparing_takes_hardly_more_memory_than_a_forward() -> None:
