@@ -199,10 +199,13 @@ class Explainer:
         return self._run(inputs, request)
 
     def _run(self, inputs: Any, request: Request) -> Comparison:
-        batch = self._session.batch(inputs, request)
-        if self._for_photos and batch.context.photos is None:
-            raise WhycamError("preprocess= is for photos, and a ready batch came; leave it out, or pass the photos.")
-        return self._session.run(batch, request)
+        with self._session.tree():
+            batch = self._session.batch(inputs, request)
+            if self._for_photos and batch.context.photos is None:
+                raise WhycamError(
+                    "preprocess= is for photos, and a ready batch came; leave it out, or pass the photos."
+                )
+            return self._session.run(batch, request)
 
     def layers(self, inputs: Any) -> list[LayerInfo]:
         """The layers that have spatial axes for these inputs, in running order, with the chosen ones marked.

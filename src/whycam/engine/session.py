@@ -1,7 +1,7 @@
 """One network, and what is asked of it: inputs in, one recording, explanations out."""
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from whycam.engine.smoothing import augmentations
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.non_finite import first_non_finite
-from whycam.network.model_tree import ModelTree, working_with
+from whycam.network.model_tree import ModelTree, in_use, working_with
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Resolve
 from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
@@ -46,6 +46,8 @@ class Session:
 
     def tree(self) -> AbstractContextManager[None]:
         """A block in which nobody walks the network's modules anew. A network that changed is walked once more."""
+        if in_use(self._tree):
+            return nullcontext()
         if not self._tree.unchanged():
             self._tree = ModelTree(self.module)
         return working_with(self._tree)

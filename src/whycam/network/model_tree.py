@@ -118,6 +118,15 @@ class ModelTree:
         return {each.device for each in self.parameters} | {each.device for each in self._seen[2] if each is not None}
 
     @cached_property
+    def classes(self) -> int | None:
+        """How many classes the model says it has, as timm's and transformers' do."""
+        for owner, name in ((self.model, "num_classes"), (getattr(self.model, "config", None), "num_labels")):
+            value = getattr(owner, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
+    @cached_property
     def lazy(self) -> str:
         """The name of a parameter that does not exist before the first forward, else empty."""
         lazy = {kind for kind in {type(each) for each in self.parameters} if issubclass(kind, UninitializedParameter)}
@@ -131,6 +140,11 @@ def tree_of(model: nn.Module) -> ModelTree:
     """The walk over a network that this thread works with, else a new one."""
     found: ModelTree | None = getattr(_in_use, "tree", None)
     return found if found is not None and found.model is model else ModelTree(model)
+
+
+def in_use(tree: ModelTree) -> bool:
+    """Whether this thread works with this walk already."""
+    return getattr(_in_use, "tree", None) is tree
 
 
 @contextmanager

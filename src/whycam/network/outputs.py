@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import is_half
+from whycam.network.model_tree import tree_of
 from whycam.network.pytree import Path, spell, tensors
 from whycam.targets import ResolvedTarget
 
@@ -100,11 +101,7 @@ def embedding(name: str, tensor: Tensor, model: nn.Module) -> str:
 
 def number_of_classes(model: nn.Module) -> int | None:
     """How many classes a model says it has, as timm's and transformers' do."""
-    for owner, name in ((model, "num_classes"), (getattr(model, "config", None), "num_labels")):
-        value = getattr(owner, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
+    return tree_of(model).classes
 
 
 def _part(output: Any, part: OutputPath) -> tuple[str, Tensor]:

@@ -49,18 +49,31 @@ def as_found(model: nn.Module) -> Iterator[None]:
             stack.enter_context(adapted.kept())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        buffers = [(owner, name, owner._buffers[name]) for owner, name in tree.written]
-        values = [buffer.detach().clone() for _, _, buffer in buffers if buffer is not None]
-        stack.callback(_put_back, buffers, values)
-        drawn = _random_state(tree)
-        stack.callback(_rewind, drawn)
-        # weights that autocast casts while gradients are off must not be reused by the caller's own training step
-        stack.callback(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
-        torch.set_autocast_cache_enabled(False)
+        stack.callback(_State(tree).restore)
         if tree.keeping:
             stack.enter_context(_same_attributes(tree))
         yield
+
+
+class _State:
+    """What a pass may change: gradient mode, buffers, generators, autocast's cache. Gradients are off from now on."""
+
+    def __init__(self, tree: ModelTree) -> None:
+        self.gradients, self.cache = torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
+        torch.set_grad_enabled(False)
+        self.buffers = [(owner, name, owner._buffers[name]) for owner, name in tree.written]
+        self.values = [buffer.detach().clone() for _, _, buffer in self.buffers if buffer is not None]
+        self.random = _random_state(tree)
+        # weights that autocast casts while gradients are off must not be reused by the caller's own training step
+        torch.set_autocast_cache_enabled(False)
+
+    def restore(self) -> None:
+        """Put all of it back."""
+        torch.set_autocast_cache_enabled(self.cache)
+        _rewind(self.random)
+        torch.set_grad_enabled(False)
+        _put_back(self.buffers, self.values)
+        torch.set_grad_enabled(self.gradients)
 
 
 def _put_back(buffers: Sequence[tuple[nn.Module, str, Any]], values: Sequence[Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -141,7 +141,13 @@ def storage_of(tensor: Tensor) -> int:
         return 0
 
 
-def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    if type(value) in (tuple, list):  # first, since it is what most are
+        return enumerate(value)
+    return value.items() if type(value) is dict else _other_items(value)
+
+
+def _other_items(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
