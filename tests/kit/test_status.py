@@ -119,3 +119,9 @@ def test_a_batch_is_judged_as_its_samples_are():
     assert [status.kind for status in found] == kinds
     alone = [judge(each, Evidence(1.0), title="m", assumes_non_negative=False) for each in maps]
     assert alone == found
+
+
+@pytest.mark.parametrize(("score", "kind"), [(1 - 1.1e-4, "ok"), (1 - 0.9e-4, "saturated probability")])
+def test_a_probability_is_saturated_where_one_part_of_ten_thousand_is_left(score, kind):
+    found = judge(MAP, Evidence(score, is_probability=True), title="A method", assumes_non_negative=False)
+    assert found.kind == kind

@@ -167,3 +167,11 @@ def test_gradients_of_zero_give_no_map(generator):
 def test_nonsense_is_refused(options, why):
     with pytest.raises(WhycamError, match=why):
         inspect.unwrap(cameras)(torch.zeros(1, 3, 2), None, **options)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 6])
+def test_channels_are_summed_some_at_a_time(channels, generator, monkeypatch):
+    monkeypatch.setattr("whycam.methods.cameras._CHANNELS", channels)
+    net, inputs = Small(2, generator, channels=5), pictures((5, 7), generator)
+    found = cameras(inputs, net.trace, steps=2, largest=1.5, same_class=False)
+    torch.testing.assert_close(found, by_loops(net, inputs, at((5, 7), 2, 1.5)))

@@ -105,3 +105,10 @@ def test_a_sample_that_is_not_finite_is_nan_and_leaves_the_others_alone(generato
     maps = seg_eigen_cam(activations, gradients)
     assert maps[1].isnan().all()
     torch.testing.assert_close(maps[[0, 2]], by_svd(activations[[0, 2]], gradients[[0, 2]]))
+
+
+@pytest.mark.parametrize(("more", "turned"), [(2e-9, True), (0.5e-9, False)])
+def test_extremes_are_equal_up_to_rounding(more, turned):
+    pattern = torch.tensor([[[-1 - more, 1.0, 0.5]]], dtype=torch.float64)
+    found = seg_eigen_cam(pattern, torch.ones_like(pattern), center=False)
+    torch.testing.assert_close(found, -pattern[:, 0] if turned else pattern[:, 0])

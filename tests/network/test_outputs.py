@@ -278,3 +278,25 @@ def test_classes_that_were_already_picked_are_no_scores():
 
     with pytest.raises(WhycamError, match=r"is values of torch\.int64, a decision; scores were"):
         whycam.explain(nets.fixed(Deciding()), nets.images(), layer="relu2")
+
+
+@pytest.mark.parametrize(("width", "told"), [(15, False), (16, True)])
+def test_rows_of_length_one_are_an_embedding_from_so_many_numbers_on(width, told):
+    rows = F.normalize(torch.randn(3, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    assert bool(embedding("", rows, nets.plain())) == told
+    assert not embedding("", rows.abs(), nets.plain())  # probabilities of a kind
+
+
+@pytest.mark.parametrize(("off", "told"), [(0.9e-5, True), (1.1e-5, False)])
+def test_the_length_of_an_embeddings_rows_is_one_up_to_rounding(off, told):
+    rows = F.normalize(torch.randn(3, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    assert bool(embedding("", rows * (1 + off), nets.plain())) == told
+
+
+@pytest.mark.parametrize(("steps", "told"), [(6, True), (7, False)])
+def test_and_in_half_precision_up_to_its_own(steps, told):
+    """Of sixteen quarters one is so many of bfloat16's steps more: each makes the row 0.00049 longer."""
+    rows = torch.full((2, 16), -0.25)
+    rows[:, 3] -= steps * 2**-9
+    assert torch.equal(rows.bfloat16().float(), rows)
+    assert bool(embedding("", rows.bfloat16(), nets.plain())) == told

@@ -7,7 +7,7 @@ from torch import nn
 
 import whycam
 from whycam.network.layer_refs import LayerRef
-from whycam.network.layers.positions import changes, halves, locate
+from whycam.network.layers.positions import _along, changes, halves, locate
 from whycam.network.layouts import ChannelsFirst, ChannelsLast, Tokens, readings
 
 
@@ -231,3 +231,25 @@ def test_a_named_layer_with_its_channels_last_is_read_so_by_measuring():
     assert found.layer.location == "verified"
     torch.testing.assert_close(found.maps, expected.maps)
     assert found.maps.any()
+
+
+def along(first, second):
+    """The verdict where so much of the change in each place of the two halves came from the first half."""
+    share = torch.tensor([*first, *second], dtype=torch.float64)
+    return _along(torch.stack([share, 1 - share]), 0)
+
+
+@pytest.mark.parametrize(
+    ("apart", "expected"),
+    [(0.021, "verified"), (0.019, "undetermined"), (-0.29, "undetermined"), (-0.31, "refuted")],
+)
+def test_places_that_hardly_differ_tell_nothing_and_a_wrong_order_must_be_clear(apart, expected):
+    assert along([0.5 + apart] * 5, [0.5 - apart] * 5) == expected
+
+
+@pytest.mark.parametrize(("ties", "expected"), [(0, "verified"), (1, "refuted")])
+def test_four_pairs_of_five_must_be_as_claimed(ties, expected):
+    """Eight of ten places in the first half come before all of the second, and two behind; a tie is half a pair."""
+    first, second = [0.9] * 8 + [0.1] * 2, [0.2] * 10
+    second[:ties] = [0.9] * ties
+    assert along(first, second) == expected

@@ -7,7 +7,7 @@ from torch import nn
 
 import whycam
 from whycam import WhycamError
-from whycam.network.recording.views import arrange
+from whycam.network.recording.views import _differ, arrange
 
 
 def backbone():
@@ -458,3 +458,10 @@ def test_a_row_whose_gradient_turns_belongs_to_no_sample(share, told):
     plain = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     weighted = torch.tensor([[1.0, share], [2.0, 0.0]])
     assert (arrange(plain, weighted, 2) is not None) == told
+
+
+@pytest.mark.parametrize(("change", "differ"), [(0.9e-4, False), (1.1e-4, True)])
+def test_what_a_device_does_by_itself_is_no_difference(change, differ):
+    one = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    assert _differ(one, one + torch.tensor([0, 0, 2 * change])) == differ
+    assert _differ(one, one[:2])

@@ -9,7 +9,7 @@ import whycam
 from whycam.network.layer_refs import find_layers
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import record
-from whycam.network.variants.layer_edit import Asked, answer
+from whycam.network.variants.layer_edit import Asked, answer, asked_of
 from whycam.targets import resolve
 
 
@@ -146,3 +146,53 @@ def test_scripted_layers_are_refused():
     model.relu2 = torch.jit.script(nn.ReLU())
     with pytest.raises(whycam.WhycamError, match="scripted"):
         answer(question, lambda rows: rows)
+
+
+class Drifting(nets.Plain):
+    """Its first layer returns a little more in each run after the first."""
+
+    def __init__(self, drift: float) -> None:
+        super().__init__()
+        self.runs, self.drift = [], drift
+
+    def features(self, x: Tensor) -> Tensor:
+        self.runs.append(1)
+        return self.relu2(self.conv2(self.relu1(self.conv1(x * (1 + self.drift * (len(self.runs) > 1))))))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "drift", "same"),
+    [(torch.float64, 0.9e-2, True), (torch.float64, 1.1e-2, False), (torch.bfloat16, 0.08, True),
+     (torch.bfloat16, 0.13, False)],
+)  # fmt: skip
+def test_the_layer_must_return_what_was_recorded_up_to_what_devices_do(dtype, drift, same):
+    model, inputs = nets.fixed(Drifting(drift)), nets.images().to(dtype)
+    model.conv1.bias.data.zero_()
+    question = asked(model.to(dtype), inputs, "conv1")
+    if same:
+        answer(question, lambda rows: rows)
+    else:
+        with pytest.raises(whycam.WhycamError, match="did not return what it did"):
+            answer(question, lambda rows: rows)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "alone"),
+    [(torch.float64, 1.1e-5, True), (torch.float64, 1.3e-5, False), (torch.bfloat16, 0.8e-2, True),
+     (torch.bfloat16, 1.6e-2, False)],
+)  # fmt: skip
+def test_the_part_above_is_run_alone_where_it_answers_as_recorded_up_to_rounding(dtype, off, alone):
+    model, inputs = nets.plain(), nets.images()
+    layer = asked(model, inputs, "conv1", resume=True).layer
+    output = model(inputs).detach()
+    largest = output.abs().amax()
+    output = torch.where(output.abs() == largest, output * (1 - off), output)
+    made = asked_of(model, inputs, layer, None, output if dtype is torch.float64 else halved(output, largest, off))
+    assert (made.above is not None) == alone
+
+
+def halved(output: Tensor, largest: Tensor, off: float) -> Tensor:
+    """As near to it as half precision comes, but for one value."""
+    made = output.bfloat16().double()
+    made[made.abs() == made.abs().amax()] = float(torch.tensor(float(largest) * (1 - off)).bfloat16())
+    return made
