@@ -9,7 +9,7 @@ PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 ROOM ?= .
 
-.PHONY: demo test test-slow test-all quick lint bench bench-cost bench-meaning compat clean
+.PHONY: demo test test-slow test-all quick mutate lint bench bench-cost bench-meaning compat clean
 
 demo: $(VENV)/demo
 	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
@@ -36,6 +36,10 @@ $(VENV)/backends: constraints.txt $(VENV)/dev
 	-$(PIP) tensorflow-cpu
 	-$(PIP) jax
 	@touch $@
+
+# Faults planted one at a time, each of which a test has to catch: make mutate ONLY=scoring
+mutate: $(VENV)/backends
+	$(BIN)/python tests/mutations.py $(ONLY)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -401,7 +401,7 @@ def test_answers_are_the_same_up_to_rounding(moved, inside, outside, dtype, coar
 @pytest.mark.parametrize(("budget", "rows"), [(1999, 9), (2000, 10), (2199, 10), (2200, 11), (0, 1)])
 def test_rows_take_half_of_the_budget_at_most(budget, rows):
     """What operations need inside comes on top of what was seen to be alive."""
-    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.Execution(budget=budget))
+    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.RunConfig(budget=budget))
     runner.set_limit(peak=200, rows=2, held=1)
     assert (runner.limit, runner.group) == (rows, rows)
     runner.set_limit(peak=2, rows=2, held=100)
@@ -410,6 +410,6 @@ def test_rows_take_half_of_the_budget_at_most(budget, rows):
 
 @pytest.mark.parametrize(("each", "rows"), [(2**20, 32), (2**21, 16), (2**27, 1), (2**10, 256)])
 def test_rows_on_a_processor_stay_within_its_caches_and_the_most(each, rows):
-    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.Execution(budget=2**50))
+    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.RunConfig(budget=2**50))
     runner.set_limit(peak=each, rows=1, held=1)
     assert runner.limit == rows
