@@ -3,8 +3,8 @@
 usage: python tests/mutations.py [WORD ...]     (only those whose file or text holds one of the words)
 
 Each is a threshold moved, a guard left out or a sign turned. SURVIVED means that no test failed, GONE that the code is
-no longer there, BROKEN that the tests fail without it; any makes the exit status 1. Types are not checked meanwhile, and
-what is compiled is left out, to be quick: some ten seconds each.
+no longer there, BROKEN that the tests fail without it; any makes the exit status 1. Types are not checked meanwhile,
+and what is compiled is left out, to be quick: some ten seconds each.
 """
 
 import functools
