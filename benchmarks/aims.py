@@ -37,7 +37,7 @@ MIB = 2**20
 
 
 def ablation(rounds: int, size: int) -> Iterator[Row]:
-    """Ablation-CAM, Recipro-CAM and LIFT-CAM on ResNet-18's last layer."""
+    """Ablation-CAM and Recipro-CAM on ResNet-18's last layer."""
     asked = subject("resnet18")
     inputs = asked.at(size)
     network, peer, plain = asked.network, asked.of_its_own(), forward(asked.of_its_own(), inputs)
@@ -50,7 +50,7 @@ def ablation(rounds: int, size: int) -> Iterator[Row]:
         asked.target,
         asked.target,
     )
-    methods = ("ablation_cam", "recipro_cam", "lift_cam")
+    methods = ("ablation_cam", "recipro_cam")
     works: dict[str, Callable[[], Any]] = {name: (lambda name=name: task.explain(network, name)) for name in methods}
     forwards, _ = flops(plain)
     spent = {}
@@ -64,7 +64,7 @@ def ablation(rounds: int, size: int) -> Iterator[Row]:
     times = found.times("pytorch-grad-cam", "ablation_cam")
     where = "Ablation-CAM on ResNet-18 `layer4`"
     yield _row("ablation", f"{where}: times less time than pytorch-grad-cam", ">= 300", times, "x")
-    for name, title in zip(methods, (where, "Recipro-CAM there", "LIFT-CAM there"), strict=True):
+    for name, title in zip(methods, (where, "Recipro-CAM there"), strict=True):
         yield _row("ablation", f"{title}: FLOPs in plain forwards", "<= 1.5", [spent[name]])
         yield _row("ablation", f"{title}: time in plain forwards", "", found.ratios[name])
     ours = task.explain(network).maps

@@ -175,7 +175,7 @@ def test_a_status_that_several_methods_share_is_explained_once(run):
     lines = run("doctor", "tinynets:signed", "--size", "8x8").out.splitlines()
     (said,) = [line for line in lines if "signed activations: " in line]
     assert said.startswith(
-        "deep_feature_factorization, fem, grad_cam_plus_plus, layer_cam, lift_cam, xgrad_cam: signed activations: the "
+        "deep_feature_factorization, fem, grad_cam_plus_plus, layer_cam, xgrad_cam: signed activations: the "
     )
 
 

@@ -323,12 +323,6 @@ def test_the_map_is_that_of_plain_autograd_and_nothing_is_left_behind(method, ma
         return
     if make is inner_no_grad and method.needs & BELOW:
         pytest.skip("one of its convolutions runs below what plain autograd would follow")
-    if make is all_computed_again and "contributions" in method.needs:
-        with pytest.raises(whycam.WhycamError, match="computed again in the backward pass"):
-            explain(case, method)
-        return
-    if make is training and "contributions" in method.needs:
-        pytest.skip("by hand the batch and its reference run as one batch, of which dropout draws otherwise")
     torch.manual_seed(5)  # dropout draws the same numbers in both
     before = nets.state(case.model)
     refusal, found = "", None

@@ -66,16 +66,6 @@ class ByHand:
         (product,) = torch.autograd.grad((gradient * layer.detach()).sum(), layer, allow_unused=True)
         return widened(self.case.to_maps(torch.zeros_like(layer) if product is None else product))
 
-    def _contributions(self) -> Tensor:
-        """Every ReLU passes back what it makes of the difference to a layer of zeros."""
-        model = nets.lifted(self.case.twin)
-        layer = self.recorded(self.picture, model)[0].detach()
-        pair = torch.cat([layer, torch.zeros_like(layer)]).requires_grad_()
-        logits = self._replaced(pair, torch.cat([self.picture, self.picture]), model)
-        half = len(layer)
-        (gradient,) = torch.autograd.grad(self.picked(logits[:half]).sum(), pair)
-        return widened(self.case.to_maps(gradient[:half] * layer))
-
     def _head_weights(self) -> Tensor:
         return widened(self.case.twin.head.weight.detach()[self.index])
 

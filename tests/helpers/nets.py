@@ -355,40 +355,6 @@ def guided(model: nn.Module) -> nn.Module:
     return model
 
 
-class _Lifted(torch.autograd.Function):
-    """A ReLU of two halves, the second of which is the reference; passes back what it makes of their difference."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.relu()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        one, other = x.chunk(2)
-        apart = one - other
-        share = torch.where(apart != 0, (one.relu() - other.relu()) / apart, (one > 0).to(x.dtype))
-        return gradient * torch.cat([share, share])
-
-
-class LiftedReLU(nn.Module):
-    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
-        return _Lifted.apply(x)
-
-
-def lifted(model: nn.Module) -> nn.Module:
-    """A copy whose ReLUs, modules or `rectify`, follow DeepLIFT's rescale rule on a batch and its reference."""
-    model = twin(model)
-    if hasattr(model, "rectify"):
-        model.rectify = LiftedReLU()
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.ReLU):
-                setattr(module, name, LiftedReLU())
-    return model
-
-
 def state(model: nn.Module) -> dict[str, Any]:
     """Everything that explaining must leave alone: about the model, and about torch."""
     found: dict[str, Any] = {

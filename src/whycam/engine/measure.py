@@ -19,7 +19,7 @@ from whycam.network.pytree import first_tensor
 from whycam.network.recording.record import Recording, Resolve, record
 
 #: Quantities for which the network is resumed from the layer.
-FROM_THE_LAYER = frozenset({"score_from", "contributions", "curvature"})
+FROM_THE_LAYER = frozenset({"score_from", "curvature"})
 
 
 @dataclass(frozen=True)

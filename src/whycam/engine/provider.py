@@ -14,7 +14,6 @@ from whycam.kit.arrays import wide
 from whycam.network.layer_refs import LayerRef
 from whycam.network.outputs import OutputPath
 from whycam.network.quantities.biases import bias_gradients
-from whycam.network.quantities.contributions import contributions
 from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
 from whycam.network.recording.record import LayerRecord
@@ -112,12 +111,6 @@ class QuantityProvider:
             self._begin(self._above_or_whole(layer), "backwards", "backwards")
             with self.network.as_called():
                 return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
-        if name == "contributions":
-            runs = self._above_or_whole(layer)
-            self._begin(runs, runs, "backwards")
-            part, output = self.network.part, self.network.output
-            with self.network.as_called():
-                return contributions(self.module, self.batch.inputs, layer, bound, part, output)
         assert name == "head_weights", name
         return head_weights(self.module, recording, layer, bound)
 

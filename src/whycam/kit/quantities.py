@@ -21,10 +21,6 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "the Hessian of the score at the layer times the activations, same shape",
         "one run and two backwards of the part above the layer, per target",
     ),
-    "contributions": (
-        "DeepLIFT contributions of the activations to the score against a layer of zeros, same shape",
-        "two runs and a backward of the part above the layer, per target",
-    ),
     "head_weights": (
         "the linear head's row for the target, (batch, channel), where the network pools and then has one linear layer",
         "nothing more",
@@ -62,15 +58,13 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 CLASS_INDEPENDENT = frozenset({"activations", "inputs"})
 
 #: Quantities that belong to a layer. A method that needs none of them has no layer.
-LAYER_QUANTITIES = frozenset(
-    {"activations", "gradients", "curvature", "contributions", "head_weights", "score_from", "trace"}
-)
+LAYER_QUANTITIES = frozenset({"activations", "gradients", "curvature", "head_weights", "score_from", "trace"})
 
 #: Quantities that are functions: what they cost depends on what the method does with them.
 FUNCTIONS = frozenset({"score", "score_from", "trace", "differentiate"})
 
 #: Quantities for which the network, or a part of it, runs again.
-AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature", "contributions"}
+AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature"}
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ def shap_cam(
     one linear layer any order gives CAM divided by the number of locations.
 
     With `players="channels"` the values are those of the channels, and the map is the sum of the channels weighted by
-    them, its positive part kept, as LIFT-CAM and Ablation-CAM have it. It needs more runs: a layer has more channels
+    them, its positive part kept, as Ablation-CAM has it. It needs more runs: a layer has more channels
     than locations, as a rule.
 
     Only an estimate where the locations act together: the error falls with the square root of `samples`, and faint
