@@ -1,6 +1,5 @@
 """Several maps into one, by hand."""
 
-import inspect
 import math
 from functools import partial
 
@@ -243,13 +242,6 @@ def test_winsor_weighs_each_sample_by_itself_and_shows_what_is_not_finite():
     assert spoilt[1].isnan().any()
     assert torch.equal(spoilt[[0, 2]], found[[0, 2]])
     assert not fusions.winsor(one_each(2), layered(-1.0, 0.0)).any()
-
-
-def test_winsor_refuses_what_makes_no_sense():
-    with pytest.raises(WhycamError, match="percentile is a number from 0 to 100, not 101"):
-        fusions.winsor(one_each(2), layered(1.0, 2.0), percentile=101)
-    with pytest.raises(WhycamError, match="importance must be 'mean' or 'max', not 'min'"):
-        inspect.unwrap(fusions.winsor)(one_each(2), layered(1.0, 2.0), importance="min")
 
 
 def test_a_fusion_says_what_it_needs_by_its_parameters():

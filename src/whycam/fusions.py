@@ -11,17 +11,20 @@ A fusion that needs more than maps names it: its further parameters before `*` a
 import inspect
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import OptionError, WhycamError
 from whycam.kit.arrays import normalize, pool, resize
+from whycam.kit.options import Percentile, check
 from whycam.kit.quantities import FUNCTIONS, LAYER_QUANTITIES
 
 Fusion: TypeAlias = Callable[..., Tensor]
+F = TypeVar("F", bound=Fusion)
 
 #: What a fusion may ask for beside the maps.
 _QUANTITIES = sorted(LAYER_QUANTITIES - FUNCTIONS)
@@ -29,7 +32,7 @@ _QUANTITIES = sorted(LAYER_QUANTITIES - FUNCTIONS)
 _FUSIONS: dict[str, Fusion] = {}
 
 
-def _named(function: Fusion) -> Fusion:
+def _named(function: F) -> F:
     _FUSIONS[function.__name__] = function
     return function
 
@@ -89,7 +92,7 @@ def winsor(
     maps: Sequence[Float[Tensor, "batch ..."]],
     gradients: Sequence[Float[Tensor, "batch _ ..."]],
     *,
-    percentile: float = 90.0,
+    percentile: Percentile = 90.0,
     importance: Literal["mean", "max"] = "mean",
 ) -> Float[Tensor, "batch *spatial"]:
     """Winsor-CAM's fusion: the maps, each scaled to [0, 1], weighted by their layers' importance with its top cut off.
@@ -102,10 +105,6 @@ def winsor(
     Wall et al., arXiv:2507.10846, after the authors' code: its default percentile is 99 and its README's 90; it resizes
     by nearest neighbors unless told otherwise, here it is linear.
     """
-    if importance not in ("mean", "max"):
-        raise WhycamError(f"importance must be 'mean' or 'max', not {importance!r}.")
-    if not 0 <= percentile <= 100:
-        raise WhycamError(f"percentile is a number from 0 to 100, not {percentile}.")
     weights = [pool(each) for each in gradients]
     ranks = torch.stack([each.mean(1) if importance == "mean" else each.amax(1) for each in weights]).relu()
     counted = ranks.where(ranks > 0, torch.nan)
@@ -148,13 +147,16 @@ def find(fusion: "str | Fusion") -> Fusion:
         WhycamError: no fusion has that name.
     """
     if callable(fusion):
+        if isinstance(fusion, partial):
+            parameters = inspect.signature(fusion.func).parameters
+            check(name_of(fusion), {name: each.annotation for name, each in parameters.items()}, fusion.keywords)
         return fusion
     if not isinstance(fusion, str):
-        raise WhycamError(f"fusion is one of {', '.join(_FUSIONS)}, or a function, not {type(fusion).__name__}.")
+        raise OptionError(f"fusion is one of {', '.join(_FUSIONS)}, or a function, not {type(fusion).__name__}.")
     if fusion not in _FUSIONS:
         near = get_close_matches(fusion, _FUSIONS, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise WhycamError(f"no fusion {fusion!r}; there are {', '.join(_FUSIONS)}.{hint}")
+        raise OptionError(f"no fusion {fusion!r}; there are {', '.join(_FUSIONS)}.{hint}")
     return _FUSIONS[fusion]
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from whycam.errors import WhycamError
 from whycam.methods.faster_score_cam import faster_score_cam
 
 every_rank = pytest.mark.parametrize(
@@ -101,9 +100,3 @@ def test_what_is_hidden_is_what_was_asked_for(generator):
     lifted = faster_score_cam(activations, inputs + 2, by_hand.Scored(lambda x: net(x - 2)))
     torch.testing.assert_close(black.maps, lifted.maps)
     assert not torch.allclose(black.maps, faster_score_cam(activations, inputs, by_hand.Scored(net)).maps)
-
-
-def test_at_least_one_channel_is_run(generator):
-    activations, inputs, net = case(generator)
-    with pytest.raises(WhycamError, match="channels must be at least 1, not 0"):
-        faster_score_cam(activations, inputs, by_hand.Scored(net), channels=0)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from whycam.errors import WhycamError
 from whycam.methods.gscore_cam import gscore_cam
 
 every_rank = pytest.mark.parametrize(
@@ -114,9 +113,3 @@ def test_small_scores_are_told(generator):
     activations, gradients, inputs, net = case(generator)
     found = gscore_cam(activations, gradients, inputs, by_hand.Scored(lambda x: 1e-9 * net(x)), channels=3)
     assert [status.kind for status in found.status] == ["uniform weights"] * 3
-
-
-def test_at_least_one_channel_is_run(generator):
-    activations, gradients, inputs, net = case(generator)
-    with pytest.raises(WhycamError, match="channels must be at least 1, not 0"):
-        gscore_cam(activations, gradients, inputs, by_hand.Scored(net), channels=0)

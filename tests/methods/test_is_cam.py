@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from whycam.errors import WhycamError
 from whycam.methods.is_cam import is_cam
 from whycam.methods.score_cam import score_cam
 
@@ -117,10 +116,3 @@ def test_small_scores_are_told(generator):
     activations, inputs, net = case(generator)
     found = is_cam(activations, inputs, by_hand.Scored(lambda x: 1e-9 * net(x)), steps=2)
     assert [status.kind for status in found.status] == ["uniform weights"] * 3
-
-
-@pytest.mark.parametrize("steps", [0, -1])
-def test_at_least_one_step_is_taken(steps, generator):
-    activations, inputs, net = case(generator)
-    with pytest.raises(WhycamError, match=f"steps must be at least 1, not {steps}"):
-        is_cam(activations, inputs, by_hand.Scored(net), steps=steps)

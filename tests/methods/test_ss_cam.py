@@ -1,6 +1,5 @@
 """SS-CAM against its mean over draws in numpy, and against Score-CAM where the noise is nothing."""
 
-import inspect
 import math
 
 import masks_by_hand as by_hand
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import noise
 from whycam.methods.score_cam import score_cam
 from whycam.methods.ss_cam import ss_cam
@@ -147,25 +145,3 @@ def test_torchs_own_random_state_is_left_alone(generator):
     before = torch.get_rng_state()
     ss_cam(activations, inputs, by_hand.Scored(net), samples=2)
     assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"samples": 0}, "samples must be at least 1, not 0"),
-        ({"deviation": -0.5}, "deviation must not be negative, it is -0.5"),
-        ({"deviation": math.nan}, "deviation must not be negative, it is nan"),
-    ],
-)
-def test_nonsense_is_refused(options, message, generator):
-    activations, inputs, net = case(generator)
-    score = by_hand.Scored(net)
-    with pytest.raises(WhycamError, match=message):
-        ss_cam(activations, inputs, score, **options)
-    assert score.runs == 0
-
-
-def test_a_third_kind_is_refused(generator):
-    activations, inputs, net = case(generator)
-    with pytest.raises(WhycamError, match="noisy must be 'mask' or 'input', not 'both'"):
-        inspect.unwrap(ss_cam)(activations, inputs, by_hand.Scored(net), noisy="both")

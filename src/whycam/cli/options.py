@@ -5,7 +5,7 @@ import math
 import types
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from whycam.errors import WhycamError
 
@@ -52,24 +52,26 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
 
 def convert(method: Method, option: Option, value: str) -> Any:
     """A value as the option's annotation says, or, where it has none, of its default's type."""
+    from whycam.kit.options import check, choices
+
     kind = option.annotation
     if kind is inspect.Parameter.empty:
         kind = type(option.default) if option.default is not None else str
-    choices = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
-    for choice in choices:
-        found, made = _as(choice, value)
-        if found:
-            return made
-    expected = " or ".join(map(_spell, choices))
-    literals = [str(each) for choice in choices if get_origin(choice) is Literal for each in get_args(choice)]
-    near = get_close_matches(value, literals, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise WhycamError(f"the option {option.name!r} of {method.name} takes {expected}, not {value!r}.{hint}")
+    made = next((made for found, made in (_as(choice, value) for choice in choices(kind)) if found), value)
+    check(method.name, {option.name: kind}, {option.name: made})
+    return made
 
 
 def _as(kind: Any, value: str) -> tuple[bool, Any]:
     """Whether the value can be read as that type, and as what."""
     lower = value.lower()
+    if get_origin(kind) is Annotated:
+        return _as(kind.__origin__, value)
+    if get_origin(kind) in (tuple, Sequence):
+        parts = [_as(get_args(kind)[0], each.strip()) for each in value.split(",")]
+        return len(parts) > 1 and all(found for found, _ in parts), tuple(made for _, made in parts)
+    if get_origin(kind) in (Union, types.UnionType):
+        return next((pair for pair in (_as(each, value) for each in get_args(kind)) if pair[0]), (False, None))
     if get_origin(kind) is Literal:
         found = [each for each in get_args(kind) if str(each) == value]
         return bool(found), found[0] if found else None
@@ -84,10 +86,3 @@ def _as(kind: Any, value: str) -> tuple[bool, Any]:
             return False, None
         return math.isfinite(number), number
     return kind is str, value
-
-
-def _spell(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    known = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}
-    return known.get(kind, f"a {getattr(kind, '__name__', kind)}, which cannot be given on the command line,")

@@ -9,7 +9,7 @@ from torch import nn
 from whycam import fusions
 from whycam.engine.inputs import ViewLike
 from whycam.engine.smoothing import Smoothing, check_smoothing
-from whycam.errors import WhycamError
+from whycam.errors import OptionError, WhycamError
 from whycam.kit.registry import Function, Method, find
 from whycam.kit.registry import methods as registered
 from whycam.network.layer_refs import is_pattern
@@ -153,6 +153,6 @@ def options_by_name(options: Mapping[str, Mapping[str, Any]], chosen: Sequence[M
     for name, values in by_name.items():
         matching = [each for each in chosen if each.name == name]
         if not matching:
-            raise WhycamError(f"options came for {name!r}, which is not among the methods.")
+            raise OptionError(f"options came for {name!r}, which is not among the methods.")
         matching[0].check_options(values)
     return by_name

@@ -108,8 +108,6 @@ def strongest(
     maps: Float[Tensor, "batch channel *spatial"], strength: Float[Tensor, "batch channel"], channels: int
 ) -> Float[Tensor, "batch part *spatial"]:
     """Of each sample its own channels of the largest strength; of equally strong ones the first."""
-    if channels < 1:
-        raise WhycamError(f"channels must be at least 1, not {channels}.")
     chosen = strength.argsort(dim=1, descending=True, stable=True)[:, :channels]
     return maps[torch.arange(len(maps), device=maps.device)[:, None], chosen]
 

@@ -17,7 +17,8 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import MethodNotFound, OptionError, WhycamError
+from whycam.kit.options import check
 from whycam.kit.quantities import CLASS_INDEPENDENT, LAYER_QUANTITIES, QUANTITIES, Result
 
 Function = Callable[..., Tensor | Result]
@@ -70,10 +71,14 @@ class Method:
         return (inspect.getdoc(self.function) or "").split("\n\n")[0].replace("\n", " ")
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise a `WhycamError` that lists the options if one is unknown."""
+        """Raise an `OptionError` for an option that the method does not have, or a value that it does not take."""
         for name in options.keys() - self.options.keys():
             known = ", ".join(map(str, self.options.values())) or "none"
-            raise WhycamError(f"{self.name} has no option {name!r}; its options are: {known}.")
+            near = get_close_matches(name, self.options, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"{self.name} has no option {name!r}; its options are: {known}.{hint}")
+        if options:
+            check(self.name, {name: option.annotation for name, option in self.options.items()}, options)
 
 
 _METHODS: dict[str, Method] = {}
@@ -158,7 +163,7 @@ def find(method: str | Function) -> Method:
     """The method of that name, spelled forgivingly (`"gradcam"`, `"Grad-CAM++"`), or any function's declaration."""
     if not isinstance(method, str):
         if not callable(method):
-            raise WhycamError(f"method must be a name or a function, not {type(method).__name__}.")
+            raise MethodNotFound(f"method must be a name or a function, not {type(method).__name__}.")
         registered = methods().get(getattr(method, "__name__", ""))
         return registered if registered and registered.function is method else declare(method)
     _import_all()
@@ -166,4 +171,4 @@ def find(method: str | Function) -> Method:
         return found
     near = get_close_matches(plain(method), _SPELLINGS, n=1, cutoff=0.6)
     hint = f" Did you mean {_SPELLINGS[near[0]].name!r}?" if near else ""
-    raise WhycamError(f"no method {method!r}; there are {', '.join(methods())}.{hint}")
+    raise MethodNotFound(f"no method {method!r}; there are {', '.join(methods())}.{hint}")

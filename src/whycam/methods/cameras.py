@@ -2,8 +2,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, resize
+from whycam.kit.options import AtLeastOne, Count
 from whycam.kit.quantities import Trace, Traced
 from whycam.kit.registry import method
 
@@ -16,8 +16,8 @@ def cameras(
     inputs: Float[Tensor, "batch color *space"],
     trace: Trace,
     *,
-    steps: int = 8,
-    largest: float = 4.125,
+    steps: Count = 8,
+    largest: AtLeastOne = 4.125,
     same_class: bool = True,
 ) -> Float[Tensor, "batch *space"]:
     """Run the input at several sizes, average activations and gradients resized to it, and add up their products.
@@ -36,10 +36,6 @@ def cameras(
     Enlarged linearly, between pixel centers, where the authors' code enlarges the input by a bicubic curve, which
     overshoots; and not scaled to [0, 1], which is NaN for a map without positive values.
     """
-    if steps < 1:
-        raise WhycamError(f"steps must be at least 1, not {steps}.")
-    if largest < 1:
-        raise WhycamError(f"largest must be at least 1, the input's own size, not {largest}.")
     space = tuple(inputs.shape[2:])
     sizes = [1 + (largest - 1) * step / max(1, steps - 1) for step in range(steps)]
     runs = list(trace(lazily(lambda size: _resized(inputs, tuple(round(side * size) for side in space)), sizes)))

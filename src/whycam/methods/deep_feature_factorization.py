@@ -2,8 +2,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import locations
+from whycam.kit.options import Count, NonNegative
 from whycam.kit.quantities import Result
 from whycam.kit.registry import method
 from whycam.kit.status import Status
@@ -16,9 +16,9 @@ _BETWEEN = 10
 def deep_feature_factorization(
     activations: Float[Tensor, "batch channel *spatial"],
     *,
-    concepts: int = 4,
-    steps: int = 500,
-    tolerance: float = 1e-4,
+    concepts: Count = 4,
+    steps: Count = 500,
+    tolerance: NonNegative = 1e-4,
 ) -> Result:
     """Factor all locations of all samples into a few concepts, each a mixture of channels; no target is involved.
 
@@ -40,10 +40,6 @@ def deep_feature_factorization(
     below zero count as zero, where pytorch-grad-cam shifts each channel by its minimum. Samples that are not finite
     are left out and have NaN.
     """
-    if concepts < 1 or steps < 1:
-        raise WhycamError(f"concepts and steps must be at least 1, not {concepts} and {steps}.")
-    if not tolerance >= 0:
-        raise WhycamError(f"tolerance must be at least 0, not {tolerance}.")
     shape = activations[:, 0].shape
     parts = activations.new_full((shape[0], concepts, *shape[1:]), torch.nan)
     residual = activations.new_full(shape[:1], torch.nan)

@@ -2,6 +2,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.kit.masks import Baseline, strongest, through_channels, varying, weigh_channels
+from whycam.kit.options import Count
 from whycam.kit.quantities import Result, Score
 from whycam.kit.registry import method
 
@@ -12,7 +13,7 @@ def faster_score_cam(
     inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
-    channels: int = 10,
+    channels: Count = 10,
     probability: bool = False,
     baseline: Baseline = "zero",
 ) -> Result:

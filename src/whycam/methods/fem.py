@@ -2,6 +2,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.kit.arrays import channel_sum, precise
+from whycam.kit.options import NonNegative
 from whycam.kit.registry import method
 
 
@@ -9,7 +10,7 @@ from whycam.kit.registry import method
 def fem(
     activations: Float[Tensor, "batch channel *spatial"],
     *,
-    k: float = 2.0,
+    k: NonNegative = 2.0,
 ) -> Float[Tensor, "batch *spatial"]:
     """Mark where each channel lies more than k standard deviations above its mean, and add its mean there.
 

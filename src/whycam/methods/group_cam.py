@@ -2,9 +2,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, pool, weighted_sum
 from whycam.kit.masks import Baseline, channel_mask, flat_channels, shown, stand_in
+from whycam.kit.options import Count, PartialShare
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
 
@@ -16,8 +16,8 @@ def group_cam(
     inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
-    groups: int = 32,
-    denoise: float = 0.0,
+    groups: Count = 32,
+    denoise: PartialShare = 0.0,
     probability: bool = True,
     baseline: Baseline = "blur",
 ) -> Float[Tensor, "batch *spatial"]:
@@ -35,10 +35,6 @@ def group_cam(
     before; the paper's and the earlier code's is 0.7, and the latest takes none. A group whose mask is flat has no
     weight, and no NaN as in the authors' code.
     """
-    if groups < 1:
-        raise WhycamError(f"groups must be at least 1, not {groups}.")
-    if not 0 <= denoise < 1:
-        raise WhycamError(f"denoise must be at least 0 and below 1, not {denoise}.")
     parts = zip(pool(gradients).chunk(groups, 1), activations.chunk(groups, 1), strict=True)
     maps = torch.stack([_without_lowest(weighted_sum(*part, final=False).relu(), denoise) for part in parts], 1)
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]

@@ -3,6 +3,7 @@ from torch import Tensor
 
 from whycam.kit.arrays import pool
 from whycam.kit.masks import Baseline, strongest, through_channels, varying, weigh_channels
+from whycam.kit.options import Count
 from whycam.kit.quantities import Result, Score
 from whycam.kit.registry import method
 
@@ -14,7 +15,7 @@ def gscore_cam(
     inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
-    channels: int = 300,
+    channels: Count = 300,
     baseline: Baseline = "zero",
 ) -> Result:
     """Score-CAM of those channels only that have the largest mean gradient.

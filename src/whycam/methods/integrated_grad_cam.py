@@ -2,9 +2,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, pool, weighted_sum
 from whycam.kit.masks import Baseline, stand_in
+from whycam.kit.options import Count
 from whycam.kit.quantities import Trace
 from whycam.kit.registry import method
 
@@ -16,7 +16,7 @@ def integrated_grad_cam(
     inputs: Float[Tensor, "batch color *space"],
     trace: Trace,
     *,
-    steps: int = 50,
+    steps: Count = 50,
     baseline: Baseline = "zero",
 ) -> Float[Tensor, "batch *spatial"]:
     """Average Grad-CAM along the straight path from a baseline to the input, of what the layer gained on the baseline.
@@ -33,8 +33,6 @@ def integrated_grad_cam(
     subtracts no activations of the baseline, and begins its points at the baseline instead of ending them at the
     input; 50 steps are its default.
     """
-    if steps < 1:
-        raise WhycamError(f"steps must be at least 1, not {steps}.")
     start = stand_in(inputs, baseline)
     runs = iter(trace(lazily(lambda number: start + number / steps * (inputs - start), range(steps))))
     before = next(runs).activations

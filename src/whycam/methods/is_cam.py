@@ -4,9 +4,9 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily
 from whycam.kit.masks import Baseline, channel_mask, shown, stand_in, varying, weigh_channels
+from whycam.kit.options import Count
 from whycam.kit.quantities import Result, Score
 from whycam.kit.registry import method
 
@@ -17,7 +17,7 @@ def is_cam(
     inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
-    steps: int = 10,
+    steps: Count = 10,
     probability: bool = False,
     baseline: Baseline = "zero",
 ) -> Result:
@@ -33,8 +33,6 @@ def is_cam(
     torch-cam adds up its masks from step to step, so that its last inputs are 5.5 times as bright as the picture; a
     path from nothing to the input never leaves [0, 1].
     """
-    if steps < 1:
-        raise WhycamError(f"steps must be at least 1, not {steps}.")
     maps = varying(activations)
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]
 

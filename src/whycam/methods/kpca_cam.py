@@ -6,6 +6,7 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import center_rows, largest_eigenpair, locations, orient
+from whycam.kit.options import Count, Positive
 from whycam.kit.registry import method
 
 Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
@@ -19,8 +20,8 @@ def kpca_cam(
     activations: Float[Tensor, "batch channel *spatial"],
     *,
     kernel: Kernel = "sigmoid",
-    gamma: float | None = None,
-    degree: int = 3,
+    gamma: Positive | None = None,
+    degree: Count = 3,
     coef0: float = 1.0,
 ) -> Float[Tensor, "batch *spatial"]:
     """Project each location on the first principal direction in the feature space of a kernel; no target is involved.
@@ -63,7 +64,5 @@ def _similarities(
         return (gamma * products + coef0).tanh()
     if kernel == "poly":
         return (gamma * products + coef0) ** degree
-    if kernel == "rbf":
-        squares = products.diagonal(dim1=1, dim2=2)
-        return (-gamma * (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0)).exp()
-    raise WhycamError(f"kernel must be 'sigmoid', 'rbf', 'poly', 'cosine' or 'linear', not {kernel!r}.")
+    squares = products.diagonal(dim1=1, dim2=2)
+    return (-gamma * (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0)).exp()

@@ -1,12 +1,10 @@
-from math import isfinite
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import resize, weighted_sum
 from whycam.kit.masks import Baseline, shown, stand_in, to_unit
+from whycam.kit.options import Count, Positive
 from whycam.kit.quantities import Differentiate, Result
 from whycam.kit.registry import method
 from whycam.kit.status import Status
@@ -18,8 +16,8 @@ def opti_cam(
     inputs: Float[Tensor, "batch color *space"],
     differentiate: Differentiate,
     *,
-    steps: int = 50,
-    lr: float = 0.1,
+    steps: Count = 50,
+    lr: Positive = 0.1,
     probability: bool = False,
     baseline: Baseline = "zero",
 ) -> Result:
@@ -38,10 +36,6 @@ def opti_cam(
     back. They stop all samples when the batch's loss rises at one of ten checks; here every sample takes all its steps,
     so that a batch equals its samples. The result is the same in every run.
     """
-    if steps < 1:
-        raise WhycamError(f"steps must be at least 1, not {steps}.")
-    if not (lr > 0 and isfinite(lr)):
-        raise WhycamError(f"lr must be a positive number, not {lr}.")
     maps = activations.relu()
     behind = stand_in(inputs, baseline)
     numbers = torch.zeros_like(maps.flatten(2)[..., 0])

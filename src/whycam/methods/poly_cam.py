@@ -7,7 +7,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, resize
 from whycam.kit.masks import Baseline, shown, stand_in, to_unit, varying, weigh_channels
 from whycam.kit.quantities import Result, Score
@@ -42,8 +41,6 @@ def poly_cam(
     then resized (Score-CAM resizes first). It divides by the upper percentile, here by the range, which is the same
     where the channel goes down to 0 and keeps signed ones in [0, 1]. `probability=False` takes the target's own score.
     """
-    if weights not in ("plus", "minus", "both"):
-        raise WhycamError(f"weights must be 'plus', 'minus' or 'both', not {weights!r}.")
     maps = varying(activations)
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]
     sides = {"plus": (True,), "minus": (False,), "both": (True, False)}[weights]

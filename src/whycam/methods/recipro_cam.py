@@ -1,11 +1,10 @@
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
@@ -39,8 +38,6 @@ def recipro_cam(
     Every sample has its own class; the authors' code explains the first sample's for all. Runs the part above the
     layer once for every location.
     """
-    if show not in get_args(Show):
-        raise WhycamError(f"show must be 'location', 'spread' or 'neighbors', not {show!r}.")
     space = activations.shape[2:]
 
     def alone(location: tuple[int, ...]) -> Tensor:

@@ -5,9 +5,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import OptionError
 from whycam.kit.arrays import generator, lazily, resize
 from whycam.kit.masks import Baseline, shown, stand_in
+from whycam.kit.options import Count, OpenShare
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
 
@@ -17,9 +18,9 @@ def rise(
     inputs: Float[Tensor, "batch color *space"],
     score: Score,
     *,
-    samples: int = 4000,
-    grid: int = 7,
-    keep: float = 0.5,
+    samples: Count = 4000,
+    grid: Count | tuple[Count, ...] = 7,
+    keep: OpenShare = 0.5,
     divide: Literal["expected", "coverage"] = "expected",
     center: bool = False,
     baseline: Baseline = "zero",
@@ -33,9 +34,10 @@ def rise(
     pixel without influence has the mean score of all masks. `center=True` subtracts that mean from every score first,
     which also takes away the noise of pixels shown more often than others; the map then is signed.
 
-    Every mask is a grid of `grid` cells along each axis, each shown with probability `keep`, stretched linearly by one
-    cell more than the input and cropped at random, as in the authors' code. The defaults are the paper's for VGG-16;
-    it takes 8,000 masks for ResNet-50, and the authors' notebook 6,000 of 8 cells kept with probability 0.1.
+    Every mask is a grid of `grid` cells along each axis (a tuple: so many along each), each shown with probability
+    `keep`, stretched linearly by one cell more than the input and cropped at random, as in the authors' code. The
+    defaults are the paper's for VGG-16; it takes 8,000 masks for ResNet-50, and the authors' notebook 6,000 of 8 cells
+    kept with probability 0.1.
 
     Noisy with few masks, and small when `keep` leaves too little for the class to be seen at all. Objects much smaller
     than a cell do not stand out.
@@ -44,11 +46,14 @@ def rise(
     show of it, as xplique does. Hidden pixels are 0 in what the network is given, hence the data set's mean color in
     normalized inputs, as in the authors' code. Masks depend on the seed and their number alone.
     """
-    _check(samples, grid, keep, divide)
+    axes = inputs.ndim - 2
+    cells = grid if isinstance(grid, tuple) else (grid,) * axes
+    if len(cells) != axes:
+        raise OptionError(f"grid has {len(cells)} numbers for inputs with {axes} spatial axes.")
     behind = stand_in(inputs, baseline)
 
     def mask(number: int) -> Tensor:
-        return _mask(inputs, grid, keep, generator(seed, number))
+        return _mask(inputs, cells, keep, generator(seed, number))
 
     numbers = range(samples)
     scores = score(
@@ -69,21 +74,14 @@ def rise(
 
 
 def _mask(
-    inputs: Float[Tensor, "batch color *space"], grid: int, keep: float, source: torch.Generator
+    inputs: Float[Tensor, "batch color *space"], grid: tuple[int, ...], keep: float, source: torch.Generator
 ) -> Float[Tensor, "*space"]:
     """One mask: random cells, stretched by one cell more than the input needs, and cropped at a random place."""
     space = inputs.shape[2:]
-    cells = torch.rand([grid] * len(space), generator=source, dtype=torch.float64) < keep
-    strides = [math.ceil(side / grid) for side in space]
+    cells = torch.rand(grid, generator=source, dtype=torch.float64) < keep
+    strides = [math.ceil(side / count) for side, count in zip(space, grid, strict=True)]
     starts = [int(torch.randint(stride, (1,), generator=source)) for stride in strides]
-    large = resize(cells.to(inputs)[None], [(grid + 1) * stride for stride in strides])[0]
+    large = resize(cells.to(inputs)[None], [(count + 1) * stride for count, stride in zip(grid, strides, strict=True)])[
+        0
+    ]
     return large[tuple(slice(start, start + side) for start, side in zip(starts, space, strict=True))]
-
-
-def _check(samples: int, grid: int, keep: float, divide: str) -> None:
-    if samples < 1 or grid < 1:
-        raise WhycamError(f"samples and grid must be at least 1, not {samples} and {grid}.")
-    if not 0 < keep < 1:
-        raise WhycamError(f"keep is the share of cells that a mask shows, above 0 and below 1, not {keep}.")
-    if divide not in ("expected", "coverage"):
-        raise WhycamError(f"divide must be 'expected' or 'coverage', not {divide!r}.")

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, normalize, pool, resize, weighted_sum
 from whycam.kit.masks import blur
+from whycam.kit.options import Count, PartialShare, Positive
 from whycam.kit.quantities import Score, Trace
 from whycam.kit.registry import method
 
@@ -23,9 +23,9 @@ def sess(
     score: Score,
     trace: Trace,
     *,
-    steps: int = 12,
-    growth: float = 2 / 7,
-    drop: float = 0.0,
+    steps: Count = 12,
+    growth: Positive = 2 / 7,
+    drop: PartialShare = 0.0,
     threshold: float = 0.0,
     merge: Literal["mean", "max"] = "mean",
     smooth: bool = True,
@@ -48,7 +48,6 @@ def sess(
     Weights are the class's probability, as in the authors' code, or the target's own score with `probability=False`;
     where no window has a score above 0, the map is 0. Grad-CAM is the base here; the authors' code has others too.
     """
-    _check(steps, growth, drop, merge)
     space = tuple(inputs.shape[2:])
     windows = _windows(space, steps, growth)
     scores = score(lazily(lambda window: _patch(inputs, window), windows), probability=probability).to(inputs)
@@ -73,17 +72,6 @@ def sess(
         count += shows
     maps = largest if merge == "max" else (added / count).masked_fill(count == 0, 0)
     return blur(maps.unsqueeze(1), deviation=5.0, size=11).squeeze(1) if smooth else maps
-
-
-def _check(steps: int, growth: float, drop: float, merge: str) -> None:
-    if steps < 1:
-        raise WhycamError(f"steps must be at least 1, not {steps}.")
-    if growth <= 0:
-        raise WhycamError(f"growth must be above 0, not {growth}.")
-    if not 0 <= drop < 1:
-        raise WhycamError(f"drop must be at least 0 and below 1, not {drop}.")
-    if merge not in ("mean", "max"):
-        raise WhycamError(f"merge must be 'mean' or 'max', not {merge!r}.")
 
 
 def _windows(space: tuple[int, ...], steps: int, growth: float) -> list[Window]:

@@ -1,11 +1,11 @@
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import generator, lazily, weighted_sum
+from whycam.kit.options import Count
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
 
@@ -19,7 +19,7 @@ def shap_cam(
     score_from: Score,
     *,
     players: Players = "locations",
-    samples: int = 16,
+    samples: Count = 16,
     seed: int = 0,
 ) -> Float[Tensor, "batch *spatial"]:
     """Add up what each location adds to the score when locations come to an empty layer in random orders.
@@ -40,10 +40,6 @@ def shap_cam(
     The paper, whose code is not public, speaks of the pixels of the layer as players, which are the default here; that
     what is absent is 0 is a choice made here. Runs the part above the layer `samples` times for every player.
     """
-    if players not in get_args(Players):
-        raise WhycamError(f"players must be 'locations' or 'channels', not {players!r}.")
-    if samples < 1:
-        raise WhycamError(f"samples must be at least 1, not {samples}.")
     by_location = players == "locations"
     space = activations.shape[2:]
     count = space.numel() if by_location else activations.shape[1]

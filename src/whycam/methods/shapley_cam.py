@@ -1,10 +1,9 @@
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import channel_sum, pool, total, weighted_sum
 from whycam.kit.registry import method
 
@@ -36,8 +35,6 @@ def shapley_cam(
     XGrad-CAM and element-wise Grad-CAM, and as in the authors' code the positive part is taken in each. For `"xgrad"`
     a channel that sums to exactly 0 gets weight 0, where the authors' code adds 1e-7 to the sum.
     """
-    if form not in get_args(Form):
-        raise WhycamError(f"form must be 'mean', 'hires', 'xgrad' or 'elementwise', not {form!r}.")
     corrected = gradients - curvature / 2
     if form == "mean":
         return weighted_sum(pool(corrected), activations).relu()

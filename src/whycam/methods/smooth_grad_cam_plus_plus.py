@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, noise, precise, total, weighted_sum
+from whycam.kit.options import Count, NonNegative
 from whycam.kit.quantities import Trace
 from whycam.kit.registry import method
 
@@ -16,8 +16,8 @@ def smooth_grad_cam_plus_plus(
     inputs: Float[Tensor, "batch color *space"],
     trace: Trace,
     *,
-    samples: int = 25,
-    deviation: float = 0.15,
+    samples: Count = 25,
+    deviation: NonNegative = 0.15,
     numerator: Literal["second", "first"] = "second",
     seed: int = 0,
 ) -> Float[Tensor, "batch *spatial"]:
@@ -37,12 +37,6 @@ def smooth_grad_cam_plus_plus(
     the score and not of its exponential, as in Grad-CAM++ here. Where a signed layer takes the denominator to 0 or
     below, alpha is 0. No authors' code was found.
     """
-    if samples < 1:
-        raise WhycamError(f"samples must be at least 1, not {samples}.")
-    if deviation < 0:
-        raise WhycamError(f"deviation must be at least 0, not {deviation}.")
-    if numerator not in ("second", "first"):
-        raise WhycamError(f"numerator must be 'second' or 'first', not {numerator!r}.")
     flat = inputs.flatten(1)
     scale = deviation * (flat.amax(1) - flat.amin(1)).reshape(-1, *[1] * (inputs.ndim - 1))
     powers = precise(torch.zeros_like(activations)).repeat(3, *[1] * activations.ndim)

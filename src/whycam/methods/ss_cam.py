@@ -5,9 +5,9 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
 from whycam.kit.arrays import lazily, noise
 from whycam.kit.masks import Baseline, channel_mask, shown, stand_in, varying, weigh_channels
+from whycam.kit.options import Count, NonNegative
 from whycam.kit.quantities import Result, Score
 from whycam.kit.registry import method
 
@@ -19,8 +19,8 @@ def ss_cam(
     score: Score,
     *,
     noisy: Literal["mask", "input"] = "mask",
-    samples: int = 35,
-    deviation: float = 2.0,
+    samples: Count = 35,
+    deviation: NonNegative = 2.0,
     probability: bool = False,
     baseline: Baseline = "zero",
     seed: int = 0,
@@ -41,12 +41,6 @@ def ss_cam(
     luck. Published code disagrees on the noise: 2 is added to the scaled mask (torch-cam, and here), or (2 / range)
     squared to the channel before it is scaled.
     """
-    if noisy not in ("mask", "input"):
-        raise WhycamError(f"noisy must be 'mask' or 'input', not {noisy!r}.")
-    if samples < 1:
-        raise WhycamError(f"samples must be at least 1, not {samples}.")
-    if not deviation >= 0:
-        raise WhycamError(f"deviation must not be negative, it is {deviation}.")
     maps = varying(activations)
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]
     shape = size if noisy == "mask" else inputs.shape[1:]

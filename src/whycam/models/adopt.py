@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models.load import adopted, load
 from whycam.models.objects import from_module
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
@@ -25,7 +25,7 @@ def as_vision_model(
         inner = unwrapped(model)
         vision = replace(from_module(inner, type(inner).__name__), module=model)
     if vision is None:
-        raise WhycamError(
+        raise ModelError(
             f"model must be a torch.nn.Module, a Keras model, a VisionModel or a spec such as 'builtin', not "
             f"{type(model).__name__}." + what_instead(model)
         )

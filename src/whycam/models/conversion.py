@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class NoPhotos:
     reason: str
 
     def __call__(self, image: Image.Image) -> Any:
-        raise WhycamError(self.reason)
+        raise ModelError(self.reason)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ByProcessor:
     def __call__(self, image: Image.Image) -> Any:
         made = self.processor(images=image, return_tensors="pt").get("pixel_values")
         if made is None or made[0].ndim != 3:
-            raise WhycamError(
+            raise ModelError(
                 f"{self} makes no picture of a photo ({'other numbers' if made is None else 'patches'}); pass ready "
                 "inputs, as a dict, in place of photos."
             )

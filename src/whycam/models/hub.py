@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError, WhycamError
 from whycam.models.packages import optional
 
 #: For how long a host may fail to answer. The libraries retry for minutes.
@@ -40,7 +40,7 @@ def need(url: str, spec: str, wanted: str, *, offline: str = "", instead: str = 
     why = offline or ("" if reachable(url) else f"{host} cannot be reached")
     if why:
         instead = instead or WAYS_OUT[0].lower() + WAYS_OUT[1:]
-        raise WhycamError(
+        raise ModelError(
             f"{spec!r} would fetch {wanted} from {host}, since it is not on this machine, and {why}. Connect to the "
             f"network, or do without: {instead}"
         )
@@ -88,7 +88,7 @@ def from_url(url: str, spec: str) -> Path:
     try:
         torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=True)
     except (RuntimeError, URLError, OSError) as error:
-        raise WhycamError(f"{spec!r}: {url} could not be fetched: {error}.") from error
+        raise ModelError(f"{spec!r}: {url} could not be fetched: {error}.") from error
     return path
 
 
@@ -110,7 +110,7 @@ def from_repository(repository: str, names: list[str], spec: str) -> Path:
                 return Path(hub.hf_hub_download(repository, name, revision=revision or None))
     except (OSError, ValueError) as error:  # the hub's errors are of these kinds
         raise refused(spec, repository, error) from error
-    raise WhycamError(f"{spec!r}: {repository} on the Hugging Face hub has none of {', '.join(names)}.")
+    raise ModelError(f"{spec!r}: {repository} on the Hugging Face hub has none of {', '.join(names)}.")
 
 
 def kept(repository: str, name: str, spec: str) -> Path | None:
@@ -120,7 +120,7 @@ def kept(repository: str, name: str, spec: str) -> Path | None:
     try:
         found = hub.try_to_load_from_cache(repository, name, revision=revision or None)
     except ValueError as error:  # no name that a repository can have
-        raise WhycamError(f"{spec!r}: {first_line(error)}") from error
+        raise ModelError(f"{spec!r}: {first_line(error)}") from error
     return Path(found).parent if isinstance(found, str) else None
 
 
@@ -138,7 +138,7 @@ def offline() -> str:
 
 def refused(spec: str, repository: str, error: Exception) -> WhycamError:
     """The error for a hub that answered, but not with what was asked for."""
-    return WhycamError(f"{spec!r}: {repository} could not be had from the Hugging Face hub: {first_line(error)}")
+    return ModelError(f"{spec!r}: {repository} could not be had from the Hugging Face hub: {first_line(error)}")
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
 
@@ -48,13 +48,13 @@ def load(
     spec = _forgiven(spec)
     kind, colon, _ = spec.partition(":")
     if colon and kind in _TO_COME:
-        raise WhycamError(
+        raise ModelError(
             f"{spec!r}: models from {_TO_COME[kind]} cannot be named yet. Build the model yourself and pass it to "
             "whycam.explain, or name a function that does, as 'package.module:callable'."
         )
     chosen = ChosenWeights.of(weights, unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
     if custom_objects is not None and kind != "keras":
-        raise WhycamError("custom_objects= is for 'keras:PATH'; leave it out.")
+        raise ModelError("custom_objects= is for 'keras:PATH'; leave it out.")
     sources = _sources()
     owners = [each for each in sources if colon and getattr(each, "PREFIX", None) == kind]
     for module in owners or sources:
@@ -67,7 +67,7 @@ def load(
         hint = " Did you mean 'builtin'?"
     elif re.fullmatch(r"[\w.-]+", spec):
         hint = f" A model by name needs its library: 'timm:{spec}', 'torchvision:{spec}'."
-    raise WhycamError(f"no model {spec!r}; a model is given as {', '.join(forms[:-1])} or {forms[-1]}.{hint}")
+    raise ModelError(f"no model {spec!r}; a model is given as {', '.join(forms[:-1])} or {forms[-1]}.{hint}")
 
 
 def _forgiven(spec: str) -> str:

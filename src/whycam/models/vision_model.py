@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models.conversion import as_function
 from whycam.pictures.preprocess import Preprocess
 
@@ -42,7 +42,7 @@ class VisionModel:
         if self.ready is None:
             self._adopt()
         if isinstance(self.preprocess, type):
-            raise WhycamError(
+            raise ModelError(
                 f"preprocess= is the class {self.preprocess.__name__} itself; pass one that was made of it, such as "
                 "whycam.Preprocess.imagenet()."
             )
@@ -50,7 +50,7 @@ class VisionModel:
         object.__setattr__(self, "name", self.name or type(self.module).__name__)
         object.__setattr__(self, "labels", as_labels(self.labels))
         if self.preprocess is not None and not callable(self.preprocess):
-            raise WhycamError(
+            raise ModelError(
                 f"preprocess is a function from a photo to an input, such as whycam.Preprocess.imagenet(), not "
                 f"{self.preprocess!r}."
             )
@@ -78,9 +78,9 @@ def as_labels(given: Any) -> tuple[str, ...] | None:
     if isinstance(given, Mapping):
         by_index = {int(index): text for index, text in given.items()}
         if sorted(by_index) != list(range(len(by_index))):
-            raise WhycamError(f"labels by index must have every index from 0 to {len(by_index) - 1}.")
+            raise ModelError(f"labels by index must have every index from 0 to {len(by_index) - 1}.")
         given = [by_index[index] for index in range(len(by_index))]
     texts = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
     if not all(isinstance(text, str) for text in texts):
-        raise WhycamError("labels are the classes' texts in order of their index: a list of strings.")
+        raise ModelError("labels are the classes' texts in order of their index: a list of strings.")
     return texts

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError, missing
+from whycam.errors import ModelError, WhycamError, missing
 
 #: Keys under which training code keeps the weights among other things.
 _NESTED = ("state_dict", "model_state_dict", "model", "weights")
@@ -84,7 +84,7 @@ def fit(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
         WhycamError: names and shapes that do not fit what `name` holds.
     """
     if (reason := misfit(module, state)) is not None:
-        raise WhycamError(f"{name} does not fit this {type(module).__name__}: {reason}.")
+        raise ModelError(f"{name} does not fit this {type(module).__name__}: {reason}.")
     adopt(module, state)
 
 
@@ -145,7 +145,7 @@ def classes_in(state: dict[str, Tensor], build: Callable[[int], nn.Module], defa
 def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
     """The named tensors in a file. Wrappers such as `{"state_dict": ...}` and prefixes such as `module.` are undone."""
     if not path.is_file():
-        raise WhycamError(f"no weights file {path}.")
+        raise ModelError(f"no weights file {path}.")
     if path.suffix == ".safetensors":
         try:
             from safetensors import SafetensorError
@@ -157,7 +157,7 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise _unreadable(path, error) from error
     if path.suffix not in (".pt", ".pth", ".bin", ".ckpt"):
-        raise WhycamError(f"weights come from .safetensors, .pt or .pth files; {path.name} is none of these.")
+        raise ModelError(f"weights come from .safetensors, .pt or .pth files; {path.name} is none of these.")
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
     except pickle.UnpicklingError as error:
@@ -165,7 +165,7 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
         if unsafe_pickle or ("Unsupported operand" in str(error) and not zipfile.is_zipfile(path)):
             raise _unreadable(path, error) from error
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise WhycamError(
+        raise ModelError(
             f"{path.name} holds more than tensors{f' ({named[1]})' if named else ''}, and reading it would run code "
             "that is stored in it; it was not read. Save its state_dict alone, best as .safetensors. If you trust "
             "whoever made it, pass unsafe_pickle=True (--unsafe-pickle): that code can then do anything you can do on "
@@ -176,14 +176,14 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
     if isinstance(found, nn.Module):
         found = found.state_dict()
     if not isinstance(found, dict):
-        raise WhycamError(f"{path.name} holds a {type(found).__name__}; named tensors (a state_dict) were expected.")
+        raise ModelError(f"{path.name} holds a {type(found).__name__}; named tensors (a state_dict) were expected.")
     for key in _NESTED:
         if isinstance(found.get(key), dict):
             found = found[key]
             break
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         entries = f"its entries are {_some(list(map(str, found)))}" if found else "it is empty"
-        raise WhycamError(f"{path.name} holds no state_dict: {entries}.")
+        raise ModelError(f"{path.name} holds no state_dict: {entries}.")
     return _bare(found)
 
 
@@ -197,7 +197,7 @@ def _unreadable(path: Path, error: Exception) -> WhycamError:
     reason = str(error).partition("\n")[0]
     if isinstance(error, pickle.UnpicklingError):
         reason = "it is not a file that torch.save wrote, or only a part of one"
-    return WhycamError(f"{path.name} cannot be read as a checkpoint: {reason or 'it ends too early'}.")
+    return ModelError(f"{path.name} cannot be read as a checkpoint: {reason or 'it ends too early'}.")
 
 
 def _some(names: list[str]) -> str:

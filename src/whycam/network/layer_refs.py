@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from whycam.errors import WhycamError
+from whycam.errors import LayerNotFound
 from whycam.network.adapted import Adapted
 
 #: What DataParallel, torch.compile and wrappers for checkpointing call the module inside them.
@@ -54,7 +54,7 @@ def find_layers(model: nn.Module, layer: Any) -> list[LayerRef]:
     if isinstance(layer, nn.Module):
         return [LayerRef(_name_of(model, layer))]
     if not isinstance(layer, str):
-        raise WhycamError(f"a layer is a dotted name, a glob or a module of the model, not {type(layer).__name__}.")
+        raise LayerNotFound(f"a layer is a dotted name, a glob or a module of the model, not {type(layer).__name__}.")
     match = _GRAMMAR.match(layer)
     assert match is not None  # the grammar accepts any text
     name, call = match["name"], match["call"]
@@ -67,7 +67,7 @@ def find_layers(model: nn.Module, layer: Any) -> list[LayerRef]:
     found = found or _behind_wrappers(name, names)
     if not found:
         spell = model.spell if isinstance(model, Adapted) else str
-        raise WhycamError(_unknown(name if asked is layer else str(asked), [spell(each) for each in names]))
+        raise LayerNotFound(_unknown(name if asked is layer else str(asked), [spell(each) for each in names]))
     return [tap_of(model, each, which, side) for each in found]
 
 
@@ -121,11 +121,11 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _name_of(model: nn.Module, module: nn.Module) -> str:
     if module is model:
-        raise WhycamError("the layer is the whole model; choose one of the modules inside it.")
+        raise LayerNotFound("the layer is the whole model; choose one of the modules inside it.")
     for name, each in model.named_modules(remove_duplicate=False):
         if each is module or getattr(each, "_orig_mod", None) is module:
             return str(name)
-    raise WhycamError(
+    raise LayerNotFound(
         f"the layer, a {type(module).__name__}, is not part of this {type(model).__name__}; "
         "pass one of its own modules or a dotted name."
     )

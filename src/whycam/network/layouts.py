@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import LayerRefused
 
 #: Leading tokens in use: none, a class token, class and distillation tokens, class and four registers, eight registers.
 PREFIXES = (0, 1, 2, 4, 5, 8, 9)
@@ -167,11 +167,11 @@ def infer_layout(
     if found := readings(output, inputs, claim):
         return found[0]
     if len(output) == len(inputs) and len(inputs) > 2:
-        raise WhycamError(
+        raise LayerRefused(
             f"{layer} has no spatial axes: its output of shape {tuple(output)} is a single location for inputs of "
             f"shape {tuple(inputs)}. Choose a layer before the pooling."
         )
-    raise WhycamError(
+    raise LayerRefused(
         f"{layer} has no spatial axes that can be found: its output has shape {tuple(output)} for inputs of shape "
         f"{tuple(inputs)}. Choose a layer before the pooling, or pass layout=, for example Tokens((14, 14), prefix=1)."
     )
@@ -181,12 +181,12 @@ def check_fits(layout: Layout, output: Sequence[int], layer: str) -> None:
     """Raise a `WhycamError` where an output of that shape cannot be read so."""
     if isinstance(layout, Tokens):
         if len(output) != 3 or output[1] != layout.count:
-            raise WhycamError(
+            raise LayerRefused(
                 f"layout={layout!r} reads an output of shape (batch, {layout.count}, channel), and that of {layer} has "
                 f"shape {tuple(output)}."
             )
     elif len(output) < 3:
-        raise WhycamError(f"{layer} has no spatial axes: its output has shape {tuple(output)}.")
+        raise LayerRefused(f"{layer} has no spatial axes: its output has shape {tuple(output)}.")
 
 
 def keeps_proportions(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError, WhycamError
 from whycam.models.load import adopted
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
@@ -29,11 +29,11 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     if not colon or not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
         return None
     if weights.random:
-        raise WhycamError(f"{spec!r}: 'random' weights are for models by name; here your own code decides on them.")
+        raise ModelError(f"{spec!r}: 'random' weights are for models by name; here your own code decides on them.")
     found = _import(module_name, spec)
     for part in path.split("."):
         if not hasattr(found, part):
-            raise WhycamError(f"{spec!r}: {module_name} has no {path!r}.")
+            raise ModelError(f"{spec!r}: {module_name} has no {path!r}.")
         found = getattr(found, part)
     if not isinstance(found, (nn.Module, VisionModel)) and callable(found) and adopted(found) is None:
         try:
@@ -44,7 +44,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
             raise _failed(f"{spec!r}: calling {path}()", error) from error
     if (other := adopted(found)) is not None:
         if weights.given:
-            raise WhycamError(f"{spec!r} is a model of another framework; load its weights with that.")
+            raise ModelError(f"{spec!r} is a model of another framework; load its weights with that.")
         return replace(other, name=spec)
     if isinstance(found, VisionModel):
         weights.into(found.module)
@@ -55,9 +55,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
         with suppress(NotImplementedError):  # an exported graph has one mode, which it was exported in
             found.eval()
         return VisionModel(found, name=spec)
-    raise WhycamError(
-        f"{spec!r} gave a {type(found).__name__}; a torch.nn.Module or a whycam.VisionModel was expected."
-    )
+    raise ModelError(f"{spec!r} gave a {type(found).__name__}; a torch.nn.Module or a whycam.VisionModel was expected.")
 
 
 def _import(name: str, spec: str) -> object:
@@ -72,7 +70,7 @@ def _import(name: str, spec: str) -> object:
             hint = f" Write it without the suffix: {spec.replace('.py:', ':', 1)!r}." if name.endswith(".py") else ""
             if near := get_close_matches(name, ["timm", "torchvision", "hf"], n=1):
                 hint = f" Did you mean {spec.replace(name, near[0], 1)!r}?"
-            raise WhycamError(f"{spec!r}: no module named {error.name!r} can be imported from here.{hint}") from error
+            raise ModelError(f"{spec!r}: no module named {error.name!r} can be imported from here.{hint}") from error
         raise _failed(f"{spec!r}: importing {name}", error) from error
     except WhycamError:
         raise
@@ -93,4 +91,4 @@ def _failed(what: str, error: Exception) -> WhycamError:
         last = own[-1] if own else frames[-1]
         where, reason = f"{last.filename}, line {last.lineno}", str(error)
     said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    return WhycamError(f"{what} raised {said} ({where}).")
+    return ModelError(f"{what} raised {said} ({where}).")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models.packages import optional
 from whycam.models.sources import timm as timm_source
 from whycam.models.sources.hf import from_transformers
@@ -27,13 +27,13 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
         return from_folder(folder, spec, weights)
     if folder.is_file():
         if Path(spec).suffix in (".keras", ".h5", ".hdf5"):
-            raise WhycamError(f"{spec!r} is a file; a saved Keras model is named as 'keras:{spec}'.")
-        raise WhycamError(
+            raise ModelError(f"{spec!r} is a file; a saved Keras model is named as 'keras:{spec}'.")
+        raise ModelError(
             f"{spec!r} is a file; weights alone do not say what network they are of. Name that as the model, and the "
             "file as its weights: --model timm:NAME --weights FILE."
         )
     if spec.startswith((".", "~", "/")):
-        raise WhycamError(f"no folder {spec!r}.")
+        raise ModelError(f"no folder {spec!r}.")
     return None
 
 
@@ -45,16 +45,16 @@ def from_folder(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise WhycamError(f"the folder {spec!r} has no config.json, as transformers and timm save it with a model.")
+        raise ModelError(f"the folder {spec!r} has no config.json, as transformers and timm save it with a model.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WhycamError(f"{path} is no JSON: {error}.") from error
+        raise ModelError(f"{path} is no JSON: {error}.") from error
     kind = config.get("model_type") if isinstance(config, Mapping) else None
     if isinstance(config, Mapping) and "architecture" in config and kind in (None, "timm_wrapper"):
         return _timm(folder, spec, weights)
     if kind is None:
-        raise WhycamError(
+        raise ModelError(
             f"{path} says neither model_type, as transformers' do, nor architecture, as timm's do; what network the "
             "folder holds is not known."
         )
@@ -67,10 +67,10 @@ def _timm(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
     try:
         module = timm.create_model(name, pretrained=False)
     except RuntimeError as error:  # an architecture of another version's, or the user's own
-        raise WhycamError(f"{spec!r}: {error}, says timm {timm.__version__}.") from error
+        raise ModelError(f"{spec!r}: {error}, says timm {timm.__version__}.") from error
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise WhycamError(
+        raise ModelError(
             f"{spec!r}: timm {timm.__version__} cannot build the network that {folder / 'config.json'} describes "
             f"({said}); look at the values in it."
         ) from error
@@ -78,7 +78,7 @@ def _timm(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
         return timm_source.described(module, weights.titled(spec))
     file = weights.file or next((folder / each for each in TIMM_FILES if (folder / each).is_file()), None)
     if file is None:
-        raise WhycamError(f"the folder {spec!r} has no weights; looked for {', '.join(TIMM_FILES)}.")
+        raise ModelError(f"the folder {spec!r} has no weights; looked for {', '.join(TIMM_FILES)}.")
     state = read_state(file, unsafe_pickle=weights.unsafe_pickle)
     config: Mapping[str, Any] = module.pretrained_cfg
     return timm_source.described(timm_source.built(name, config, state, file.name), weights.titled(spec))

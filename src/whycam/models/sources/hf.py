@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError, WhycamError
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos, as_function
 from whycam.models.packages import importing, optional
@@ -88,7 +88,7 @@ class _Transformers:
             return self._architecture(name, weights), ""
         config = self._had("AutoConfig", name, "config.json", online=weights.file is None)
         if config.model_type not in self.architectures:
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r} is a {config.model_type!r} model, and of these transformers has no image classifier."
             )
         return config, name
@@ -97,12 +97,12 @@ class _Transformers:
         if name not in self.architectures:
             near = get_close_matches(name.lower(), self.architectures, n=3, cutoff=0.6)
             hint = f" Did you mean {' or '.join(repr(f'hf:{each}') for each in near)}?" if near else ""
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r}: models of the Hugging Face hub are named OWNER/NAME; else this is the path of a "
                 f"folder or, with weights given, an architecture of transformers'.{hint}"
             )
         if not weights.given:
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r} is an architecture, which has no weights of its own. Name a model of the Hugging Face "
                 f"hub (OWNER/NAME) or a folder. {hub.WAYS_OUT}"
             )
@@ -139,7 +139,7 @@ class _Transformers:
                 output_loading_info=True,
             )
         if any(said[each] for each in ("missing_keys", "unexpected_keys", "mismatched_keys")):
-            raise WhycamError(f"{weights.file.name} does not fit this {type(module).__name__}: {reason}.")
+            raise ModelError(f"{weights.file.name} does not fit this {type(module).__name__}: {reason}.")
         return translated
 
     def pretrained(self, name: str, config: Any) -> Any:
@@ -157,7 +157,7 @@ class _Transformers:
             output_loading_info=True,
         )
         if lacking := sorted({*said["missing_keys"], *(each[0] for each in said["mismatched_keys"])}):
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r} has no weights for {', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}: as "
                 "an image classifier it would be partly random. Take a model that was trained to classify, or look at "
                 "the structure alone (--weights random, weights='random')."
@@ -189,11 +189,11 @@ class _Transformers:
             except _ERRORS as error:
                 self._refuse_code(error)
                 if _is_folder(name):
-                    raise WhycamError(
+                    raise ModelError(
                         f"{self.spec!r}: {wanted} cannot be read from it: {hub.first_line(error)}"
                     ) from error
         if not online:
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r}: {name}/{wanted} is not on this machine, and no hub is asked where a file of weights "
                 "is given. Put the file beside its config.json, or name its architecture, as 'hf:vit'."
             )
@@ -213,12 +213,12 @@ class _Transformers:
         if isinstance(error, WhycamError):
             raise error
         if "trust_remote_code" in str(error):
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r} brings code of its own, and whycam runs no code that comes with weights. Build the "
                 "model yourself and pass it to whycam.explain."
             ) from error
         if isinstance(error, pickle.UnpicklingError):
-            raise WhycamError(
+            raise ModelError(
                 f"{self.spec!r}: its weights hold more than tensors, and reading them would run code that is stored in "
                 "them; they were not read."
             ) from error

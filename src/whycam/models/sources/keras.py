@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models.packages import optional
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
@@ -39,11 +39,11 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     if kind != PREFIX:
         return None
     if weights.random:
-        raise WhycamError(f"{spec!r}: 'random' weights are for models by name, and this is a file.")
+        raise ModelError(f"{spec!r}: 'random' weights are for models by name, and this is a file.")
     if weights.given:
-        raise WhycamError(f"{spec!r} comes with its weights; leave weights= out, or load others with Keras itself.")
+        raise ModelError(f"{spec!r} comes with its weights; leave weights= out, or load others with Keras itself.")
     if not name:
-        raise WhycamError("'keras:' takes the path of a saved model, such as 'keras:model.keras'.")
+        raise ModelError("'keras:' takes the path of a saved model, such as 'keras:model.keras'.")
     return _wrapped(saved(Path(name).expanduser(), weights.custom_objects), name=Path(name).stem)
 
 
@@ -54,9 +54,9 @@ def saved(path: Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
         custom_objects: classes and functions by the names under which they were saved.
     """
     if not path.exists():
-        raise WhycamError(f"there is no file {path}; 'keras:' takes the path of a saved model, such as model.keras.")
+        raise ModelError(f"there is no file {path}; 'keras:' takes the path of a saved model, such as model.keras.")
     if path.suffix not in _SUFFIXES:
-        raise WhycamError(
+        raise ModelError(
             f"{path.name} is no saved Keras model: those end in {', '.join(_SUFFIXES)}. A folder is TensorFlow's "
             "SavedModel, which holds no layers; load the model with the code that made it, and save it as .keras."
         )
@@ -64,7 +64,7 @@ def saved(path: Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
     try:
         return keras.saving.load_model(path, custom_objects=dict(custom_objects or {}), compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds for what does not fit
-        raise WhycamError(_refusal(path, error)) from error
+        raise ModelError(_refusal(path, error)) from error
 
 
 def _refusal(path: Path, error: Exception) -> str:
@@ -114,7 +114,7 @@ def from_object(model: object) -> VisionModel | None:
     """
     homes = {each.__module__.partition(".")[0] for each in type(model).__mro__ if each.__name__ == "Layer"}
     if homes & {"tf_keras", "tensorflow"} and "keras" not in homes:
-        raise WhycamError(
+        raise ModelError(
             "this is a model of Keras 2 (tf_keras); save it as .h5 and load it with Keras 3, or 'keras:PATH'."
         )
     if "keras" not in homes:
@@ -125,10 +125,10 @@ def from_object(model: object) -> VisionModel | None:
 def _wrapped(model: Any, *, name: str = "") -> VisionModel:
     keras = keras_package()
     if not isinstance(model, keras.Model):
-        raise WhycamError(f"a keras.Model was expected, not a {type(model).__name__} layer; wrap it in a keras.Model.")
+        raise ModelError(f"a keras.Model was expected, not a {type(model).__name__} layer; wrap it in a keras.Model.")
     unbuilt = not model.built or (not model.weights and not model.layers)
     if unbuilt:
-        raise WhycamError(
+        raise ModelError(
             f"this {type(model).__name__} has no weights yet: Keras makes them, at random, when the model first runs. "
             "Run it once, or load its weights, then explain it."
         )
@@ -172,7 +172,7 @@ def ready(model: Any, channels_last: bool, inputs: Any) -> Any:
     if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[-1] == 3:
         return list(inputs)
     if _is_integers(inputs):
-        raise WhycamError(
+        raise ModelError(
             f"a batch of {inputs.dtype} came, shape {tuple(inputs.shape)}; a ready batch holds decimals, so pass "
             "x.astype('float32'), scaled as the model takes them."
         )
@@ -218,7 +218,7 @@ def _checked(tensor: Tensor, shape: tuple[int | None, ...] | None) -> Tensor:
     came = tuple(tensor.shape)
     if shape is not None and (len(shape) != len(came) or not _fits(came, shape)):
         wanted = ", ".join("any" if side is None else str(side) for side in shape[1:])
-        raise WhycamError(f"this model takes batches of shape (N, {wanted}); one of shape {came} came.")
+        raise ModelError(f"this model takes batches of shape (N, {wanted}); one of shape {came} came.")
     return tensor
 
 

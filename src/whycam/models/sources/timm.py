@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.packages import optional
@@ -93,7 +93,7 @@ def built(name: str, config: Mapping[str, Any], state: dict[str, Tensor], file: 
         else:
             translated.pretrained_cfg.pop("state_dict", None)
             return translated  # type: ignore[no-any-return]
-    raise WhycamError(f"{file} does not fit {name!r} of timm: {reason}.")
+    raise ModelError(f"{file} does not fit {name!r} of timm: {reason}.")
 
 
 def _classes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> int | None:
@@ -109,17 +109,17 @@ def _config(timm: Any, spec: str, name: str) -> dict[str, Any]:
     """What timm knows of a model and its weights."""
     base = name.partition(".")[0]
     if "/" in name:
-        raise WhycamError(f"{spec!r}: timm has no such model. A repository of the Hugging Face hub is 'hf:{name}'.")
+        raise ModelError(f"{spec!r}: timm has no such model. A repository of the Hugging Face hub is 'hf:{name}'.")
     if not timm.is_model(base):
         near = get_close_matches(base.lower().replace("-", ""), timm.list_models(), n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(repr(f'timm:{each}') for each in near)}?" if near else ""
-        raise WhycamError(f"{spec!r}: timm {timm.__version__} has no such model.{hint}")
+        raise ModelError(f"{spec!r}: timm {timm.__version__} has no such model.{hint}")
     try:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that it lacks
         tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{base}.*")]
         known = f" It has {', '.join(tags)}." if tags else ""
-        raise WhycamError(f"{spec!r}: {base} has no weights of the name {name.partition('.')[2]!r}.{known}") from error
+        raise ModelError(f"{spec!r}: {base} has no weights of the name {name.partition('.')[2]!r}.{known}") from error
     found: dict[str, Any] = config.to_dict() if config is not None else {}
     return found
 
@@ -133,4 +133,4 @@ def _pretrained(spec: str, config: Mapping[str, Any]) -> Path:
         )
     if url := config.get("url"):
         return hub.from_url(url if isinstance(url, str) else url[0], spec)
-    raise WhycamError(f"{spec!r} has no weights of its own anywhere. {hub.WAYS_OUT}")
+    raise ModelError(f"{spec!r} has no weights of its own anywhere. {hub.WAYS_OUT}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import ModelError
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.packages import optional
@@ -80,7 +80,7 @@ def _built(builder: Any, member: Any, state: dict[str, Tensor], classes: int, fi
         module: nn.Module = builder(weights=_Filled(member, whole, classes))
     except RuntimeError as error:
         reason = misfit(plain, whole) or hub.first_line(error)
-        raise WhycamError(f"{file} does not fit {builder.__name__!r} of torchvision: {reason}.") from error
+        raise ModelError(f"{file} does not fit {builder.__name__!r} of torchvision: {reason}.") from error
     return module
 
 
@@ -112,13 +112,13 @@ def _check(models: Any, spec: str, name: str) -> None:
         return
     if name in models.list_models():
         home = models.get_model_builder(name).__module__.split(".")[2]
-        raise WhycamError(
+        raise ModelError(
             f"{spec!r} is one of torchvision's {home} models, and those are not explained by name yet; its "
             "classification and video models are."
         )
     near = get_close_matches(name.lower().replace("-", ""), known, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(f'torchvision:{each}') for each in near)}?" if near else ""
-    raise WhycamError(f"{spec!r}: torchvision has no such model.{hint}")
+    raise ModelError(f"{spec!r}: torchvision has no such model.{hint}")
 
 
 def _member(models: Any, spec: str, name: str, entry: str) -> Any:
@@ -127,8 +127,8 @@ def _member(models: Any, spec: str, name: str, entry: str) -> Any:
     wanted = entry.removeprefix(f"{enumeration.__name__}.") or "DEFAULT"
     if wanted not in enumeration.__members__:
         known = ", ".join(each.name for each in enumeration)
-        raise WhycamError(f"{spec!r}: {name} has no weights of the name {wanted!r}; it has {known}.")
+        raise ModelError(f"{spec!r}: {name} has no weights of the name {wanted!r}; it has {known}.")
     member = enumeration[wanted]
     if not member.meta.get("categories"):
-        raise WhycamError(f"{spec!r}: these weights have no classifier, and so no class to explain; take others.")
+        raise ModelError(f"{spec!r}: these weights have no classifier, and so no class to explain; take others.")
     return member
