@@ -6,6 +6,8 @@
 import re
 from pathlib import Path
 
+import stub  # beside this file
+
 import whycam
 from whycam.kit.registry import Method
 
@@ -63,4 +65,5 @@ def _write(path: Path, png: bytes) -> None:
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text()))
+    stub.write()
     pictures()

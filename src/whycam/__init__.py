@@ -3,45 +3,39 @@
 `whycam.explain(model, inputs)` is the one line; everything here is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from whycam import fusions as fusions
-    from whycam import targets as targets
-    from whycam.checkup.cost import Estimate as Estimate
-    from whycam.checkup.doctor import Checkup as Checkup
-    from whycam.checkup.findings import Finding as Finding
-    from whycam.checkup.layers import LayerInfo as LayerInfo
-    from whycam.errors import PhotoError as PhotoError
-    from whycam.errors import WhycamError as WhycamError
-    from whycam.explainer import Explainer as Explainer
-    from whycam.explainer import compare as compare
-    from whycam.explainer import doctor as doctor
-    from whycam.explainer import estimate_cost as estimate_cost
-    from whycam.explainer import explain as explain
-    from whycam.explainer import layers as layers
-    from whycam.kit.registry import list_methods as list_methods
-    from whycam.kit.registry import method as method
-    from whycam.models.load import load as load
-    from whycam.models.vision_model import VisionModel as VisionModel
-    from whycam.network import layouts as layouts
-    from whycam.pictures.preprocess import Preprocess as Preprocess
-    from whycam.results.explanation import Comparison as Comparison
-    from whycam.results.explanation import Explanation as Explanation
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-#: Public name -> the module that holds it.
+#: Public name -> the module that holds it. `__init__.pyi` tells type checkers and editors the same.
 _HOMES = {
     "Checkup": "whycam.checkup.doctor",
     "Comparison": "whycam.results.explanation",
+    "Cost": "whycam.results.explanation",
     "Estimate": "whycam.checkup.cost",
     "Explainer": "whycam.explainer",
     "Explanation": "whycam.results.explanation",
     "Finding": "whycam.checkup.findings",
+    "InputError": "whycam.errors",
+    "Layer": "whycam.results.explanation",
     "LayerInfo": "whycam.checkup.layers",
+    "LayerNotFound": "whycam.errors",
+    "LayerRefused": "whycam.errors",
+    "MethodNotFound": "whycam.errors",
+    "MissingExtraError": "whycam.errors",
+    "ModelError": "whycam.errors",
+    "NoGradient": "whycam.errors",
+    "OptionError": "whycam.errors",
+    "OutputError": "whycam.errors",
     "PhotoError": "whycam.errors",
+    "Prediction": "whycam.results.explanation",
     "Preprocess": "whycam.pictures.preprocess",
+    "Result": "whycam.kit.quantities",
+    "Score": "whycam.kit.quantities",
+    "Status": "whycam.kit.status",
+    "TargetError": "whycam.errors",
+    "Trace": "whycam.kit.quantities",
     "VisionModel": "whycam.models.vision_model",
     "WhycamError": "whycam.errors",
     "compare": "whycam.explainer",
@@ -52,25 +46,22 @@ _HOMES = {
     "list_methods": "whycam.kit.registry",
     "load": "whycam.models.load",
     "method": "whycam.kit.registry",
+    "read_photo": "whycam.pictures.photos",
 }
 _MODULES = {"fusions": "whycam.fusions", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
 
 __all__ = [*sorted(_HOMES), *sorted(_MODULES)]
 
 
-if not TYPE_CHECKING:  # or every misspelled name would pass a type checker
-
-    def __getattr__(name: str) -> Any:
-        from importlib import import_module
-
-        if name in _HOMES:
-            value = getattr(import_module(_HOMES[name]), name)
-        elif name in _MODULES:
-            value = import_module(_MODULES[name])
-        else:
-            raise AttributeError(f"module 'whycam' has no attribute {name!r}")
-        globals()[name] = value
-        return value
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = import_module(_MODULES[name])
+    else:
+        raise AttributeError(f"module 'whycam' has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """Whatever a caller may pass as a model, as a `VisionModel`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
@@ -12,7 +12,12 @@ from whycam.models.objects import from_module
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.unwrap import unwrapped, what_instead
 
-ModelLike: TypeAlias = Any  #: a module, a model of another framework, a `VisionModel`, or a spec
+#: A module, a model of another framework (any callable), a `VisionModel`, or a spec. Type checkers see more than runs,
+#: since a wrong argument is to get a sentence.
+if TYPE_CHECKING:
+    ModelLike: TypeAlias = str | VisionModel | Callable[..., Any]
+else:
+    ModelLike = Any
 Labels: TypeAlias = Sequence[str] | Mapping[int, str]
 
 

@@ -1,0 +1,166 @@
+"""Made by docs/stub.py from the code; `python docs/generate.py` renews it."""
+
+from typing import Any, Literal, TypeAlias
+
+from collections.abc import Callable as Callable
+from collections.abc import Mapping as Mapping
+from collections.abc import Sequence as Sequence
+from whycam import fusions as fusions
+from whycam import targets as targets
+from whycam.checkup.cost import Estimate as Estimate
+from whycam.checkup.doctor import Checkup as Checkup
+from whycam.checkup.findings import Finding as Finding
+from whycam.checkup.layers import LayerInfo as LayerInfo
+from whycam.engine.inputs import ViewLike as ViewLike
+from whycam.engine.request import LayerLike as LayerLike
+from whycam.engine.request import MethodLike as MethodLike
+from whycam.engine.smoothing import Smoothing as Smoothing
+from whycam.errors import InputError as InputError
+from whycam.errors import LayerNotFound as LayerNotFound
+from whycam.errors import LayerRefused as LayerRefused
+from whycam.errors import MethodNotFound as MethodNotFound
+from whycam.errors import MissingExtraError as MissingExtraError
+from whycam.errors import ModelError as ModelError
+from whycam.errors import NoGradient as NoGradient
+from whycam.errors import OptionError as OptionError
+from whycam.errors import OutputError as OutputError
+from whycam.errors import PhotoError as PhotoError
+from whycam.errors import TargetError as TargetError
+from whycam.errors import WhycamError as WhycamError
+from whycam.explainer import Explainer as Explainer
+from whycam.kit.quantities import Result as Result
+from whycam.kit.quantities import Score as Score
+from whycam.kit.quantities import Trace as Trace
+from whycam.kit.registry import list_methods as list_methods
+from whycam.kit.registry import method as method
+from whycam.kit.status import Status as Status
+from whycam.models.adopt import Labels as Labels
+from whycam.models.adopt import ModelLike as ModelLike
+from whycam.models.load import load as load
+from whycam.models.vision_model import PreprocessLike as PreprocessLike
+from whycam.models.vision_model import VisionModel as VisionModel
+from whycam.network import layouts as layouts
+from whycam.network.layouts import Layout as Layout
+from whycam.network.outputs import OutputPath as OutputPath
+from whycam.network.variants.scoring import Precision as Precision
+from whycam.network.variants.scoring import RunConfig as RunConfig
+from whycam.pictures.photos import read_photo as read_photo
+from whycam.pictures.preprocess import Preprocess as Preprocess
+from whycam.results.explanation import Comparison as Comparison
+from whycam.results.explanation import Cost as Cost
+from whycam.results.explanation import Explanation as Explanation
+from whycam.results.explanation import Layer as Layer
+from whycam.results.explanation import Prediction as Prediction
+from whycam.targets import TargetSpec as TargetSpec
+
+__version__: str
+
+_MethodName: TypeAlias = Literal[
+    "ablation_cam",
+    "bag_cam",
+    "cam",
+    "cameras",
+    "deep_feature_factorization",
+    "eigen_cam",
+    "eigen_grad_cam",
+    "faster_score_cam",
+    "fem",
+    "full_grad",
+    "grad_cam",
+    "grad_cam_elementwise",
+    "grad_cam_plus_plus",
+    "group_cam",
+    "gscore_cam",
+    "guided_backprop",
+    "guided_grad_cam",
+    "hires_cam",
+    "integrated_grad_cam",
+    "is_cam",
+    "kpca_cam",
+    "layer_cam",
+    "occlusion",
+    "opti_cam",
+    "poly_cam",
+    "random_cam",
+    "recipro_cam",
+    "rise",
+    "score_cam",
+    "seg_eigen_cam",
+    "sess",
+    "shap_cam",
+    "shapley_cam",
+    "simple_full_grad",
+    "smooth_grad_cam_plus_plus",
+    "ss_cam",
+    "xgrad_cam",
+]
+
+def explain(
+    model: ModelLike,
+    inputs: Any,
+    method: _MethodName | MethodLike = "grad_cam",
+    *,
+    target: TargetSpec = None,
+    layer: LayerLike = None,
+    fusion: str | fusions.Fusion | None = None,
+    layout: Layout | None = None,
+    output: OutputPath | None = None,
+    views: Sequence[ViewLike] | None = None,
+    smoothing: Smoothing | None = None,
+    precision: Precision | None = None,
+    compile: bool = False,
+    budget: int | None = None,
+    progress: bool | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **options: Any,
+) -> Explanation: ...
+def compare(
+    model: ModelLike,
+    inputs: Any,
+    methods: Sequence[_MethodName | MethodLike] | Literal["all"] = ("grad_cam",),
+    layers: Sequence[LayerLike] | None = None,
+    targets: Sequence[TargetSpec] | None = None,
+    *,
+    fusion: str | fusions.Fusion | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    layout: Layout | None = None,
+    output: OutputPath | None = None,
+    views: Sequence[ViewLike] | None = None,
+    smoothing: Smoothing | None = None,
+    precision: Precision | None = None,
+    compile: bool = False,
+    budget: int | None = None,
+    progress: bool | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+) -> Comparison: ...
+def layers(
+    model: ModelLike, inputs: Any, *, preprocess: PreprocessLike | None = None, labels: Labels | None = None
+) -> list[LayerInfo]: ...
+def doctor(
+    model: ModelLike,
+    inputs: Any = None,
+    *,
+    output: OutputPath | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+) -> Checkup: ...
+def estimate_cost(
+    model: ModelLike,
+    inputs: Any,
+    methods: Sequence[_MethodName | MethodLike] | Literal["all"] = "all",
+    *,
+    target: TargetSpec = None,
+    layer: LayerLike = None,
+    fusion: str | fusions.Fusion | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    layout: Layout | None = None,
+    output: OutputPath | None = None,
+    views: Sequence[ViewLike] | None = None,
+    precision: Precision | None = None,
+    budget: int | None = None,
+    progress: bool | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+) -> list[Estimate]: ...
