@@ -1,5 +1,8 @@
 """What is explained, by hand."""
 
+import math
+
+import jaxtyping
 import nets
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch.nn.functional as F
 import whycam
 from whycam.errors import WhycamError
 from whycam.targets import (
+    ClassReading,
     ClassScore,
     Contrast,
     Counterfactual,
@@ -16,7 +20,7 @@ from whycam.targets import (
     MultiLabel,
     Probability,
     ReST,
-    class_logits,
+    Target,
     is_one_unit,
     key,
     resolve,
@@ -137,7 +141,6 @@ def test_every_ready_target_takes_a_class_for_each_sample(of):
         (Contrast(0, against=0), "class 0 cannot be contrasted with itself"),
         (Contrast(against=1), "class 1 cannot be contrasted with itself"),
         (Contrast(0, rivals=4), "rivals must lie between 1 and 3"),
-        (Contrast(0, rivals=0), "rivals must lie between 1 and 3"),
         (MultiLabel(()), "at least one class"),
         (MultiLabel((0, 9)), "class 9 is out of range"),
         (object(), "a target is a class index"),
@@ -152,6 +155,118 @@ def test_wrong_targets_get_a_sentence(spec, sentence):
 def test_true_is_no_class_for_a_ready_target_either(make):
     with pytest.raises(WhycamError, match="not True"):
         make(True)
+
+
+@pytest.fixture
+def unchecked():
+    """The types of arguments are checked in the tests alone; here it is the package that has to."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+OF_CONTRAST = [
+    ({"strength": "0.6"}, "strength is a finite number, 0 or more, not '0.6'"),
+    ({"strength": math.nan}, "strength is a finite number, 0 or more, not nan"),
+    ({"strength": math.inf}, "strength is a finite number, 0 or more, not inf"),
+    ({"strength": -0.1}, "strength is a finite number, 0 or more, not -0.1"),
+    ({"strength": True}, "strength is a finite number, 0 or more, not True"),
+    ({"rivals": 1.5}, "rivals is a number of classes, 1 or more, not 1.5"),
+    ({"rivals": True}, "rivals is a number of classes, 1 or more, not True"),
+    ({"rivals": 0}, "rivals is a number of classes, 1 or more, not 0"),
+    ({"against": []}, "against is empty"),
+    ({"against": [2, 2]}, "against names other classes, each once"),
+    ({"against": [None]}, "against names other classes, each once"),
+    ({"against": 2.0}, r"a class is an index or a label text, not 2\.0"),
+    ({"against": [[1, 2], [0, 3]]}, r"a class is an index or a label text, not \[1, 2\]"),
+    ({"against": [True]}, "a class is an index or a label text, not True"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), OF_CONTRAST, ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_each_option_of_a_contrast_is_checked_with_one_sentence(options, sentence):
+    with pytest.raises(WhycamError, match=sentence):
+        Contrast(0, **options)
+
+
+@pytest.mark.parametrize("options", [{"strength": 0}, {"strength": 0.6}, {"rivals": 1}, {"against": [1]}], ids=str)
+def test_options_at_the_edge_of_what_is_allowed_are_taken(options):
+    assert resolve(Contrast(0, **options), Y)(Y).isfinite().all()
+
+
+@pytest.mark.parametrize("threshold", ["0.5", -0.1, 1.1, True, math.nan])
+@pytest.mark.usefixtures("unchecked")
+def test_the_threshold_of_several_labels_is_a_probability(threshold):
+    with pytest.raises(WhycamError, match="threshold is a probability between 0 and 1"):
+        MultiLabel(threshold=threshold)
+    assert [MultiLabel(threshold=edge).threshold for edge in (0, 1)] == [0, 1]
+
+
+class Margin(Target):
+    """A new target, by somebody else: how far a class is above the mean."""
+
+    def over(self, classes, logits, index):
+        return lambda output: classes.logits(output).gather(1, index[:, None])[:, 0] - classes.logits(output).mean(1)
+
+    def describe(self, name):
+        return f"margin of {name}"
+
+
+class MarginOfOne(Margin):
+    side = "for"
+
+
+PROBABILITIES = [
+    (1, P[:, 1]),
+    (ReST(1), P[:, 1]),
+    (LogProbability(1), P[:, 1]),
+    (Counterfactual(1), 1 - P[:, 1]),
+    (MarginOfOne(1), P[:, 1]),
+    ([2, Counterfactual(1)], torch.stack([P[0, 2], 1 - P[1, 1]])),
+]
+
+
+@pytest.mark.parametrize(("spec", "expected"), PROBABILITIES, ids=str)
+def test_a_target_says_itself_which_probability_is_its_own(spec, expected):
+    torch.testing.assert_close(resolve(spec, Y).as_probability()(Y), expected)
+    torch.testing.assert_close(resolve(spec, P).as_probability()(P), expected)  # which are probabilities already
+
+
+@pytest.mark.parametrize(
+    "spec", [Margin(1), Contrast(1), MultiLabel((0, 1)), lambda output: output[:, 1], [1, Margin(1)]]
+)
+def test_the_probability_of_what_is_no_one_class_is_refused(spec):
+    with pytest.raises(WhycamError, match="is no single class; pass probability=False"):
+        resolve(spec, Y).as_probability()
+
+
+ONE = torch.tensor([0.2, 0.9], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 1, 1), (2, 1, 1, 1)])
+def test_one_unit_has_two_sides_and_a_probability_knows_its_own(shape):
+    output = ONE.reshape(shape)
+    known, score = resolve(None, output, probability=True), resolve(None, output)
+    assert known.class_index.tolist() == [0, 1]
+    assert score.class_index.tolist() == [1, 1]
+    torch.testing.assert_close(known(output), torch.tensor([0.8, 0.9], dtype=torch.float64))
+    torch.testing.assert_close(known.as_probability()(output), torch.tensor([0.8, 0.9], dtype=torch.float64))
+    torch.testing.assert_close(score(output), ONE)
+    torch.testing.assert_close(score.as_probability()(output), ONE.sigmoid())
+    assert known.is_probability
+    assert not score.is_probability
+
+
+@pytest.mark.parametrize("axes", [(1,), (1, 1), (1, 1, 1)])
+def test_classes_are_read_past_axes_of_one_location(axes):
+    assert torch.equal(resolve(3, Y.reshape(*Y.shape, *axes))(Y.reshape(*Y.shape, *axes)), Y[:, 3])
+
+
+def test_the_advice_for_maps_of_classes_names_a_class_that_there_is():
+    for classes, named in ((1, 0), (3, 2), (9, 7)):
+        with pytest.raises(WhycamError, match=rf"output\[:, {named}\]"):
+            resolve(None, torch.zeros(2, classes, 4, 4))
 
 
 def test_text_without_labels_and_an_ambiguous_label_get_a_sentence():
@@ -196,7 +311,7 @@ def test_no_gradient_flows_through_the_choice_of_rivals():
 def test_one_unit_is_two_sides(shape):
     y = torch.tensor([1.5, -0.5], dtype=torch.float64).reshape(shape)
     assert is_one_unit(y)
-    assert class_logits(y).tolist() == [[-1.5, 1.5], [0.5, -0.5]]
+    assert ClassReading().logits(y).tolist() == [[-1.5, 1.5], [0.5, -0.5]]
     assert resolve(None, y).texts == ("class 1", "class 0")
     assert resolve(None, y)(y).tolist() == [1.5, 0.5]
     assert resolve(1, y)(y).tolist() == [1.5, -0.5]

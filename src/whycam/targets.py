@@ -8,12 +8,13 @@ A target is *bound* to a batch's output once, when the network has run: top clas
 so that scoring an edited input later asks about the same classes.
 """
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class ResolvedTarget:
         class_index: the class each sample is explained for, where there is one, shape `(batch,)`.
         is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
         by_output: whether the output itself chose the classes, which only class scores can do.
-        of_class: whether the score is that of `class_index` alone, so that its probability says the same.
+        probability: output -> the probability of what is explained, where that is one class or the others of one.
     """
 
     score: Score = field(repr=False)
@@ -49,23 +50,20 @@ class ResolvedTarget:
     class_index: Int[Tensor, " batch"] | None = None
     is_probability: bool = False
     by_output: bool = False
-    of_class: bool = False
+    probability: Score | None = field(default=None, repr=False)
 
-    def as_probability(self, *, already: bool = False) -> Score:
-        """The class's probability; `already`: the output holds probabilities.
+    def as_probability(self) -> Score:
+        """The probability of what is explained.
 
         Raises:
-            WhycamError: the score is not that of a class alone.
+            WhycamError: that is not one class.
         """
-        index = self.class_index
-        if index is None or not self.of_class:
+        if self.probability is None:
             raise WhycamError(
-                f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single class; "
-                "pass probability=False to have it read the target's own score, or a class as target."
+                f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single "
+                "class; pass probability=False to have it read the target's own score, or a class as target."
             )
-        if already:
-            return lambda output: _pick(class_logits(output), index)
-        return lambda output: log_probability(output, index).exp()
+        return self.probability
 
     def __call__(self, output: Tensor) -> Tensor:
         """The score of each sample, checked to be one number each."""
@@ -80,6 +78,46 @@ class ResolvedTarget:
 
 
 @dataclass(frozen=True)
+class ClassReading:
+    """How classes are read from an output, settled once for a batch; `probability`: its numbers are probabilities.
+
+    A head of one unit, `(batch, 1)` or `(batch,)`, has two classes: class 1 is the unit y, class 0 its other side, -y
+    for a score and 1 - y for a probability, so that the top class is the predicted side.
+    """
+
+    probability: bool = False
+
+    def logits(self, output: Tensor) -> Float[Tensor, "batch class"]:
+        """The classes' scores as the model gives them, shape `(batch, class)`.
+
+        Raises:
+            WhycamError: the output has other axes.
+        """
+        samples = len(output)
+        if output.ndim != 2 and output.numel() == samples * (output.shape[1] if output.ndim > 1 else 1):
+            output = output.reshape(samples, -1)  # axes of one location
+        if output.ndim != 2:
+            raise WhycamError(
+                f"the output has shape {tuple(output.shape)}, not (batch, class), so no class can be read from it; "
+                f"pass a target, for example lambda output: output[:, {min(7, output.shape[1] - 1)}].flatten(1).sum(1)."
+            )
+        if output.shape[1] != 1:
+            return output
+        return torch.cat([1 - output if self.probability else -output, output], 1)
+
+    def log_probability(self, output: Tensor, index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Each sample's log-probability of its class: by softmax, or by the sigmoid of a one-unit head."""
+        logits = self.logits(output)
+        if self.probability:
+            return _pick(logits, index).clamp(min=torch.finfo(logits.dtype).tiny).log()
+        return _pick(F.logsigmoid(logits) if is_one_unit(output) else logits.log_softmax(1), index)
+
+    def probability_of(self, output: Tensor, index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Each sample's probability of its class."""
+        return _pick(self.logits(output), index) if self.probability else self.log_probability(output, index).exp()
+
+
+@dataclass(frozen=True)
 class Target(ABC):
     """A score read from a vector of class logits. The class is an index, a label text, or `None` for the top one."""
 
@@ -88,9 +126,12 @@ class Target(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "of", _classes(self.of))
 
-    def resolve(self, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
+    def resolve(
+        self, output: Tensor, labels: Sequence[str] | None = None, *, probability: bool = False
+    ) -> ResolvedTarget:
         """Settle the classes for a batch's output, shape `(batch, class)`; one-unit heads are two classes."""
-        logits = class_logits(output)
+        classes = reading_of(output, probability=probability)
+        logits = classes.logits(output)
         check_labels(logits, labels)
         index = _indices(self.of, logits, labels)
         known = logits.detach().isfinite().all(1).tolist()
@@ -99,17 +140,30 @@ class Target(ABC):
             self.describe(name_of(int(i), labels) if finite or name is not None else NOTHING)
             for i, finite, name in zip(index, known, asked, strict=True)
         )
-        score = self.over(logits.detach(), index)
-        of_class = isinstance(self, (ClassScore, Probability, LogProbability))
-        return ResolvedTarget(score, texts, index, self.bounded, by_output=None in asked, of_class=of_class)
+        return ResolvedTarget(
+            self.over(classes, logits.detach(), index),
+            texts,
+            index,
+            self.bounded or classes.probability,
+            by_output=None in asked,
+            probability=_probability(self.side, classes, index),
+        )
 
     @property
     def bounded(self) -> bool:
         """Whether the score saturates at 1."""
         return False
 
+    @property
+    def side(self) -> Literal["for", "against"] | None:
+        """Whether the score speaks for the class alone, or against it alone.
+
+        Methods that read a probability take the class's own then, or one less that; other targets they refuse.
+        """
+        return None
+
     @abstractmethod
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """The score as a function of the output, given this batch's logits and each sample's class."""
 
     @abstractmethod
@@ -122,9 +176,14 @@ class Target(ABC):
 class ClassScore(Target):
     """The class's logit, y_c: what Grad-CAM and its family explain unless told otherwise."""
 
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    @property
+    def side(self) -> Literal["for", "against"] | None:
+        """For the class."""
+        return "for"
+
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c."""
-        return lambda output: _pick(class_logits(output), index)
+        return lambda output: _pick(classes.logits(output), index)
 
     def describe(self, name: str) -> str:
         """The class's name."""
@@ -141,9 +200,14 @@ class Probability(Target):
         """True."""
         return True
 
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    @property
+    def side(self) -> Literal["for", "against"] | None:
+        """For the class."""
+        return "for"
+
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """softmax(y)_c."""
-        return lambda output: log_probability(output, index).exp()
+        return lambda output: classes.probability_of(output, index)
 
     def describe(self, name: str) -> str:
         """`probability of NAME`."""
@@ -155,9 +219,14 @@ class Probability(Target):
 class LogProbability(Target):
     """The class's log-probability: its contrast with all other classes, weighted by their probabilities."""
 
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    @property
+    def side(self) -> Literal["for", "against"] | None:
+        """For the class."""
+        return "for"
+
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """log softmax(y)_c."""
-        return lambda output: log_probability(output, index)
+        return lambda output: classes.log_probability(output, index)
 
     def describe(self, name: str) -> str:
         """`log-probability of NAME`."""
@@ -169,9 +238,14 @@ class LogProbability(Target):
 class ReST(Target):
     """Logit plus log-probability, y_c + log p_c (Cai, arXiv:2501.06261)."""
 
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    @property
+    def side(self) -> Literal["for", "against"] | None:
+        """For the class."""
+        return "for"
+
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c + log softmax(y)_c."""
-        return lambda output: _pick(class_logits(output), index) + log_probability(output, index)
+        return lambda output: _pick(classes.logits(output), index) + classes.log_probability(output, index)
 
     def describe(self, name: str) -> str:
         """`logit + log-probability of NAME`."""
@@ -183,9 +257,14 @@ class ReST(Target):
 class Counterfactual(Target):
     """Minus the class's logit: what speaks against the class (Grad-CAM, arXiv:1610.02391, counterfactual maps)."""
 
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    @property
+    def side(self) -> Literal["for", "against"] | None:
+        """Against the class."""
+        return "against"
+
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """-y_c."""
-        return lambda output: -_pick(class_logits(output), index)
+        return lambda output: -_pick(classes.logits(output), index)
 
     def describe(self, name: str) -> str:
         """`against NAME`."""
@@ -210,20 +289,34 @@ class Contrast(Target):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "against", _classes(self.against))
+        if isinstance(self.rivals, bool) or not isinstance(self.rivals, int) or self.rivals < 1:
+            raise WhycamError(f"rivals is a number of classes, 1 or more, not {self.rivals!r}.")
+        if self.strength is not None and not _is_number(self.strength, at_least=0):
+            raise WhycamError(f"strength is a finite number, 0 or more, not {self.strength!r}.")
+        named = self._named()
+        if not named and self.against is not None:
+            raise WhycamError("against is empty; name at least one class, or leave it out for the nearest rivals.")
+        if None in named or len(set(named)) < len(named):
+            raise WhycamError(f"against names other classes, each once, not {self.against!r}.")
 
-    def resolve(self, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
+    def _named(self) -> tuple[Any, ...]:
+        return self.against if isinstance(self.against, tuple) else () if self.against is None else (self.against,)
+
+    def resolve(
+        self, output: Tensor, labels: Sequence[str] | None = None, *, probability: bool = False
+    ) -> ResolvedTarget:
         """Settle the class and its rivals."""
         known = tuple(labels) if labels is not None else None
         settled = Contrast(self.of, self.against, self.rivals, self.strength, known)
-        return Target.resolve(settled, output, labels)
+        return Target.resolve(settled, output, labels, probability=probability)
 
-    def over(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
+    def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c - strength * mean of the rivals' y."""
         rivals = self._rivals(logits, index)
         strength = self.strength if self.strength is not None else 0.6 if self.against is None else 1.0
 
         def score(output: Tensor) -> Tensor:
-            values = class_logits(output)
+            values = classes.logits(output)
             return _pick(values, index) - strength * values.gather(1, rivals).mean(1)
 
         return score
@@ -231,15 +324,14 @@ class Contrast(Target):
     def _rivals(self, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Int[Tensor, "batch rival"]:
         classes = logits.shape[1]
         if self.against is None:
-            if not 1 <= self.rivals < classes:
+            if self.rivals >= classes:
                 raise WhycamError(
                     f"rivals must lie between 1 and {classes - 1} for {classes} classes, not {self.rivals}."
                 )
             distance = (logits - _pick(logits, index)[:, None]).abs()
             distance = distance.scatter(1, index[:, None], torch.inf)
             return distance.topk(self.rivals, largest=False).indices
-        named = self.against if isinstance(self.against, tuple) else (self.against,)
-        found = [class_index(each, classes, self._labels) for each in named]
+        found = [class_index(each, classes, self._labels) for each in self._named()]
         if both := sorted(set(found) & set(index.tolist())):
             raise WhycamError(f"class {both[0]} cannot be contrasted with itself; take it out of against=.")
         return torch.tensor(found, device=logits.device).expand(len(logits), -1)
@@ -248,8 +340,7 @@ class Contrast(Target):
         """`NAME rather than ...`."""
         if self.against is None:
             return f"{name} rather than its {self.rivals} nearest rivals"
-        named = self.against if isinstance(self.against, tuple) else (self.against,)
-        others = [name_of(each, self._labels) if isinstance(each, int) else each for each in named]
+        others = [name_of(each, self._labels) if isinstance(each, int) else each for each in self._named()]
         return f"{name} rather than {', '.join(others)}"
 
 
@@ -267,10 +358,15 @@ class MultiLabel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _classes(self.classes))
+        if not _is_number(self.threshold, at_least=0) or self.threshold > 1:
+            raise WhycamError(f"threshold is a probability between 0 and 1, not {self.threshold!r}.")
 
-    def resolve(self, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
+    def resolve(
+        self, output: Tensor, labels: Sequence[str] | None = None, *, probability: bool = False
+    ) -> ResolvedTarget:
         """Settle the classes for a batch's output, shape `(batch, class)`."""
-        logits = class_logits(output)
+        reading = reading_of(output, probability=probability)
+        logits = reading.logits(output)
         check_labels(logits, labels)
         if self.classes is not None:
             found = [class_index(each, logits.shape[1], labels) for each in self.classes]
@@ -280,7 +376,7 @@ class MultiLabel:
             chosen[:, found] = True
             texts = (" + ".join(name_of(i, labels) for i in found),) * len(logits)
         else:
-            chosen = logits.detach().sigmoid() > self.threshold
+            chosen = (logits.detach() if reading.probability else logits.detach().sigmoid()) > self.threshold
             none = ~chosen.any(1)
             chosen = chosen | (none[:, None] & (logits == logits.amax(1, keepdim=True)))
             texts = tuple(
@@ -289,15 +385,20 @@ class MultiLabel:
                 for row, alone in zip(chosen, none.tolist(), strict=True)
             )
         return ResolvedTarget(
-            lambda output: (class_logits(output) * chosen).sum(1), texts, by_output=self.classes is None
+            lambda output: (reading.logits(output) * chosen).sum(1), texts, by_output=self.classes is None
         )
 
 
 TargetSpec: TypeAlias = Any  #: None, class, target object, callable, or a sequence or tensor with one for each sample
 
 
-def resolve(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None) -> ResolvedTarget:
+def resolve(
+    spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None, *, probability: bool = False
+) -> ResolvedTarget:
     """Settle whatever a caller may pass as `target` for a batch's output.
+
+    Args:
+        probability: whether the output is known to hold probabilities; a softmax is seen by its values.
 
     Raises:
         WhycamError: a class out of range, an unknown or ambiguous label (near misses are suggested), a sequence
@@ -307,9 +408,9 @@ def resolve(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = Non
     if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
         spec = spec.tolist()
     if isinstance(spec, (Target, MultiLabel)):
-        return spec.resolve(output, labels)
+        return spec.resolve(output, labels, probability=probability)
     if spec is None or isinstance(spec, (int, str)):
-        return ClassScore(_class(spec)).resolve(output, labels)
+        return ClassScore(_class(spec)).resolve(output, labels, probability=probability)
     if callable(spec):
         name = getattr(spec, "__name__", type(spec).__name__)
         return ResolvedTarget(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
@@ -322,16 +423,17 @@ def resolve(spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = Non
     if len(each) != samples:
         raise WhycamError(f"{len(each)} targets came for {samples} samples; pass one target, or one for each sample.")
     if all(item is None or isinstance(item, str) or _is_index(item) for item in each):
-        return ClassScore(tuple(map(_class, each))).resolve(output, labels)
-    parts = [resolve(item, output[i : i + 1], labels) for i, item in enumerate(each)]
+        return ClassScore(tuple(map(_class, each))).resolve(output, labels, probability=probability)
+    parts = [resolve(item, output[i : i + 1], labels, probability=probability) for i, item in enumerate(each)]
     indices = [part.class_index for part in parts]
+    probabilities = [part.probability for part in parts]
     return ResolvedTarget(
         lambda output: torch.cat([part(output[i : i + 1]) for i, part in enumerate(parts)]),
         tuple(part.texts[0] for part in parts),
         torch.cat([i for i in indices if i is not None]) if all(i is not None for i in indices) else None,
         any(part.is_probability for part in parts),
         any(part.by_output for part in parts),
-        all(part.of_class for part in parts),
+        None if None in probabilities else lambda output: _joined(probabilities, output),
     )
 
 
@@ -342,31 +444,20 @@ def key(spec: TargetSpec) -> Any:
     return tuple(map(key, spec)) if isinstance(spec, list) else spec
 
 
-def class_logits(output: Tensor) -> Float[Tensor, "batch class"]:
-    """An output as class logits, shape `(batch, class)`.
-
-    A one-unit head, `(batch, 1)` or `(batch,)`, becomes two classes, the unit's own side y as class 1 and the other
-    side -y as class 0, so that the top class is the predicted side.
-    """
-    if output.ndim == 1:
-        output = output[:, None]
-    if output.ndim != 2:
-        raise WhycamError(
-            f"the output has shape {tuple(output.shape)}, not (batch, class), so no class can be read from it; pass a "
-            "target, for example lambda output: output[:, 7].sum((-2, -1))."
-        )
-    return output if output.shape[1] != 1 else torch.cat([-output, output], 1)
-
-
-def log_probability(output: Tensor, index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Each sample's log-probability of its class: by softmax, or by the sigmoid of a one-unit head."""
-    logits = class_logits(output)
-    return _pick(F.logsigmoid(logits) if is_one_unit(output) else logits.log_softmax(1), index)
+def reading_of(output: Tensor, *, probability: bool = False) -> ClassReading:
+    """How classes are read from an output: as probabilities where that is known, or the rows are a softmax's."""
+    softmax = (
+        output.ndim == 2
+        and output.shape[1] > 1
+        and bool((output >= 0).all())
+        and bool(((output.sum(1) - 1).abs() < 1e-3).all())
+    )
+    return ClassReading(probability or softmax)
 
 
 def is_one_unit(output: Tensor) -> bool:
     """Whether a head answers with one number for each sample."""
-    return output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)
+    return output.numel() == len(output)
 
 
 def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> int:
@@ -407,6 +498,21 @@ def _pick(values: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) ->
     return values.gather(1, index[:, None]).squeeze(1)
 
 
+def _probability(
+    side: Literal["for", "against"] | None, classes: ClassReading, index: Int[Tensor, " batch"]
+) -> Score | None:
+    if side is None:
+        return None
+    if side == "for":
+        return lambda output: classes.probability_of(output, index)
+    return lambda output: 1 - classes.probability_of(output, index)
+
+
+def _joined(scores: Sequence[Score | None], output: Tensor) -> Tensor:
+    """Each sample's own score."""
+    return torch.cat([score(output[i : i + 1]) for i, score in enumerate(scores) if score is not None])
+
+
 def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
     if labels is None:
         raise WhycamError(
@@ -433,6 +539,11 @@ def _is_index(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
+def _is_number(value: object, *, at_least: float) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and math.isfinite(value) and value >= at_least  # type: ignore[arg-type, operator]
+
+
 def _classes(value: Any) -> Any:
     """One class, or a tuple of them, from whatever sequence, array or tensor they came in."""
     if isinstance(value, Tensor) or type(value).__module__ == "numpy":
@@ -441,6 +552,8 @@ def _classes(value: Any) -> Any:
 
 
 def _class(value: Any) -> Class:
-    if isinstance(value, bool):
+    if value is None or isinstance(value, str):
+        return value
+    if not _is_index(value):
         raise WhycamError(f"a class is an index or a label text, not {value}.")
-    return value if value is None or isinstance(value, str) else operator.index(value)
+    return operator.index(value)

@@ -320,7 +320,7 @@ PLANTED = {
     ),
     "no batch": Planted(
         lambda: nets.fixed(Returns(lambda features, logits: logits[0])), "answer", "problem", "",
-        "shape (5) for 1 sample",
+        "shape (5) for 2 samples", inputs=lambda: nets.images(2),
     ),
     "probability": Planted(
         lambda: nets.fixed(Returns(lambda features, logits: logits.softmax(1))), "probability", "worth knowing", "",

@@ -290,7 +290,7 @@ def test_every_call_of_a_module_is_an_explanation_of_its_own():
 def test_the_warning_about_training_mode_points_at_the_caller():
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.warns(UserWarning, match="training mode") as caught:
-        whycam.explain(model.train(), nets.images().float())
+        whycam.explain(model.train(), nets.images().float(), target=0)
     assert caught[0].filename == __file__
 
 

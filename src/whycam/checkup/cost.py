@@ -241,7 +241,7 @@ class Rehearsal:
                 ground = self.session.ground(self.batch, request)
             self.backwards += ground.choosing.backwards + ground.measured.passes.backwards
             maker = MapBuilder(self.session.vision, self.module, self.batch, ground.measured, self.request)
-            maker.supply = supply = _Counting(self, ground.measured, maker.output_is_probability)
+            maker.supply = supply = _Counting(self, ground.measured)
             self._recorded[known] = _Recorded(ground, method.name, counter.get_total_flops(), maker, supply)
         return self._recorded[known]
 
@@ -363,16 +363,8 @@ class _Once:
 class _Counting(QuantityProvider):
     """Gives methods what was recorded, and stand-ins for the functions that run the network."""
 
-    def __init__(self, rehearsal: Rehearsal, measured: Measured, output_is_probability: bool) -> None:
-        request = rehearsal.request
-        super().__init__(
-            rehearsal.module,
-            rehearsal.batch,
-            measured,
-            request.output,
-            request.run,
-            output_is_probability=output_is_probability,
-        )
+    def __init__(self, rehearsal: Rehearsal, measured: Measured) -> None:
+        super().__init__(rehearsal.module, rehearsal.batch, measured, rehearsal.request.run)
         self.rehearsal = rehearsal
         self.shared: dict[LayerRef | None, Runners] = {}
 

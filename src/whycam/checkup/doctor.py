@@ -17,7 +17,7 @@ from whycam.checkup import findings
 from whycam.checkup.cost import Rehearsal
 from whycam.checkup.findings import Finding, Severity
 from whycam.engine.inputs import prepared_by
-from whycam.engine.maps import looks_like_probability, predictions
+from whycam.engine.maps import predictions
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
@@ -33,14 +33,15 @@ from whycam.network.diagnosis.survey import Survey, is_ours, survey
 from whycam.network.hooks import Inputs, watching
 from whycam.network.layer_refs import find_layers
 from whycam.network.layers.features import Feature, features
-from whycam.network.outputs import OutputPath, embedding, number_of_classes, read
+from whycam.network.origin import settled
+from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.pytree import first_sample, first_tensor
 from whycam.network.recording.graph_breaks import Cut, follow
 from whycam.network.unwrap import unwrapped
 from whycam.network.variants.scoring import RunConfig
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Comparison, Cost, Layer, Prediction
-from whycam.targets import class_logits
+from whycam.targets import ClassReading
 
 
 @dataclass(frozen=True)
@@ -292,20 +293,20 @@ class _Examination:
             self._note("answer", findings.refused("answer", str(error)))
             return False
         values = values.detach().float()
-        probability = looks_like_probability(values)
-        why = embedding(part, values, self.module)
-        readable = values.ndim <= 2 and len(values) == samples and not why
-        self._note(
-            "answer",
-            *findings.of_answer(seen.output, part, values, samples=samples, probability=probability, embedding=why),
+        known, _ = settled(self.module, inputs, values, part, self.part, labels=self.vision.labels is not None)
+        why, reading = known.embedding, ClassReading(known.probability)
+        readable = known.classes and len(values) == samples
+        found = findings.of_answer(
+            seen.output, part, values, samples=samples, probability=known.probability, embedding=why
         )
+        self._note("answer", *found)
         self.checked |= {"probability", "one unit", "constant answer"}
         prediction = None
         if readable:
-            classes = class_logits(values).shape[1]
+            classes = reading.logits(values).shape[1]
             self._note("labels", *findings.of_labels(self.vision.labels, classes))
             fits = self.vision.labels is not None and len(self.vision.labels) == classes
-            (prediction,) = predictions(values[:1], self.vision.labels if fits else None, probability)
+            (prediction,) = predictions(values[:1], self.vision.labels if fits else None, reading)
         else:
             classes = None
             self.target = _largest

@@ -22,7 +22,7 @@ from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Layer
 
 #: How the reason for a layer tells that a later one has no gradient, and which.
-_UNREAD = re.compile(r"at ('[^']+') the gradient is zero")
+_UNREAD = re.compile(r"('[^']+') (?:the gradient is zero|comes later and has no part in the answer)")
 
 Severity: TypeAlias = Literal["problem", "worth knowing", "fine"]
 

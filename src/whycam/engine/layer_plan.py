@@ -60,7 +60,7 @@ def plan(
                 plans[method.name].append(Plan(tuple(latest), fused=True))
                 continue
             if place.specs == (None,):
-                chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=_first(resolvers[0]))
+                chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=_of_answer(resolvers[0]))
                 passes = passes.plus(*spent)
                 plans[method.name].append(Plan((chosen.tap,), fused=False, choice=chosen))
                 continue
@@ -117,15 +117,30 @@ def correct(
     return moved, passes
 
 
+def _of_answer(resolve: Resolve) -> OutputSelector:
+    """What changes with all of the answer, so that the choice of a layer does not depend on what is asked about it."""
+
+    def weighed(output: Tensor, **_: Any) -> ResolvedTarget:
+        width = output[0].numel()
+        weights = torch.rand(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu") + 0.5
+
+        def score(output: Tensor) -> Tensor:
+            return output.reshape(len(output), -1) @ weights.to(output)
+
+        return ResolvedTarget(score, ("all of the answer",) * len(output))
+
+    return replace(resolve, resolve=weighed) if isinstance(resolve, OutputSelector) else OutputSelector(weighed)
+
+
 def _first(resolve: Resolve) -> Resolve:
     """The same target for the first sample alone; the largest output where it is one for this very batch."""
 
-    def one(output: Tensor) -> ResolvedTarget:
+    def one(output: Tensor, **known: Any) -> ResolvedTarget:
         try:
-            bound = resolve(output)
+            bound = resolve(output, **known)
             bound(output)
         except Exception:  # a caller's own function may fail in any way for a batch it was not written for
-            return ResolvedTarget(lambda output: output.flatten(1).amax(1), ("the largest output",))
+            return ResolvedTarget(lambda output: output.reshape(len(output), -1).amax(1), ("the largest output",))
         return bound
 
-    return OutputSelector(one, resolve.part) if isinstance(resolve, OutputSelector) else one
+    return replace(resolve, resolve=one) if isinstance(resolve, OutputSelector) else one

@@ -23,13 +23,12 @@ from whycam.kit.registry import Method
 from whycam.kit.status import Evidence, Status, judge, judge_all, worst
 from whycam.models.vision_model import VisionModel
 from whycam.network.layer_refs import LayerRef
-from whycam.network.outputs import embedding
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import parallel
 from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Cost, Explanation, Layer, Prediction
-from whycam.targets import ResolvedTarget, check_labels, class_logits, is_one_unit, log_probability
+from whycam.targets import ClassReading, check_labels, is_one_unit
 
 
 def _turned(made: Result, augmentation: Augmentation) -> Result:
@@ -67,14 +66,11 @@ class MapBuilder:
         self.drafts: dict[tuple[str, str, Any], dict[str, Any]] = {}
         self.failures: dict[tuple[str, str, Any], str] = {}
         self.facts: dict[tuple[Any, ...], list[bool]] = {}
-        output = measured.any.output
-        self.output_is_probability = looks_like_probability(output)
-        self.embedding = embedding(measured.any.output_name, output, module)
-        self.predictions = () if self.embedding else predictions(output, vision.labels, self.output_is_probability)
+        answer = measured.any.answer
+        reading = ClassReading(answer.probability)
+        self.predictions = predictions(measured.any.output, vision.labels, reading) if answer.classes else ()
         self.notes = self._notes()
-        self.supply = QuantityProvider(
-            module, batch, measured, request.output, request.run, output_is_probability=self.output_is_probability
-        )
+        self.supply = QuantityProvider(module, batch, measured, request.run)
         self.spent: list[RunStats] = []
 
     def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
@@ -261,7 +257,7 @@ class MapBuilder:
         evidence = [
             Evidence(
                 score=scores[i] if method.class_specific else 0.0,
-                is_probability=method.class_specific and (bound.is_probability or self._answers_probability(bound)),
+                is_probability=method.class_specific and bound.is_probability,
                 gradient_is_zero=(still is None or still[i]) if measured else None,
                 gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
                 disconnected=measured and gradient is None,
@@ -293,9 +289,6 @@ class MapBuilder:
             self.facts[key] = make().tolist()
         return self.facts[key]
 
-    def _answers_probability(self, bound: ResolvedTarget) -> bool:
-        return self.output_is_probability and bound.class_index is not None
-
     def _layer(self, records: Sequence[LayerRecord], plan: Plan, context: InputContext, fuse: fusions.Fusion) -> Layer:
         size = tuple(context.size)
         if not records:
@@ -321,21 +314,20 @@ class MapBuilder:
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
-        recording = self.measured.any
-        if recording.output_name:
-            notes.append(f"explains the model's output{recording.output_name}")
-        if self.output_is_probability:
+        output, answer = self.measured.any.output, self.measured.any.answer
+        if answer.name:
+            notes.append(f"explains the model's output{answer.name}")
+        if answer.probability:
             notes.append(
                 "the model's output already is a probability, whose gradient vanishes where the model is sure; explain "
                 "its logits where you can"
             )
-        if self.embedding:
-            notes.append(f"the output is an embedding ({self.embedding}), so there are no predictions")
-        if is_one_unit(recording.output):
-            notes.append(
-                "the model answers with one unit: class 1 is the unit, class 0 is its negative (for a number that it "
-                "estimates, pass target=1)"
-            )
+        if answer.embedding:
+            notes.append(f"the output is an embedding ({answer.embedding}), so there are no predictions")
+        if answer.classes and is_one_unit(output):
+            other = "its negative (for a number that it estimates, pass target=1)"
+            other = "1 less it" if answer.probability else other
+            notes.append(f"the model answers with one unit: class 1 is the unit, class 0 is {other}")
         if wrapper := parallel(self.vision.module):
             notes.append(f"the module inside {wrapper} was run, on one device")
         if self.batch.context.photos is not None:
@@ -396,21 +388,12 @@ def told(work: Sequence[RunStats]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
-def looks_like_probability(output: Tensor) -> bool:
-    """Whether an output already is a softmax: rows of at least two numbers that are non-negative and sum to one."""
-    if output.ndim != 2 or output.shape[1] < 2:
-        return False
-    return bool((output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-3).all())
-
-
-def predictions(output: Tensor, labels: Sequence[str] | None, is_probability: bool) -> tuple[Prediction, ...]:
-    """The top class of each sample, where the output holds classes."""
-    if output.ndim > 2:
-        return ()
-    logits = class_logits(output)
+def predictions(output: Tensor, labels: Sequence[str] | None, reading: ClassReading) -> tuple[Prediction, ...]:
+    """The top class of each sample."""
+    logits = reading.logits(output)
     check_labels(logits, labels)
     top = logits.argmax(1)
-    values = output.gather(1, top[:, None]).squeeze(1) if is_probability else log_probability(output, top).exp()
+    values = reading.probability_of(output, top)
     return tuple(
         Prediction(i, labels[i] if labels is not None else None, p) if finite else Prediction(-1, None, float("nan"))
         for i, p, finite in zip(top.tolist(), values.tolist(), logits.isfinite().all(1).tolist(), strict=True)

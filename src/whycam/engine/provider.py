@@ -1,7 +1,6 @@
 """The quantities that methods ask for, from what was recorded; and the functions among them, which run the network."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from whycam.engine.measure import Measured
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.layer_refs import LayerRef
-from whycam.network.outputs import OutputPath
 from whycam.network.quantities.biases import bias_gradients
 from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
@@ -37,23 +35,12 @@ from whycam.network.variants.tracing import Differentiator, Tracer
 class QuantityProvider:
     """Gives methods what they ask for. `work` is what was run for the method that asks now."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        batch: Batch,
-        measured: Measured,
-        part: OutputPath | None,
-        execution: RunConfig,
-        *,
-        output_is_probability: bool,
-    ) -> None:
+    def __init__(self, module: nn.Module, batch: Batch, measured: Measured, execution: RunConfig) -> None:
         self.module, self.batch, self.measured, self.execution = module, batch, measured, execution
-        self.output_is_probability = output_is_probability
         device = batch.context.inputs.device
-        answer = measured.any.output_name or None  # the same part of every answer, whatever their sizes
-        self.network = Network(
-            module, batch.inputs, answer if part is None else part, measured.any.output, autocast_of(device)
-        )
+        # the same part of every answer, whatever their sizes
+        part = measured.any.answer.part
+        self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
         self.work: list[RunStats] = []
         self._prepared: Prepared | None = None
         self._runners: dict[LayerRef | None, Runners] = {}
@@ -70,7 +57,7 @@ class QuantityProvider:
         recording = self.measured.plain
         assert recording is not None  # every other quantity comes from the plain recording
         bound = recording.targets[number]
-        probability = partial(bound.as_probability, already=self.output_is_probability)
+        probability = bound.as_probability
         if name == "scores":
             return recording.scores[number]
         if name == "input_gradients":

@@ -1,11 +1,14 @@
 """One network, and what is asked of it: inputs in, one recording, explanations out."""
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from whycam.engine.inputs import Batch, make_batch
 from whycam.engine.layer_plan import Passes
@@ -54,8 +57,16 @@ class Session:
 
     def resolvers(self, request: Request) -> list[Resolve]:
         """For each target of a request, what settles it on the network's output."""
+        labels = self.vision.labels
+        if not any(method.class_specific for method in request.methods):
+            return [OutputSelector(partial(_any, labels=labels), request.output, labels is not None, optional=True)]
         return [
-            OutputSelector(partial(resolve, target, labels=self.vision.labels), request.output)
+            OutputSelector(
+                partial(resolve, target, labels=labels),
+                request.output,
+                labels is not None,
+                target if callable(target) else None,
+            )
             for target in request.targets
         ]
 
@@ -97,7 +108,8 @@ class Session:
 
     def _augment(self, maker: MapBuilder, batch: Batch, request: Request, found: Ground, passes: Passes) -> Passes:
         """Measure the augmented inputs too, for the same targets; the passes with those that it took."""
-        settled: list[Resolve] = [OutputSelector(_always(each), request.output) for each in found.measured.any.targets]
+        known = found.measured.any
+        settled: list[Resolve] = [OutputSelector(_always(each), known.answer.part) for each in known.targets]
         extra = fusion_needs(request.methods, found.plans, request.fusion)
         for augmentation in augmentations(len(batch.context.size)):
             picture = augmentation.transform(batch.context.inputs)
@@ -119,5 +131,13 @@ class Session:
         return passes
 
 
-def _always(target: ResolvedTarget) -> Resolve:
-    return lambda _: target
+def _always(target: ResolvedTarget) -> Callable[..., ResolvedTarget]:
+    return lambda *_, **__: target
+
+
+def _any(output: Tensor, labels: Sequence[str] | None, *, probability: bool = False) -> ResolvedTarget:
+    """Each sample's top class where the output has classes, for methods that explain none; else no score."""
+    try:
+        return replace(resolve(None, output, labels, probability=probability), by_output=False)
+    except WhycamError:
+        return ResolvedTarget(lambda output: output.new_full((len(output),), torch.nan), ("",) * len(output))

@@ -1,9 +1,10 @@
 """The tensor that holds the answer, whatever a model wraps it in."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
@@ -28,21 +29,56 @@ OutputPath: TypeAlias = str | int | Callable[[Any], Tensor]
 
 @dataclass(frozen=True)
 class OutputSelector:
-    """What is asked of a model's output: which part of it (`None`: found by `answer`), and how that becomes a score."""
+    """What is asked of a model's output: which part of it (`None`: found by `answer`), and how that becomes a score.
 
-    resolve: Callable[[Tensor], ResolvedTarget]
+    Attributes:
+        labels: whether there are texts for the classes, so that there are classes.
+        whole: the caller's own function, which gets the whole output where no part of it is an answer.
+        optional: whether nothing is asked about classes, so that an output without any is as good.
+    """
+
+    resolve: Callable[..., ResolvedTarget]
     part: OutputPath | None = None
+    labels: bool = False
+    whole: Callable[[Any], Tensor] | None = None
+    optional: bool = False
 
-    def __call__(self, output: Tensor) -> ResolvedTarget:
-        """The target, settled on that part."""
-        return self.resolve(output)
+    def __call__(self, output: Tensor, *, probability: bool = False) -> ResolvedTarget:
+        """The target, settled on that part; `probability`: it is known to hold probabilities."""
+        return self.resolve(output, probability=True) if probability else self.resolve(output)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What functions of the whole output give, `(batch, function)`: the answer of a model that has none by itself."""
+
+    functions: tuple[Callable[[Any], Tensor], ...]
+    __name__ = "the target"
+
+    def __call__(self, output: Any) -> Tensor:
+        """Each function's scores."""
+        made = [function(output) for function in self.functions]
+        for each in made:
+            if not isinstance(each, Tensor) or each.ndim != 1:
+                came = f"shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"a {type(each).__name__}"
+                raise WhycamError(f"the target returned {came}; it must return one score per sample, shape (batch,).")
+        return torch.stack(made, 1)
+
+    def of(self, number: int, resolve: Callable[..., ResolvedTarget]) -> "OutputSelector":
+        """The question that the function of that number answers."""
+        return OutputSelector(lambda found, **_: replace(resolve(found), score=lambda scores: scores[:, number]), self)
 
 
 def read(
     output: Any, part: OutputPath | None, samples: int | None = None, classes: int | None = None
 ) -> tuple[str, Tensor]:
-    """The part that was asked for, else the answer, with where it was found."""
-    return answer(output, samples, classes) if part is None else _part(output, part)
+    """The part that was asked for, else the answer, with where it was found.
+
+    Where there is one sample and a model has squeezed its axis away, the axis is put back.
+    """
+    name, tensor = answer(output, samples, classes) if part is None else _part(output, part)
+    squeezed = samples == 1 and (not tensor.ndim or (tensor.ndim == 1 and len(tensor) != 1))
+    return name, tensor[None] if squeezed else tensor
 
 
 def answer(output: Any, samples: int | None = None, classes: int | None = None) -> tuple[str, Tensor]:
@@ -50,24 +86,38 @@ def answer(output: Any, samples: int | None = None, classes: int | None = None) 
 
     A tensor is its own answer. Of a mapping, dataclass or tuple, at any depth: the tensor under a usual name, the
     outermost first and auxiliary ones last; else the first of shape (batch, class), where the number of samples or of
-    classes is known one that has it, and an embedding only if there is nothing else; else the only one.
+    classes is known one that has it, and an embedding only if there is nothing else; else the only one. Where these are
+    probabilities and the scores that they were made of are there too, the scores.
 
     Raises:
         WhycamError: none of these, with what the output holds.
     """
     if isinstance(output, Tensor):
         return "", output
+    if _is_per_sample(output, samples):
+        raise WhycamError(
+            f"the model's output is a list of {len(output)}, one entry for each sample, as detectors give it, so no "
+            "part of it is an answer for the batch. Pass a target, a function of the whole output, such as "
+            "lambda output: torch.stack([each['scores'].sum() for each in output])."
+        )
+    path, tensor = _answer(output, samples, classes)
+    behind = (each for each in _found(output) if each[1].shape == tensor.shape and _is_made_of(tensor, each[1]))
+    path, tensor = next(behind, (path, tensor))
+    return spell(path), tensor
+
+
+def _answer(output: Any, samples: int | None, classes: int | None) -> tuple[Path, Tensor]:
     found = _found(output)
     named = [(depth, _auxiliary(path), NAMES.index(name), path, tensor)
              for path, tensor in found for depth, name in [_name(path)] if name in NAMES]  # fmt: skip
     if named:
         *_, path, tensor = min(named, key=lambda each: each[:3])
-        return spell(path), tensor
+        return path, tensor
     matrices = [(path, tensor) for path, tensor in found if tensor.ndim == 2]
     # min takes the first of equals
     for candidates in (matrices, found if len(found) == 1 else []):
         if candidates:
-            path, tensor = min(
+            return min(
                 candidates,
                 key=lambda each: (
                     samples is not None and len(each[1]) != samples,
@@ -75,7 +125,6 @@ def answer(output: Any, samples: int | None = None, classes: int | None = None) 
                     classes is not None and each[1].shape[-1] != classes,
                 ),
             )
-            return spell(path), tensor
     kind = type(output).__name__ if not isinstance(output, Mapping) else f"mapping ({type(output).__name__})"
     raise WhycamError(
         f"cannot tell which part of the model's output to explain: a {kind} with {_listed(found)}. Say which with "
@@ -83,8 +132,31 @@ def answer(output: Any, samples: int | None = None, classes: int | None = None) 
     )
 
 
-def embedding(name: str, tensor: Tensor, model: nn.Module) -> str:
-    """Why a tensor is known to be an embedding and no class scores; empty where that is not known."""
+def _is_per_sample(output: Any, samples: int | None) -> bool:
+    """Whether an output is a list with an entry for each sample, of whatever sizes these are."""
+    if not isinstance(output, (list, tuple)) or hasattr(output, "_fields") or not output:
+        return False
+    if all(isinstance(each, Mapping) for each in output):
+        return len({frozenset(each) for each in output}) == 1 and samples in (None, len(output))
+    tables = isinstance(output, list) and all(isinstance(each, Tensor) and each.ndim for each in output)
+    return tables and len(output) == samples and any(len(each) != samples for each in output)
+
+
+def _is_made_of(probabilities: Tensor, scores: Tensor) -> bool:
+    """Whether a tensor is the softmax or the sigmoid of another."""
+    if scores is probabilities or scores.ndim < 2 or bool((probabilities < 0).any() or (probabilities > 1).any()):
+        return False
+    near = 1e-2 if is_half(probabilities) else 1e-5
+    made = (scores.detach().softmax(1), scores.detach().sigmoid())
+    return any(torch.allclose(each.to(probabilities), probabilities.detach(), 0, near) for each in made)
+
+
+def embedding(name: str, tensor: Tensor, model: nn.Module, made: str = "") -> str:
+    """Why a tensor is known to be an embedding and no class scores; empty where that is not known.
+
+    Args:
+        made: what is known of how it was made; see `origin.Origin`.
+    """
     last = name.rpartition(".")[2].partition("[")[0]
     if tensor.ndim == 2 and tensor.shape[1] == number_of_classes(model):
         return ""  # whatever it is called: transformers' PP-LCNet returns its class scores as the last hidden state
@@ -96,7 +168,7 @@ def embedding(name: str, tensor: Tensor, model: nn.Module) -> str:
         off = float((tensor.detach().double().norm(dim=1) - 1).abs().amax())
         if (off < 1e-5 or (off < 3e-3 and is_half(tensor))) and bool((tensor < 0).any()):
             return "each row has length 1"
-    return ""
+    return made if tensor.ndim == 2 and tensor.shape[1] > 1 else ""
 
 
 def number_of_classes(model: nn.Module) -> int | None:
@@ -113,13 +185,13 @@ def _part(output: Any, part: OutputPath) -> tuple[str, Tensor]:
         return f" through {getattr(part, '__name__', type(part).__name__)}", made
     found = [("", output)] if isinstance(output, Tensor) else [(spell(path), each) for path, each in _found(output)]
     for path, tensor in found:
-        if _plain(path) == _plain(str(part)):
+        if plain(path) == plain(str(part)):
             return path, tensor
     listed = _listed(_found(output)) if not isinstance(output, Tensor) else "nothing but itself, a tensor"
     raise WhycamError(f"the model's output has no part {part!r}; there is {listed}.")
 
 
-def _plain(path: str) -> str:
+def plain(path: str) -> str:
     """A path in one spelling, `aux.0` for `.aux[0]`."""
     return path.replace("[", ".").replace("]", "").strip(".")
 

@@ -14,7 +14,7 @@ from whycam.targets import resolve
 
 
 def asked(model, inputs, layer, part=None, **options):
-    question = OutputSelector(lambda output: resolve(1, output), part)
+    question = OutputSelector(lambda output, **known: resolve(1, output, **known), part)
     found = record(model, inputs, find_layers(model, layer), [question], **options)
     return Asked(model, inputs, next(iter(found.layers.values())), part)
 

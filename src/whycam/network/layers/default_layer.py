@@ -30,7 +30,7 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import Side
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef
-from whycam.network.layers.features import Feature, features, is_convolutional
+from whycam.network.layers.features import Feature, answer_name, features, is_convolutional
 from whycam.network.layers.positions import Location, locate
 from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.pytree import on_first_sample
@@ -91,12 +91,16 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, resolve: Resolve | N
     if part in known:
         return known[part].on(side), 0, 0
     found, forwards = features(model, inputs)
-    stream = _stream(found)
+    name = answer_name(model, inputs, part)
+    whole = _stream(found)
+    stream = _before_answer(whole, name)
+    later = _passed_over(whole[-1], name) if whole[-1] is not stream[-1] else ""
     if is_convolutional(model, inputs):
         last = stream[-1]
-        known[part] = _Latest(last, last.layout, "by construction", _last(last.grid))
+        known[part] = _Latest(last, last.layout, "by construction", _last(last.grid) + later)
         return known[part].on(side), forwards, 0
     latest, lasting, *spent = _among_tokens(model, inputs, stream, resolve)
+    latest = latest._replace(why=latest.why + later)
     if lasting:
         known[part] = latest
     return latest.on(side), forwards + spent[0], spent[1]
@@ -131,7 +135,7 @@ def correct(
     """
     model = unwrapped(model)
     found, forwards = features(model, inputs)
-    stream = _stream(found)
+    stream = _before_answer(_stream(found), answer_name(model, inputs, _part(resolve)))
     others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
     reached, _, *passes = _reached(model, inputs, others, resolve)
     forwards += passes[0]
@@ -248,6 +252,32 @@ def _stream(found: Sequence[Feature]) -> list[Feature]:
     if isinstance(last.layout, ChannelsFirst):
         return main
     return [feature for feature in main if feature.grid != last.grid or feature.width == last.width]
+
+
+def _before_answer(stream: Sequence[Feature], name: str | None) -> list[Feature]:
+    """The features that the part of the output of that name is made of, without those that are that part itself.
+
+    A map of these would show the prediction in place of its reasons.
+
+    Raises:
+        WhycamError: there are no others.
+    """
+    if name is None:
+        return list(stream)
+    reached = [feature for feature in stream if feature.reaches is None or name in feature.reaches] or list(stream)
+    before = [feature for feature in reached if name not in feature.is_answer]
+    if not before:
+        raise WhycamError(
+            "every spatial feature of this model is its answer itself, up to an activation or a change of size, and a "
+            "map of it would be the prediction again; name a layer all the same with layer=, or use a method that "
+            "works at the input, such as occlusion."
+        )
+    return before
+
+
+def _passed_over(last: Feature, name: str | None) -> str:
+    itself = name in last.is_answer
+    return f"; {str(last.tap)!r} comes later and " + ("is the answer itself" if itself else "has no part in the answer")
 
 
 def _is_pooled(feature: Feature, stream: Sequence[Feature]) -> bool:

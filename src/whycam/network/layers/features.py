@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -16,8 +16,10 @@ from whycam.network.adapted import AdaptedLayer
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef, tap_of
 from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
+from whycam.network.origin import behind, keep, made_by, straight, traceable
+from whycam.network.outputs import OutputPath, number_of_classes, plain, read
 from whycam.network.preserve_state import as_found
-from whycam.network.pytree import detached_copy, first_tensor, on_first_sample, only_tensor, tensors
+from whycam.network.pytree import detached_copy, first_tensor, on_first_sample, only_tensor, spell, tensors
 from whycam.network.recording.record import Inputs, call, watching
 from whycam.network.token_metadata import token_claim
 from whycam.network.unwrap import eager, unwrapped
@@ -45,6 +47,8 @@ class Feature:
         quantized: whether the tensor holds quantized numbers, through which no gradient goes.
         role: what the (innermost) module that made it does.
         before: the place of the same feature before its activation, where a module returned that.
+        reaches: the tensors of the output that depend on it, by where they are; `None` where that cannot be told.
+        is_answer: those with spatial axes that are made of it without a layer with weights in between.
     """
 
     tap: LayerRef
@@ -57,6 +61,8 @@ class Feature:
     inner: bool = False
     quantized: bool = False
     before: LayerRef | None = None
+    reaches: frozenset[str] | None = None
+    is_answer: frozenset[str] = frozenset()
 
     @property
     def layout(self) -> Layout:
@@ -74,6 +80,8 @@ class Feature:
         return self.shape[1 if isinstance(self.layout, ChannelsFirst) else -1]
 
 
+#: The name of an output as a whole.
+EVERYTHING = "[*]"
 #: What observing a model found.
 _observed: Cache[Any] = Cache()
 
@@ -90,7 +98,10 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
     known = _observed.of(model, inputs)
     if "features" in known:
         return known["features"], 0
-    (watched, size), failed = on_first_sample(partial(_watch, model), inputs)
+    try:
+        (watched, size), failed = on_first_sample(partial(_watch, model, traced=True), inputs)
+    except Exception:  # some networks run without gradients only
+        (watched, size), failed = on_first_sample(partial(_watch, model, traced=False), inputs)
     found = tuple(watched.features(size, token_claim(model, size)))
     if not found and len(size) == 5:
         # several pictures for each sample, each looked at by itself; their axis is the second or the third
@@ -102,8 +113,22 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
             "layer= and, if its output needs reading in a special way, pass layout=."
         )
     known["features"] = found
+    known["names"], known["answer"] = watched.names, watched.answer
     known["convolutional"] = watched.convolutional(size)
     return found, 1 + failed
+
+
+def answer_name(model: nn.Module, inputs: Inputs, part: OutputPath | None) -> str | None:
+    """Where the explained part of the output is found, of a network that was observed.
+
+    `None` where that is open; `EVERYTHING` for all of an output no part of which is an answer.
+    """
+    known = _observed.of(unwrapped(model), inputs)
+    if part is None:
+        return str(known["answer"])
+    if callable(part):
+        return known["names"][0] if len(known["names"]) == 1 else None
+    return next((name for name in known["names"] if plain(name) == plain(str(part))), None)
 
 
 def is_convolutional(model: nn.Module, inputs: Inputs) -> bool:
@@ -121,16 +146,18 @@ def known_otherwise(model: nn.Module, inputs: Inputs) -> bool:
     return not _observed.of(unwrapped(model), inputs).get("convolutional", True)
 
 
-def _watch(model: nn.Module, inputs: Inputs) -> tuple["_Watcher", tuple[int, ...]]:
-    given = detached_copy(inputs)
-    size = tuple(first_tensor(given).shape)
-    watcher = _Watcher(model, given)
+def _watch(model: nn.Module, inputs: Inputs, *, traced: bool) -> tuple["_Watcher", tuple[int, ...]]:
     with as_found(model), eager(model), ExitStack() as stack:
+        given = traceable(inputs) if traced else detached_copy(inputs)
+        size = tuple(first_tensor(given).shape)
+        watcher = _Watcher(model, given)
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
                 stack.enter_context(watching(module, "output", partial(watcher.returned, name, module)))
                 stack.enter_context(watching(module, "input", partial(watcher.given, name, module)))
-        call(model, given)
+        output = call(model, given)
+        watcher.answered(output)
+        keep(model, inputs, output)
     return watcher, size
 
 
@@ -145,6 +172,7 @@ class _Event(NamedTuple):
     shape: tuple[int, ...]
     bare: bool
     quantized: bool
+    node: Any
 
 
 class _Watcher:
@@ -158,6 +186,11 @@ class _Watcher:
         self.source: dict[str, int | None] = {}
         self.events: list[_Event] = []
         self.inputs = {self.token(tensor) for _, tensor in tensors(inputs)}
+        self.samples = len(first_tensor(inputs))
+        self.names: list[str] = []
+        self.answer = EVERYTHING
+        self.behind: dict[str, set[Any]] = {}
+        self.straight: dict[str, set[Any]] = {}
         self.as_given: bool | None = None  # whether the first layer with weights was given an input as it came
 
     def token(self, tensor: Tensor) -> int:
@@ -193,8 +226,22 @@ class _Watcher:
                 tuple(tensor.shape),
                 path == (),
                 tensor.is_quantized,
+                tensor.grad_fn,
             )
         )
+
+    def answered(self, output: Any) -> None:
+        """Look through the graph of the output."""
+        self.names = [spell(path) for path, tensor in tensors(output) if tensor.is_floating_point()]
+        with suppress(WhycamError):
+            self.answer = read(output, None, self.samples, number_of_classes(self.model))[0]
+        spatial = {spell(path) for path, tensor in tensors(output) if tensor.ndim > 2 and tensor[0, 0].numel() > 1}
+        for name, node in made_by(output).items():
+            self.behind[name] = behind(node)
+            self.straight[name] = straight(node) if name in spatial or self.answer == EVERYTHING else set()
+        if self.answer == EVERYTHING:
+            self.behind[EVERYTHING] = set().union(*self.behind.values())
+            self.straight[EVERYTHING] = set().union(*self.straight.values())
 
     def features(self, inputs: tuple[int, ...], claim: Tokens | None) -> list[Feature]:
         groups: dict[int, list[_Event]] = {}
@@ -234,6 +281,10 @@ class _Watcher:
                     all(any(event.name.startswith(each + ".") for each in attention) for event in group),
                     first.quantized,
                     best.get(first.source) if active and first.source is not None else None,
+                    frozenset(name for name, nodes in self.behind.items() if first.node in nodes)
+                    if self.behind
+                    else None,
+                    frozenset(name for name, nodes in self.straight.items() if first.node in nodes),
                 )
             )
         # windows and heads folded into the batch are no samples

@@ -13,7 +13,9 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.layer_refs import LayerRef
-from whycam.network.outputs import OutputSelector, embedding, number_of_classes, read
+from whycam.network.origin import Answer as Answer
+from whycam.network.origin import settled
+from whycam.network.outputs import OutputSelector, Scores, number_of_classes, read
 from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
 from whycam.network.recording.guided import guided_relu
 from whycam.network.recording.partial_forward import Watch
@@ -59,13 +61,13 @@ class Attempt:
     """A forward with its backwards: graphs are alive in here, so it lives inside `record` only.
 
     Attributes:
-        output, name: the part of the output that is explained, and where it was found.
+        output, answer: the part of the output that is explained, and what is known of it.
         found: one for each score that was differentiated.
         repeated: forwards made on top of the one.
     """
 
     output: Tensor
-    name: str
+    answer: Answer
     targets: tuple[ResolvedTarget, ...]
     scores: list[Tensor]
     passes: list[Pass]
@@ -101,7 +103,8 @@ class Forward:
     ) -> None:
         self.model = model
         self.taps = taps
-        self.resolvers = resolvers
+        self.resolvers: Sequence[Resolve] = resolvers
+        self.nothing = False  # whether the output holds no answer, and none is needed
         self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
         self.guided = guided
         self.resume = resume and bool(taps)
@@ -123,8 +126,20 @@ class Forward:
             self.want_gradients = True  # which row belongs to which sample is told by gradients
             output, name = self._run(inputs, from_start=from_start)
             repeated = 1
-        targets = tuple(resolve(output.detach()) for resolve in self.resolvers)
-        self._refuse_embedding(output, name, targets)
+        answer, spent = self._settled(inputs, output.detach(), name)
+        repeated += spent
+        targets = tuple(
+            resolve(output.detach(), probability=answer.probability)
+            if isinstance(resolve, OutputSelector)
+            else resolve(output.detach())
+            for resolve in self.resolvers
+        )
+        if answer.embedding and any(target.by_output for target in targets):
+            raise WhycamError(
+                f"the model's output{name} is an embedding ({answer.embedding}), whose largest number is no class. "
+                "Pass a target, such as a function of it (its similarity to another embedding, say) or the index of "
+                "one of its numbers, or the part that holds class scores as output=."
+            )
         scores = [target(output) for target in targets]
         passes = self.chosen()
         points = {one: self.tensor(one) for each in passes for one in each.calls} if self.want_gradients else {}
@@ -132,7 +147,7 @@ class Forward:
             points[INPUT] = leaf
         needed = scores if self.wanted or leaf is not None else scores[:1] if points else []
         found = self.differentiate(needed, points, keep=any(each.odd for each in passes))
-        return Attempt(output, name, targets, scores, passes, found, repeated)
+        return Attempt(output, answer, targets, scores, passes, found, repeated)
 
     def differentiate(self, scores: Sequence[Tensor], points: Mapping[Call, Tensor], *, keep: bool) -> list[Gradients]:
         """Each score's gradient at each point; `keep` the graph for another time."""
@@ -185,16 +200,32 @@ class Forward:
         return wide(tensor), name
 
     def read(self, output: Any, samples: int) -> tuple[str, Tensor]:
-        """The part of the output that is explained, and where it was found."""
-        return read(output, self.part, samples, number_of_classes(self.model))
+        """The part of the output that is explained, and where it was found.
 
-    def _refuse_embedding(self, output: Tensor, name: str, targets: Sequence[ResolvedTarget]) -> None:
-        if any(target.by_output for target in targets) and (why := embedding(name, output.detach(), self.model)):
-            raise WhycamError(
-                f"the model's output{name} is an embedding ({why}), whose largest number is no class. Pass a target, "
-                "such as a function of it (its similarity to another embedding, say), or the part that holds class "
-                "scores as output=."
-            )
+        Where none can be told, functions of the caller's get the whole output, and who asks for no class gets nothing.
+        """
+        try:
+            return read(output, self.part, samples, number_of_classes(self.model))
+        except WhycamError:
+            asked = [each for each in self.resolvers if isinstance(each, OutputSelector)]
+            whole = tuple(each.whole for each in asked if each.whole is not None)
+            if self.part is not None or len(asked) < len(self.resolvers):
+                raise
+            if all(each.optional for each in asked):
+                self.nothing = True
+                return "", torch.full((samples, 1), torch.nan)
+            if len(whole) < len(asked):
+                raise
+        self.part = Scores(whole)
+        self.resolvers = [self.part.of(number, each.resolve) for number, each in enumerate(asked)]
+        return read(output, self.part, samples)
+
+    def _settled(self, inputs: Inputs, output: Tensor, name: str) -> tuple[Answer, int]:
+        """What the output's numbers are, and the forwards it took to find out."""
+        if self.nothing or isinstance(self.part, Scores):
+            return Answer(name, self.part), 0
+        labels = any(isinstance(each, OutputSelector) and each.labels for each in self.resolvers)
+        return settled(self.model, inputs, output, name, self.part, labels=labels)
 
     def _keep(self, where: Where, result: Any, given: Any) -> Any:
         if self.from_start and not torch.is_grad_enabled():

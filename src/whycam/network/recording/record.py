@@ -22,7 +22,7 @@ from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layo
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor
 from whycam.network.recording.checkpointing import asks_for_a_start, hidden, recomputed
-from whycam.network.recording.forward import INPUT, Attempt, Forward, Gradients, Pass
+from whycam.network.recording.forward import INPUT, Answer, Attempt, Forward, Gradients, Pass
 from whycam.network.recording.forward import Resolve as Resolve
 from whycam.network.recording.graph_breaks import Trail, follow
 from whycam.network.recording.partial_forward import Before
@@ -73,7 +73,7 @@ class Recording:
 
     Attributes:
         layers: the records, by the tap that was asked for.
-        output: the model's answer, `(batch, ...)`, detached, float32 at least; `output_name` says where it was found.
+        output: the model's answer, `(batch, ...)`, detached, float32 at least; `answer` is what is known of it.
         targets: the targets as settled on this output; `scores` their values, `(batch,)` each.
         input_gradients: one for each target, where asked; for several inputs, of the first.
         forwards, backwards: passes made.
@@ -81,7 +81,7 @@ class Recording:
 
     layers: Mapping[LayerRef, LayerRecord]
     output: Tensor
-    output_name: str
+    answer: Answer
     targets: tuple[ResolvedTarget, ...]
     scores: tuple[Tensor, ...]
     input_gradients: tuple[Tensor, ...] = ()
@@ -165,7 +165,7 @@ def record(
                 for each in attempt.passes
             },
             output=wide(attempt.output.detach()),
-            output_name=attempt.name,
+            answer=attempt.answer,
             targets=attempt.targets,
             scores=tuple(wide(score.detach()) for score in attempt.scores),
             input_gradients=tuple(

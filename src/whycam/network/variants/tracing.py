@@ -49,7 +49,7 @@ class Tracer:
                 self.network.model,
                 edited(self.network, variant),
                 [tap],
-                [OutputSelector(lambda _: self.bound, self.network.part)],
+                [OutputSelector(lambda *_, **__: self.bound, self.network.part)],
                 layouts=layouts,
                 must_depend=False,
             )
@@ -77,7 +77,7 @@ class Differentiator:
     def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
         """The scores of other inputs, and their gradients. See `quantities.Differentiate`."""
         bound = replace(self.bound, score=self.as_probability()) if probability else self.bound
-        question = OutputSelector(lambda _: bound, self.network.part)
+        question = OutputSelector(lambda *_, **__: bound, self.network.part)
         with self.network.as_called():
             recording = record(self.network.model, edited(self.network, inputs), [], [question], input_gradients=True)
         _count(self.work, recording)
