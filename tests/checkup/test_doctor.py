@@ -319,8 +319,8 @@ PLANTED = {
         "The output.embedding is an embedding (it is called 'embedding')",
     ),
     "no batch": Planted(
-        lambda: nets.fixed(Returns(lambda features, logits: logits[0])), "answer", "problem", "",
-        "shape (5) for 2 samples", inputs=lambda: nets.images(2),
+        lambda: nets.fixed(Returns(lambda features, logits: torch.cat([logits, logits]))), "answer", "problem", "",
+        "shape (2, 5) for 1 sample",
     ),
     "probability": Planted(
         lambda: nets.fixed(Returns(lambda features, logits: logits.softmax(1))), "probability", "worth knowing", "",

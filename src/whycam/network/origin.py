@@ -71,7 +71,7 @@ class Answer(NamedTuple):
     probability: bool = False
 
 
-_origins: Cache[Origin] = Cache()
+_origins: Cache[Any] = Cache()
 
 
 def settled(
@@ -104,8 +104,11 @@ def origin(model: nn.Module, inputs: Inputs, name: str, width: int = 0) -> tuple
     """
     known = _origins.of(model, inputs)
     forwards = 0
-    if width and name not in known and _ends_in_classes(model, width):
-        return Origin(), 0
+    if width and name not in known:
+        if (name, width) not in known:
+            known[name, width] = Origin() if _ends_in_classes(model, width) else None
+        if (plain := known[name, width]) is not None:
+            return plain, 0
     if name not in known:
         if not isinstance(model, Adapted) or model.in_torch:
 
