@@ -1,20 +1,16 @@
 """The plain module behind what wraps it, and the eager twin of compiled code: same weights, and hooks that fire."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
 from whycam.errors import WhycamError
 from whycam.network.model_tree import tree_of
+from whycam.network.shared import Shared
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-_lock = threading.Lock()
-_users = 0
-_stance: Any = None
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -78,30 +74,15 @@ def refuse_lazy(module: nn.Module) -> None:
         )
 
 
-@contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """Run whatever is compiled inside `model` eagerly until the block ends.
+@Shared
+def _all_eager() -> Generator[None]:
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
-    Compiled code skips hooks that came after it was compiled. The compiler's stance is one setting for the process,
-    so blocks in several threads share it: the first sets it, the last restores it.
-    """
-    if not tree_of(model).is_compiled:
-        yield
-        return
-    global _users, _stance
-    with _lock:
-        if _users == 0:
-            _stance = torch.compiler.set_stance("force_eager")
-            _stance.__enter__()
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _stance.__exit__(None, None, None)
-                _stance = None
+
+def eager(model: nn.Module) -> AbstractContextManager[None]:
+    """A block in which whatever is compiled inside `model` runs eagerly: compiled code skips hooks that came later."""
+    return _all_eager() if tree_of(model).is_compiled else nullcontext()
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -2,9 +2,11 @@
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
+
+from whycam.network.shared import Shared
 
 
 @runtime_checkable
@@ -25,8 +27,6 @@ class _Sessions(threading.local):
 
 
 _here = _Sessions()
-_lock = threading.Lock()
-_users = 0
 _original: Callable[..., Any] | None = None
 
 
@@ -41,28 +41,30 @@ def current() -> Session | None:
     return _here.stack[-1] if _here.stack else None
 
 
+@Shared
+def _patched() -> Generator[None]:
+    global _original
+    kind = importlib.import_module("keras").layers.Layer
+    _original = kind.__call__
+    try:
+        kind.__call__ = _call
+        yield
+    finally:
+        kind.__call__ = _original
+
+
 @contextmanager
 def intercepted(session: Session) -> Iterator[None]:
     """Until the block ends, this thread's calls of layers go to the session; other threads' calls pass as they are.
 
     Keras' class is patched while any thread is in such a block and is itself again afterwards. No layer is changed.
     """
-    global _users, _original
-    kind = importlib.import_module("keras").layers.Layer
-    with _lock:
-        if not _users:
-            _original = kind.__call__
-            kind.__call__ = _call
-        _users += 1
-    _here.stack.append(session)
-    try:
-        yield
-    finally:
-        _here.stack.pop()
-        with _lock:
-            _users -= 1
-            if not _users:
-                kind.__call__ = _original
+    with _patched():
+        _here.stack.append(session)
+        try:
+            yield
+        finally:
+            _here.stack.pop()
 
 
 def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:

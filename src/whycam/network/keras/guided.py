@@ -2,11 +2,12 @@
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from whycam.errors import WhycamError
+from whycam.network.shared import Shared
 
 #: (function, value) -> the function of the value, with the rule.
 Rule: TypeAlias = Callable[[Callable[[Any], Any], Any], Any]
@@ -25,9 +26,19 @@ class _Rules(threading.local):
 
 
 _here = _Rules()
-_lock = threading.Lock()
-_users = 0
-_originals: dict[str, Callable[..., Any]] = {}
+
+
+@Shared
+def _patched() -> Generator[None]:
+    home = importlib.import_module("keras.src.backend").nn
+    known = {name: getattr(home, name) for name in (*_RECTIFIERS, *_OTHERS) if hasattr(home, name)}
+    try:
+        for name, function in known.items():
+            setattr(home, name, _looked_at(name, function))
+        yield
+    finally:
+        for name, function in known.items():
+            setattr(home, name, function)
 
 
 @contextmanager
@@ -36,26 +47,12 @@ def rectified(rule: Rule) -> Iterator[None]:
 
     The backend's functions are patched while any thread is in such a block; other threads' calls pass as they are.
     """
-    global _users
-    home = importlib.import_module("keras.src.backend").nn
-    with _lock:
-        if not _users:
-            for name in (*_RECTIFIERS, *_OTHERS):
-                if (function := getattr(home, name, None)) is not None:
-                    _originals[name] = function
-                    setattr(home, name, _looked_at(name, function))
-        _users += 1
-    _here.now.append(rule)
-    try:
-        yield
-    finally:
-        _here.now.pop()
-        with _lock:
-            _users -= 1
-            if not _users:
-                for name, function in _originals.items():
-                    setattr(home, name, function)
-                _originals.clear()
+    with _patched():
+        _here.now.append(rule)
+        try:
+            yield
+        finally:
+            _here.now.pop()
 
 
 def _looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

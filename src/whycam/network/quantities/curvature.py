@@ -1,8 +1,7 @@
 """How a score bends at a layer: its Hessian there times the layer's activations."""
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,12 +16,16 @@ from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs
 from whycam.network.outputs import OutputPath
 from whycam.network.recording.record import LayerRecord
+from whycam.network.shared import Shared
 from whycam.network.variants.layer_edit import Answer, Asked, answer, asked_of, differentiated
 from whycam.targets import ResolvedTarget
 
-_lock = threading.Lock()
-_users = 0
-_kernel: Any = None
+
+@Shared
+def _plain_attention() -> Generator[None]:
+    """Attention computed step by step and not by a fused kernel; another thread's gives the same, more slowly."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def curvature(
@@ -132,26 +135,3 @@ class _Composed(TorchFunctionMode):
 def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     made = F.relu6(input + 3) / 6
     return input.copy_(made) if inplace else made
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Until the block ends, attention is computed step by step and not by a fused kernel.
-
-    The choice of kernels is one setting for the process, so blocks in several threads share it: the first makes it, the
-    last takes it back. Another thread's attention gives the same in the meantime, by a slower way.
-    """
-    global _users, _kernel
-    with _lock:
-        if not _users:
-            _kernel = sdpa_kernel(SDPBackend.MATH)
-            _kernel.__enter__()
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if not _users:
-                _kernel.__exit__(None, None, None)
-                _kernel = None
