@@ -19,12 +19,13 @@ from whycam.kit.progress import duration
 if TYPE_CHECKING:
     from whycam.checkup.cost import Estimate
     from whycam.checkup.layers import LayerInfo
-    from whycam.cli.thumbnails import Sheet
     from whycam.kit.registry import Method
     from whycam.models.vision_model import VisionModel
 else:
-    Estimate = LayerInfo = Method = Sheet = VisionModel = Any  # bring torch
+    Estimate = LayerInfo = Method = VisionModel = Any  # bring torch
 
+#: The most thumbnails unless all are asked for.
+_MOST = 24
 #: What marks a layer whose positions may lie, or do lie, elsewhere than its layout says.
 _DOUBTS = {"undetermined": " ?", "refuted": " !"}
 
@@ -43,9 +44,7 @@ def layers(
     method: Annotated[
         str | None, typer.Option("--method", "-m", metavar="NAME", help="The thumbnails' method. Without: grad_cam.")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Draw every layer, not a selection that shows each stage.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Draw every layer, not the first two dozen by depth.")] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE|DIR", help="The sheet (.png, .pdf, .svg, ...), or its folder."),
@@ -80,58 +79,60 @@ def layers(
         vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
         path = figure_path(output or given.DEFAULT_FOLDER, f"{inputs.name}.layers.png") if thumbnails else None
         found = list_layers(vision, inputs)
-        sheet = None
+        sheet: dict[str, Any] | None = None
         if path is not None:
             sheet = _draw(path, vision, inputs, found, method or "grad_cam", every, colormap)
-        out.document({"model": vision.name, "layers": [asdict(each) for each in found], **_drawn(sheet, path)})
+        drawn = {"thumbnails": {**sheet, "cost": asdict(sheet["cost"])}} if sheet is not None else {}
+        out.document({"model": vision.name, "layers": [asdict(each) for each in found], **drawn})
         _show_layers(out, vision.name, found)
         if sheet is not None:
-            out.show("", fields(_about(sheet, path, every=every)))
+            out.show("", fields(_about(sheet, every=every)))
 
 
 def _draw(
     path: Path, vision: VisionModel, photo: Any, found: list[LayerInfo], method: str, every: bool, colormap: str | None
-) -> Sheet:
-    from whycam.cli.thumbnails import thumbnails
+) -> dict[str, Any]:
+    """Draw the method's map at the layers with two spatial axes; what is said of the sheet."""
+    from whycam.explainer import compare
+    from whycam.kit.registry import find
     from whycam.pictures.figures import save_figure
 
-    sheet = thumbnails(vision, photo, found, method, every=every, colormap=colormap)
+    chosen = find(method)
+    if not chosen.has_layer:
+        raise WhycamError(f"{chosen.title} works at the input and reads no layer, so it has one map and no thumbnails.")
+    drawable = [each for each in found if len(each.grid) == 2 and each.location != "refuted"]
+    if not drawable:
+        raise WhycamError("no layer of this network has two spatial axes that lie as in the input, so none is drawn.")
+    # the chosen ones, then stages before their blocks before what is inside
+    first = sorted(drawable, key=lambda each: (not each.chosen_for, each.name.count(".")))
+    names = {each.name for each in (first if every else first[:_MOST])}
+    made = compare(vision, photo, [method], layers=[each.name for each in found if each.name in names])
     try:
-        save_figure(sheet.figure, path)
+        save_figure(made.figure(colormap=colormap), path)
     except OSError as error:
         raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None
-    return sheet
-
-
-def _about(sheet: Sheet, path: Path | None, *, every: bool) -> dict[str, RenderableType]:
-    """What is said of a sheet to people."""
-    said = {"thumbnails": text(path), "drawn": text(f"{counted(len(sheet.shown), 'layer')}, {sheet.comparison.cost}")}
-    if sheet.left_out:
-        said["left out"] = text(sheet.why + ("" if every else " (--all draws every layer that can be)"))
-    return dict(said)
-
-
-def _drawn(sheet: Sheet | None, path: Path | None) -> dict[str, Any]:
-    """What the document says of a sheet."""
-    if sheet is None:
-        return {}
-    statuses = {each.layer.name: asdict(each.status[0]) for each in sheet.comparison.values()}
-    refused = {
-        layer: {"kind": "not possible", "message": reason}
-        for (_, layer, _), reason in sheet.comparison.failures.items()
-    }
-    one = next(iter(sheet.comparison.values()))
+    one = next(iter(made.values()))
+    drawn = [{"layer": layer, **asdict(each.status[0])} for (_, layer, _), each in made.items()]
+    failed = [{"layer": layer, "kind": "not possible", "message": why} for (_, layer, _), why in made.failures.items()]
     return {
-        "thumbnails": {
-            "file": path,
-            "method": one.method,
-            "target": one.target[0] if one.target else None,
-            "drawn": [{"layer": each.name, **{**statuses, **refused}[each.name]} for each in sheet.shown],
-            "left_out": [each.name for each in sheet.left_out],
-            "why_left_out": sheet.why,
-            "cost": asdict(sheet.comparison.cost),
-        }
+        "file": path,
+        "method": chosen.name,
+        "target": one.target[0] if one.target else None,
+        "drawn": drawn + failed,
+        "left_out": [each.name for each in found if each.name not in names],
+        "cost": made.cost,
     }
+
+
+def _about(sheet: dict[str, Any], *, every: bool) -> dict[str, RenderableType]:
+    """What is said of a sheet to people."""
+    said = {
+        "thumbnails": text(sheet["file"]),
+        "drawn": text(f"{counted(len(sheet['drawn']), 'layer')}, {sheet['cost']}"),
+    }
+    if sheet["left_out"]:
+        said["left out"] = text(f"{len(sheet['left_out'])}{'' if every else ' (--all draws every layer that can be)'}")
+    return dict(said)
 
 
 def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
