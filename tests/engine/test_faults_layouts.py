@@ -227,6 +227,33 @@ def test_tokens_give_the_map_of_the_same_numbers_laid_out_as_an_image():
         assert found.maps.any()
 
 
+class Stem(nn.Module):
+    """Patches of any picture as tokens, or the same numbers on their grid."""
+
+    def __init__(self, *, tokens):
+        super().__init__()
+        self.embed, self.act = nn.Conv2d(3, 6, 4, stride=4), nn.Tanh()
+        self.head, self.tokens = nn.Linear(6, 5), tokens
+
+    def forward(self, x):
+        maps = self.embed(x)
+        if self.tokens:
+            return self.head(self.act(maps.flatten(2).mT).square().mean(1))
+        return self.head(self.act(maps).square().mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["cameras", "sess", "integrated_grad_cam"])
+def test_tokens_of_inputs_of_other_sizes_are_read_on_their_own_grid(method):
+    options = {"cameras": {"steps": 3, "largest": 2.0}, "sess": {"steps": 3}, "integrated_grad_cam": {"steps": 3}}
+    inputs = torch.randn(2, 3, 24, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, expected = (
+        whycam.explain(nets.fixed(Stem(tokens=tokens)), inputs, method, layer="act", target=1, **options[method]).maps
+        for tokens in (True, False)
+    )
+    torch.testing.assert_close(found, expected)
+    assert found.any()
+
+
 def test_channels_last_gives_the_map_of_its_channels_first_twin():
     class First(nn.Module):
         def __init__(self):

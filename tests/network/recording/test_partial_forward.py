@@ -14,7 +14,7 @@ import whycam  # noqa: E402
 from whycam.kit.arrays import lazily, weighted_sum  # noqa: E402
 from whycam.network.diagnosis.flops import counted  # noqa: E402
 from whycam.network.layer_refs import LayerRef  # noqa: E402
-from whycam.network.recording.partial_forward import Resumed, Watch  # noqa: E402
+from whycam.network.recording.partial_forward import Resumed, Watch, _aliased  # noqa: E402
 from whycam.network.recording.record import record  # noqa: E402
 from whycam.network.variants.shared_copy import twin  # noqa: E402
 from whycam.targets import resolve  # noqa: E402
@@ -147,3 +147,13 @@ def test_a_layer_called_twice_is_resumed_at_the_call_that_was_asked_for():
             LayerRef("conv2", call)].activations)  # fmt: skip
         torch.testing.assert_close(found.maps, maps.float())
         assert found.work[0].fallback == ""
+
+
+def test_memory_that_others_look_at_is_noticed():
+    base = torch.randn(4)
+    assert not _aliased(base)
+    view = base[:2]
+    assert _aliased(view)
+    assert _aliased(base)
+    del view
+    assert not _aliased(base)

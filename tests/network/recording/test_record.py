@@ -569,3 +569,20 @@ def test_a_wrapper_inside_that_runs_copies_in_other_threads_is_said():
     model.conv2.device_ids = [0]
     with pytest.raises(whycam.WhycamError, match="did not run in this forward pass; choose one that does"):
         whycam.explain(model, nets.images(), layer="conv2.module")
+
+
+@pytest.mark.parametrize(("reads", "outside"), [("the class token", True), ("all", False), ("the patches", False)])
+def test_gradient_beside_the_map_alone_is_noticed(reads, outside):
+    class Reading(nets.Tokens):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Identity()
+
+        def forward(self, x):
+            patches = self.embed(x).flatten(2).mT
+            tokens = self.last(torch.cat([self.cls.expand(len(x), -1, -1), patches], 1))
+            part = {"the class token": tokens[:, :1], "all": tokens, "the patches": tokens[:, 1:]}[reads]
+            return self.head(part.mean(1))
+
+    layer = recorded(nets.fixed(Reading()), nets.images(), "last").layers[LayerRef("last")]
+    assert list(layer.outside) == [outside]
