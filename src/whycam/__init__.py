@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that holds it. `__init__.pyi` tells type checkers and editors the same.
 _HOMES = {
+    "Augmentation": "whycam.engine.smoothing",
     "Checkup": "whycam.checkup.doctor",
     "Comparison": "whycam.results.explanation",
     "Cost": "whycam.results.explanation",
@@ -32,6 +33,7 @@ _HOMES = {
     "Prediction": "whycam.results.explanation",
     "Preprocess": "whycam.pictures.preprocess",
     "Result": "whycam.kit.quantities",
+    "Sample": "whycam.results.explanation",
     "Score": "whycam.kit.quantities",
     "Status": "whycam.kit.status",
     "TargetError": "whycam.errors",

@@ -14,7 +14,8 @@ from whycam.checkup.layers import LayerInfo as LayerInfo
 from whycam.engine.inputs import ViewLike as ViewLike
 from whycam.engine.request import LayerLike as LayerLike
 from whycam.engine.request import MethodLike as MethodLike
-from whycam.engine.smoothing import Smoothing as Smoothing
+from whycam.engine.smoothing import Augmentation as Augmentation
+from whycam.engine.smoothing import SmoothingLike as SmoothingLike
 from whycam.errors import InputError as InputError
 from whycam.errors import LayerNotFound as LayerNotFound
 from whycam.errors import LayerRefused as LayerRefused
@@ -51,6 +52,7 @@ from whycam.results.explanation import Cost as Cost
 from whycam.results.explanation import Explanation as Explanation
 from whycam.results.explanation import Layer as Layer
 from whycam.results.explanation import Prediction as Prediction
+from whycam.results.explanation import Sample as Sample
 from whycam.targets import TargetSpec as TargetSpec
 
 __version__: str
@@ -106,7 +108,9 @@ def explain(
     layout: Layout | None = None,
     output: OutputPath | None = None,
     views: Sequence[ViewLike] | None = None,
-    smoothing: Smoothing | None = None,
+    smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
+    signed: bool = False,
+    per_channel: bool = False,
     precision: Precision | None = None,
     compile: bool = False,
     budget: int | None = None,
@@ -127,7 +131,9 @@ def compare(
     layout: Layout | None = None,
     output: OutputPath | None = None,
     views: Sequence[ViewLike] | None = None,
-    smoothing: Smoothing | None = None,
+    smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
+    signed: bool = False,
+    per_channel: bool = False,
     precision: Precision | None = None,
     compile: bool = False,
     budget: int | None = None,

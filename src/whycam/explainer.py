@@ -14,7 +14,7 @@ from whycam.checkup.layers import LayerInfo
 from whycam.engine.inputs import ViewLike
 from whycam.engine.request import LayerLike, MethodLike, Request
 from whycam.engine.session import Session
-from whycam.engine.smoothing import Smoothing
+from whycam.engine.smoothing import SmoothingLike
 from whycam.errors import WhycamError
 from whycam.kit.progress import Progress
 from whycam.models.adopt import Labels, ModelLike, as_vision_model
@@ -85,7 +85,9 @@ class Explainer:
         layout: Layout | None = None,
         output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
-        smoothing: Smoothing | None = None,
+        smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
+        signed: bool = False,
+        per_channel: bool = False,
         precision: Precision | None = None,
         compile: bool = False,
         budget: int | None = None,
@@ -113,8 +115,12 @@ class Explainer:
                 *spatial)` such as `inputs.unbind(1)`. Left out it is measured, and the result says which it is.
             smoothing: `"augmentations"` averages the maps of the inputs mirrored or not, at 0.9, 1 and 1.1 times their
                 strength, each asked about the same target (six times the cost); `"component"` projects a method's
-                weighted channels on their first principal component in place of summing them. (pytorch-grad-cam's
-                `aug_smooth` and `eigen_smooth`.)
+                weighted channels on their first principal component in place of summing them (pytorch-grad-cam's
+                `aug_smooth` and `eigen_smooth`); a `whycam.Augmentation` of your own is averaged over too; a list of
+                these does all of them.
+            signed: leave out the last step of the methods that keep the positive part, so that what speaks against the
+                target stays in the map, below zero.
+            per_channel: keep what each channel of the layer adds to the map, in `Explanation.channels`.
             precision: for methods that run the network many times: let a private copy of it score the variants, made
                 fast (normalizations folded, channels last) and in that precision: `"float32"`, `"bfloat16"` or
                 `"float16"`. The result's notes say what was used and how far its scores are from the network's own.
@@ -142,6 +148,8 @@ class Explainer:
             output=output,
             views=views,
             smoothing=smoothing,
+            signed=signed,
+            per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
         )
         return self._run(inputs, request).first
@@ -158,7 +166,9 @@ class Explainer:
         layout: Layout | None = None,
         output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
-        smoothing: Smoothing | None = None,
+        smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
+        signed: bool = False,
+        per_channel: bool = False,
         precision: Precision | None = None,
         compile: bool = False,
         budget: int | None = None,
@@ -175,7 +185,8 @@ class Explainer:
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
             options: for each method by name, its options.
-            inputs, layout, output, views, smoothing, precision, compile, budget, progress: as for `explain`.
+            inputs, layout, output, views, smoothing, signed, per_channel: as for `explain`, and so are precision,
+                compile, budget, progress.
 
         Returns:
             A mapping keyed (method, layer, target). Combinations that cannot be are in its `failures`, with the reason.
@@ -194,6 +205,8 @@ class Explainer:
             output=output,
             views=views,
             smoothing=smoothing,
+            signed=signed,
+            per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
         )
         return self._run(inputs, request)

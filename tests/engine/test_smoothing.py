@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from whycam.engine.smoothing import augmentations
-from whycam.kit.arrays import by_component
+from whycam.kit.arrays import Making, making
 from whycam.methods.eigen_cam import eigen_cam
 from whycam.methods.eigen_grad_cam import eigen_grad_cam
 from whycam.methods.grad_cam import grad_cam
@@ -67,9 +67,9 @@ def test_a_network_that_scales_and_mirrors_with_its_input_has_the_same_map_from_
 @every_rank
 def test_hirescam_by_component_is_eigen_grad_cam(space, generator):
     activations, gradients = torch.randn(2, 3, 5, *space, generator=generator, dtype=torch.float64)
-    with by_component() as components:
+    with making(Making(component=True)) as components:
         found = hires_cam(activations, gradients)
-    assert components.used
+    assert components.summed
     torch.testing.assert_close(found, eigen_grad_cam(activations, gradients))
 
 
@@ -85,7 +85,7 @@ def test_methods_take_the_component_of_what_they_would_add(space, channels, gene
         hires_cam: (gradients * activations, False),
     }
     for method, (products, positive) in cases.items():
-        with by_component():
+        with making(Making(component=True)):
             found = method(activations, gradients)
         for n in range(3):
             rows = products[n].flatten(1).T.numpy()
@@ -100,6 +100,6 @@ def test_methods_that_add_no_channels_say_so_by_leaving_the_block_unused(generat
     values = torch.rand(2, 3, 5, 5, generator=generator)
     for make in (lambda: eigen_cam(values), lambda: eigen_grad_cam(values, values), lambda: guided_backprop(values)):
         plain = make()
-        with by_component() as components:
+        with making(Making(component=True)) as components:
             assert torch.equal(make(), plain)
-        assert not components.used
+        assert not components.summed

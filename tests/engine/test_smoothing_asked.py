@@ -10,7 +10,7 @@ import whycam
 from whycam import fusions
 from whycam.engine.smoothing import augmentations
 from whycam.errors import WhycamError
-from whycam.kit.arrays import by_component
+from whycam.kit.arrays import Making, making
 from whycam.methods.hires_cam import hires_cam
 
 
@@ -59,7 +59,7 @@ def test_a_principal_component_stands_in_for_the_sum():
     activations = model.relu2(model.conv2(model.relu1(model.conv1(inputs)))).detach().requires_grad_()
     logits = model.head(activations.flatten(2).mean(2))
     (gradients,) = torch.autograd.grad(logits.amax(1).sum(), activations)
-    with by_component():
+    with making(Making(component=True)):
         expected = hires_cam(activations.detach(), gradients)
     torch.testing.assert_close(found.maps, expected.float())
     assert not torch.allclose(found.maps, plain.maps)

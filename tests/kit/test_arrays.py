@@ -9,11 +9,12 @@ import torch
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import (
-    by_component,
+    Making,
     center_rows,
     channel_sum,
     largest_eigenpair,
     locations,
+    making,
     merge_colors,
     normalize,
     orient,
@@ -192,10 +193,10 @@ def test_channels_are_summed_or_projected_on_their_first_component(space, channe
     products = torch.randn(3, channels, *space, generator=generator, dtype=torch.float64)
     plain = products.numpy().sum(1)
     np.testing.assert_allclose(channel_sum(products), plain, atol=1e-13)
-    with by_component() as components:
-        assert not components.used
+    with making(Making(component=True)) as components:
+        assert not components.summed
         smooth = channel_sum(products)
-        assert components.used
+        assert components.summed
     np.testing.assert_allclose(smooth, first_component(products), atol=1e-10)
     assert ((smooth * torch.from_numpy(plain)).flatten(1).sum(1) > 0).all()
     np.testing.assert_allclose(channel_sum(products), plain, atol=1e-13)
@@ -207,16 +208,16 @@ def test_a_weighted_sum_is_a_sum_of_channels_unless_it_is_not_the_last(space, ge
     weights = torch.randn(2, 3, generator=generator, dtype=torch.float64)
     plain = weighted_sum(weights, maps)
     products = torch.stack([torch.stack([weights[n, k] * maps[n, k] for k in range(3)]) for n in range(2)])
-    with by_component() as components:
+    with making(Making(component=True)) as components:
         torch.testing.assert_close(weighted_sum(weights, maps, final=False), plain)
-        assert not components.used
+        assert not components.summed
         np.testing.assert_allclose(weighted_sum(weights, maps), first_component(products), atol=1e-10)
-        assert components.used
+        assert components.summed
 
 
 def test_one_pattern_in_all_channels_keeps_its_shape_by_component():
     pattern = torch.tensor([[1.0, 5.0], [0.0, 2.0]])  # of mean 2
-    with by_component():
+    with making(Making(component=True)):
         # shares 3 and -4 of a pattern: their sum is its negative, their component has length 5
         found = channel_sum(torch.stack([3 * pattern, -4 * pattern])[None])
         torch.testing.assert_close(found, -5 * (pattern - 2)[None])
@@ -226,12 +227,12 @@ def test_one_pattern_in_all_channels_keeps_its_shape_by_component():
 
 def test_blocks_by_component_end_however_they_end_and_count_by_themselves():
     products = torch.arange(8.0).reshape(1, 2, 4)
-    with pytest.raises(KeyError), by_component():
+    with pytest.raises(KeyError), making(Making(component=True)):
         raise KeyError
-    with by_component() as outer:
-        with by_component() as inner:
+    with making(Making(component=True)) as outer:
+        with making(Making(component=True)) as inner:
             channel_sum(products)
-        assert (inner.used, outer.used) == (True, False)
+        assert (inner.summed, outer.summed) == (True, False)
         smooth = channel_sum(products)
     assert torch.equal(channel_sum(products), products.sum(1))
     assert not torch.equal(smooth, products.sum(1))
@@ -239,5 +240,5 @@ def test_blocks_by_component_end_however_they_end_and_count_by_themselves():
 
 def test_threads_have_blocks_of_their_own():
     products = torch.arange(8.0).reshape(1, 2, 4)
-    with by_component(), ThreadPoolExecutor(1) as threads:
+    with making(Making(component=True)), ThreadPoolExecutor(1) as threads:
         assert torch.equal(threads.submit(channel_sum, products).result(), products.sum(1))

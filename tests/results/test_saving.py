@@ -88,7 +88,7 @@ def test_a_map_that_is_not_finite_is_saved_with_its_status(model, tmp_path):
 
 def test_maps_of_signals_are_saved_without_a_picture(tmp_path):
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
-    written = whycam.explain(model, torch.rand(1, 2, 16)).save(tmp_path)
+    written = whycam.explain(model, torch.rand(1, 2, 16), target=1).save(tmp_path)
     assert [path.suffix for path in written] == [".npy", ".json"]
 
 

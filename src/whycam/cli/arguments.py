@@ -100,11 +100,12 @@ def execution(
     """
     from typing import get_args
 
-    from whycam.engine.smoothing import Smoothing as Smoothings
     from whycam.network.variants.scoring import Precision as Precisions
 
-    for name, value, known in (("precision", precision, Precisions), ("smoothing", smoothing, Smoothings)):
-        choices = get_args(known)
+    for name, value, choices in (
+        ("precision", precision, get_args(Precisions)),
+        ("smoothing", smoothing, ("augmentations", "component")),
+    ):
         if value is not None and value not in choices:
             near = get_close_matches(value, choices, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from whycam.engine.provider import QuantityProvider
 from whycam.engine.request import Request
 from whycam.engine.smoothing import Augmentation
 from whycam.errors import WhycamError
-from whycam.kit.arrays import by_component
+from whycam.kit.arrays import Making, making
 from whycam.kit.quantities import LAYER_QUANTITIES, Result
 from whycam.kit.registry import Method
 from whycam.kit.status import Evidence, Status, judge, judge_all, worst
@@ -29,6 +29,9 @@ from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Cost, Explanation, Layer, Prediction
 from whycam.targets import ClassReading, check_labels, is_one_unit
+
+#: A method's maps; what each channel adds to them where that was asked for; each color's map of methods at the input.
+Made: TypeAlias = tuple[Result, Tensor | None, Tensor | None]
 
 
 def _turned(made: Result, augmentation: Augmentation) -> Result:
@@ -75,7 +78,7 @@ class MapBuilder:
 
     def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
         """Average every map with those made of a changed batch."""
-        plain = replace(self.request, smoothing=None)
+        plain = replace(self.request, smoothing=None, signed=False, per_channel=False)
         self.augmented.append((augmentation, MapBuilder(self.vision, self.module, batch, measured, plain)))
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
@@ -107,7 +110,7 @@ class MapBuilder:
         self.supply.work = []
         try:
             for record_ in places:
-                made = self._smoothed(method, record_, number, options)
+                made, channels, colors = self._smoothed(method, record_, number, options)
                 results.append(made)
                 statuses.append(self._judge(method, record_, number, made))
         finally:
@@ -143,15 +146,23 @@ class MapBuilder:
             "context": context,
             "work": work,
             "parts": results[0].parts if len(results) == 1 else None,
+            "colors": colors if len(results) == 1 else None,
+            "channels": channels if len(results) == 1 else None,
+            "outputs": recording.output,
             "values": results[0].values if len(results) == 1 else {},
         }
 
     def _smoothing_note(self) -> tuple[str, ...]:
-        if self.request.smoothing == "component":
-            return ("smoothed: the first principal component of the weighted channels stands in place of their sum",)
-        if self.request.smoothing == "augmentations":
-            return (f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs",)
-        return ()
+        notes = []
+        if self.request.smooth.component:
+            notes.append(
+                "smoothed: the first principal component of the weighted channels stands in place of their sum"
+            )
+        if self.augmented:
+            notes.append(f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs")
+        if self.request.signed:
+            notes.append("signed: the positive part, the method's last step, was left out")
+        return tuple(notes)
 
     def _scene(self, records: Sequence[LayerRecord]) -> InputContext:
         """What the layers look at: of several pictures the one that is theirs."""
@@ -186,36 +197,49 @@ class MapBuilder:
             name: [self.supply.quantity(name, each, number, title) for each in records] for name in fusions.needs(fuse)
         }
 
-    def _smoothed(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
-        """The method's maps, smoothed as the caller asked."""
-        if self.request.smoothing == "component":
-            with by_component() as components:
-                made = self._maps(method, layer, number, options)
-            if not components.used:
-                raise WhycamError(
-                    f"{method.title} sums no channels, so there is no principal component of them to smooth by; leave "
-                    "smoothing out, or use 'augmentations'."
-                )
-            return made
-        made = self._maps(method, layer, number, options)
-        if self.request.smoothing is None:
-            return made
-        if method.couples:
+    def _smoothed(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Made:
+        """The method's maps, made and smoothed as the caller asked."""
+        request, smooth = self.request, self.request.smooth
+        settings = Making(smooth.component, request.signed, request.per_channel)
+        plain = settings == Making() and "guided_gradients" not in method.needs
+        with nullcontext() if plain else making(settings):
+            made = self._maps(method, layer, number, options)
+            colors, products = settings.colors, settings.products
+            every = [made, *self._augmented(method, layer, number, options)]
+        if smooth.component and not settings.summed:
             raise WhycamError(
-                f"what {method.title} finds in one batch has no counterpart in another, so its maps cannot be averaged "
-                "over augmentations; leave smoothing out."
+                f"{method.title} sums no channels, so there is no principal component of them to smooth by; leave "
+                "smoothing out, or use 'augmentations'."
             )
-        every = [made]  # the inputs as they are, which are one of the augmentations
+        if request.signed and not settings.unrectified:
+            raise WhycamError(
+                f"{method.title} takes no positive part as its last step, so signed=True changes nothing; leave it out."
+            )
+        if request.per_channel and products is None:
+            raise WhycamError(
+                f"{method.title} does not add channels up, so there is nothing to say of each; leave per_channel out."
+            )
+        if len(every) == 1:
+            return made, products, colors
+        parts = [each.parts for each in every if each.parts is not None]
+        maps = torch.stack([each.maps for each in every]).mean(0)
+        return replace(made, maps=maps, parts=torch.stack(parts).mean(0) if parts else None), None, None
+
+    def _augmented(
+        self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]
+    ) -> Iterator[Result]:
+        """The maps of the augmented inputs, turned back."""
+        if self.augmented and (method.couples or self.request.per_channel):
+            raise WhycamError(
+                "per_channel=True and augmentations exclude each other; leave one out."
+                if self.request.per_channel
+                else f"what {method.title} finds in one batch has no counterpart in another, so its maps cannot be "
+                "averaged over augmentations; leave smoothing out."
+            )
         for augmentation, other in self.augmented:
             other.supply.work = self.supply.work
             record = None if layer is None else other.record_like(self, layer)
-            every.append(_turned(other._maps(method, record, number, options), augmentation))
-        parts = [each.parts for each in every if each.parts is not None]
-        return replace(
-            made,
-            maps=torch.stack([each.maps for each in every]).mean(0),
-            parts=torch.stack(parts).mean(0) if parts else None,
-        )
+            yield _turned(other._maps(method, record, number, options), augmentation)
 
     def record_like(self, other: "MapBuilder", layer: LayerRecord) -> LayerRecord:
         """What this maker's batch did where another maker's did `layer`."""

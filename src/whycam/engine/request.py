@@ -8,7 +8,7 @@ from torch import nn
 
 from whycam import fusions
 from whycam.engine.inputs import ViewLike
-from whycam.engine.smoothing import Smoothing, check_smoothing
+from whycam.engine.smoothing import Smoothing, SmoothingLike
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.registry import Function, Method, find
 from whycam.kit.registry import methods as registered
@@ -46,11 +46,14 @@ class Request:
     layout: Layout | None = None
     output: OutputPath | None = None
     views: Sequence[ViewLike] | None = None
-    smoothing: Smoothing | None = None
+    smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None
+    signed: bool = False
+    per_channel: bool = False
     run: RunConfig = field(default_factory=RunConfig)
+    smooth: Smoothing = field(init=False, default=Smoothing())
 
     def __post_init__(self) -> None:
-        check_smoothing(self.smoothing)
+        object.__setattr__(self, "smooth", Smoothing.of(self.smoothing))
         first = self.methods[0].title
         if self.run.precision is not None and not any(each.needs & {"score", "score_from"} for each in self.methods):
             raise WhycamError(

@@ -15,7 +15,6 @@ from whycam.engine.layer_plan import Passes
 from whycam.engine.maps import MapBuilder, plainly
 from whycam.engine.measure import Ground, fusion_needs, ground, measure
 from whycam.engine.request import Request
-from whycam.engine.smoothing import augmentations
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.non_finite import first_non_finite
@@ -89,7 +88,7 @@ class Session:
         plans, measured = found.plans, found.measured
         passes = measured.passes.plus(*found.choosing)
         maker = MapBuilder(self.vision, self.module, batch, measured, request)
-        if request.smoothing == "augmentations":
+        if request.smooth.usual or request.smooth.own:
             passes = self._augment(maker, batch, request, found, passes)
         with plainly(batch.context.inputs.device):
             for method in request.methods:
@@ -111,7 +110,7 @@ class Session:
         known = found.measured.any
         settled: list[Resolve] = [OutputSelector(_always(each), known.answer.part) for each in known.targets]
         extra = fusion_needs(request.methods, found.plans, request.fusion)
-        for augmentation in augmentations(len(batch.context.size)):
+        for augmentation in request.smooth.augmentations(len(batch.context.size)):
             picture = augmentation.transform(batch.context.inputs)
             if torch.equal(picture, batch.context.inputs):
                 continue  # which is measured

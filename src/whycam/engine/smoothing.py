@@ -3,25 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
-
-#: How maps are smoothed, whatever the method.
-Smoothing: TypeAlias = Literal["augmentations", "component"]
+from whycam.errors import OptionError
 
 #: pytorch-grad-cam's `aug_smooth`.
 _STRENGTHS = (0.9, 1.0, 1.1)
-
-
-def check_smoothing(smoothing: Smoothing | None) -> None:
-    """Raise a `WhycamError` for a way of smoothing that does not exist."""
-    if smoothing is not None and smoothing not in get_args(Smoothing):
-        raise WhycamError(f"smoothing is 'augmentations' or 'component', or left out; not {smoothing!r}.")
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,40 @@ class Augmentation:
     name: str
     transform: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
+
+
+#: How maps are smoothed, whatever the method: over augmentations, by the channels' first principal component, or both.
+SmoothingLike: TypeAlias = Literal["augmentations", "component"] | Augmentation
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """How maps are smoothed: the caller's own augmentations, the usual ones, the principal component."""
+
+    own: tuple[Augmentation, ...] = ()
+    usual: bool = False
+    component: bool = False
+
+    @classmethod
+    def of(cls, asked: Any) -> "Smoothing":
+        """What a caller asked for.
+
+        Raises:
+            OptionError: a way of smoothing that does not exist.
+        """
+        several = [] if asked is None else list(asked) if isinstance(asked, (list, tuple)) else [asked]
+        own = tuple(each for each in several if isinstance(each, Augmentation))
+        for each in several:
+            if each not in ("augmentations", "component") and not isinstance(each, Augmentation):
+                raise OptionError(
+                    "smoothing is 'augmentations', 'component', a whycam.Augmentation, or a list of these, or left "
+                    f"out; not {each!r}."
+                )
+        return cls(own, "augmentations" in several, "component" in several)
+
+    def augmentations(self, axes: int) -> list[Augmentation]:
+        """The augmentations, for inputs with that many spatial axes."""
+        return [*(augmentations(axes) if self.usual else ()), *self.own]
 
 
 def augmentations(axes: int = 2) -> list[Augmentation]:

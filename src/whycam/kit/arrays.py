@@ -12,13 +12,16 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import OptionError, WhycamError
 
 #: How a map's values are brought to a common scale. Raw values are the truth; this is for looking at them.
 Normalize = Literal["max", "minmax", "signed", "none"]
 
 #: How the input's channels become one map: their signed sum, the largest magnitude, or the Euclidean length.
 Colors = Literal["sum", "max", "norm"]
+
+#: How a map is enlarged: each location as a block of one value, linearly, or by cubic splines (two axes alone).
+Enlarge = Literal["nearest", "bilinear", "cubic"]
 
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -40,57 +43,92 @@ def weighted_sum(
 
     With `final=False`, for what is not yet a method's map, such as a mask, it is the sum whatever the block.
     """
-    if final and _components.get() is not None:
+    making = _making.get()
+    if final and making is not None and (making.component or making.per_channel):
         return channel_sum(weights.reshape(*weights.shape, *[1] * (maps.ndim - 2)) * maps)
     # a product of matrices never builds the weighted maps: five times quicker at 1280 x 7 x 7
     return torch.bmm(weights[:, None], maps.flatten(2)).reshape_as(maps[:, 0])
 
 
 def channel_sum(products: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch *spatial"]:
-    """A method's channels as one map: their sum, or within `by_component` what that says."""
-    components = _components.get()
-    if components is None:
+    """A method's channels as one map: their sum, or within a block of `making` what that says."""
+    making = _making.get()
+    if making is None:
         return products.sum(1)
-    components.used = True
+    if making.per_channel:
+        making.products = products
+    if not making.component:
+        return products.sum(1)
+    making.summed = True
     rows = center_rows(locations(products))
     maps = orient(principal_component(rows), rows.sum(-1))
     return maps.to(products.dtype).reshape_as(products[:, 0])
 
 
+def positive(maps: Float[Tensor, "batch *spatial"]) -> Float[Tensor, "batch *spatial"]:
+    """The last step of the methods that keep what speaks for the target: the positive part, unless a block of `making`
+    asks for the signed map.
+    """
+    making = _making.get()
+    if making is None or not making.signed:
+        return maps.relu()
+    making.unrectified = True
+    return maps
+
+
 @dataclass
-class Components:
-    """What happened in a block of `by_component`.
+class Making:
+    """How the maps of a block are made, and what happened in it.
 
     Attributes:
-        used: whether any channels were summed. A method that sums none is left as it is.
+        component: channels are not summed but projected on their first principal component. This is pytorch-grad-cam's
+            `eigen_smooth`: what most channels agree on stays, what few of them say by themselves goes. The mean over
+            locations is subtracted first, as there, so the map adds up to 0 before any positive part is taken; its
+            sign is that of its product with the sum, where pytorch-grad-cam leaves it to chance.
+        signed: the last step, the positive part, is left out.
+        per_channel: what each channel adds to the map is kept, in `products`, `(batch, channel, *spatial)`.
+        colors: the map of each color before they were merged, `(batch, color, *space)`, of methods at the input.
+        summed, unrectified: whether any channels were projected, any last step left out.
     """
 
-    used: bool = False
+    component: bool = False
+    signed: bool = False
+    per_channel: bool = False
+    summed: bool = False
+    unrectified: bool = False
+    products: Tensor | None = None
+    colors: Tensor | None = None
 
 
-_components: ContextVar[Components | None] = ContextVar("components", default=None)
+_making: ContextVar[Making | None] = ContextVar("making", default=None)
 
 
 @contextmanager
-def by_component() -> Iterator[Components]:
-    """A block in which methods' channels are not summed but projected on their first principal component.
-
-    This is pytorch-grad-cam's `eigen_smooth`: what most channels agree on stays, what few of them say by themselves
-    goes. The mean over locations is subtracted first, as there, so the map adds up to 0 before any positive part is
-    taken; its sign is that of its product with the sum, where pytorch-grad-cam leaves it to chance.
-    """
-    components = Components()
-    token = _components.set(components)
+def making(settings: Making) -> Iterator[Making]:
+    """A block in which methods' maps are made as `settings` say."""
+    token = _making.set(settings)
     try:
-        yield components
+        yield settings
     finally:
-        _components.reset(token)
+        _making.reset(token)
 
 
-def resize(maps: Float[Tensor, "batch *spatial"], size: Sequence[int]) -> Float[Tensor, "batch *size"]:
-    """Linear interpolation between pixel centers (`align_corners=False`), for one to three spatial axes."""
+def resize(
+    maps: Float[Tensor, "batch *spatial"], size: Sequence[int], enlarge: Enlarge = "bilinear"
+) -> Float[Tensor, "batch *size"]:
+    """Interpolation between pixel centers (`align_corners=False`), for one to three spatial axes; linear unless asked.
+
+    Raises:
+        OptionError: an unknown way, or cubic splines for other than two axes.
+    """
     if maps.shape[1:] == tuple(size):
         return maps
+    if enlarge == "nearest":
+        return F.interpolate(maps.unsqueeze(1), tuple(size), mode="nearest-exact").squeeze(1)
+    if enlarge == "cubic" and len(size) == 2:
+        return F.interpolate(maps.unsqueeze(1), tuple(size), mode="bicubic", align_corners=False).squeeze(1)
+    if enlarge != "bilinear":
+        raise OptionError(f"enlarge is 'nearest', 'bilinear' or, for two axes, 'cubic'; not {enlarge!r}.")
     mode = _INTERPOLATION[len(size)]
     return F.interpolate(maps.unsqueeze(1), tuple(size), mode=mode, align_corners=False).squeeze(1)
 
@@ -121,6 +159,8 @@ def normalize(maps: Float[Tensor, "batch *spatial"], how: Normalize = "max") -> 
 
 def merge_colors(maps: Float[Tensor, "batch color *space"], how: Colors) -> Float[Tensor, "batch *space"]:
     """One map from a map per color: the sum keeps the sign, `"max"` and `"norm"` are magnitudes."""
+    if (making := _making.get()) is not None:
+        making.colors = maps
     if how == "sum":
         return maps.sum(1)
     if how == "max":

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.kit.arrays import Variants, lazily, resize, weighted_sum
+from whycam.kit.arrays import Variants, lazily, positive, resize, weighted_sum
 from whycam.kit.quantities import Result
 from whycam.kit.status import Status
 
@@ -139,7 +139,7 @@ def weigh_channels(
     count = used.sum(1)
     uniform = (count > 1) & (entropy >= 0.99 * count.clamp(min=1).log())
     return Result(
-        weighted_sum(weights, maps).relu(),
+        positive(weighted_sum(weights, maps)),
         values={"effective_channels": entropy.exp().where(total != 0, total)},
         status=[
             Status(

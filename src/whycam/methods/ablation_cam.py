@@ -2,7 +2,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import lazily, weighted_sum
+from whycam.kit.arrays import lazily, positive, weighted_sum
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
 
@@ -35,4 +35,4 @@ def ablation_cam(
 
     drops = scores[:, None] - score_from(lazily(without, range(activations.shape[1]))).mT
     sizes = scores.abs()[:, None]
-    return weighted_sum(torch.where(sizes > 0, drops / sizes, drops), activations).relu()
+    return positive(weighted_sum(torch.where(sizes > 0, drops / sizes, drops), activations))

@@ -2,7 +2,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.kit.arrays import lazily, resize
+from whycam.kit.arrays import lazily, positive, resize
 from whycam.kit.options import AtLeastOne, Count
 from whycam.kit.quantities import Trace, Traced
 from whycam.kit.registry import method
@@ -45,7 +45,7 @@ def cameras(
         channels = slice(first, first + _CHANNELS)
         activations = _average([run.activations[:, channels] for run in runs], kept, space)
         maps += (activations * _average([run.gradients[:, channels] for run in runs], kept, space)).sum(1)
-    return maps.relu()
+    return positive(maps)
 
 
 def _resized(

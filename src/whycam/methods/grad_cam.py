@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import pool, weighted_sum
+from whycam.kit.arrays import pool, positive, weighted_sum
 from whycam.kit.registry import method
 
 
@@ -20,4 +20,4 @@ def grad_cam(
 
     The authors' code sums the gradients where the paper takes their mean: the same map times the number of locations.
     """
-    return weighted_sum(pool(gradients), activations).relu()
+    return positive(weighted_sum(pool(gradients), activations))

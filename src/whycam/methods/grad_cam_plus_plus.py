@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import total, weighted_sum
+from whycam.kit.arrays import positive, total, weighted_sum
 from whycam.kit.registry import method
 
 
@@ -33,4 +33,4 @@ def grad_cam_plus_plus(
     if normalize_alpha:
         alphas = (1 / denominators).masked_fill((slopes <= 0) | (denominators <= 0), 0).sum(-1)
         weights = (weights / alphas).masked_fill(alphas == 0, 0)
-    return weighted_sum(weights, activations).relu()
+    return positive(weighted_sum(weights, activations))

@@ -24,6 +24,6 @@ def guided_backprop(
     It shows edges rather than reasons: the picture hardly changes with the class or with the weights of the upper
     layers. Do not read a class from it; Guided Grad-CAM restricts it to where the class is.
 
-    The authors show the signed gradient in color; a map has one value per place.
+    The authors show the signed gradient in color, which `Explanation.colors` keeps; a map has one value per place.
     """
     return merge_colors(guided_gradients, colors)

@@ -1,7 +1,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import channel_sum
+from whycam.kit.arrays import channel_sum, positive
 from whycam.kit.registry import method
 
 
@@ -20,4 +20,4 @@ def layer_cam(
 
     The last positive part changes nothing for activations of at least zero; the authors' code leaves it out.
     """
-    return channel_sum(gradients.relu() * activations).relu()
+    return positive(channel_sum(gradients.relu() * activations))

@@ -2,7 +2,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import weighted_sum
+from whycam.kit.arrays import positive, weighted_sum
 from whycam.kit.registry import method
 
 
@@ -25,4 +25,4 @@ def random_cam(
     """
     draws = torch.rand(activations.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     weights = (2 * draws - 1).to(activations)
-    return weighted_sum(weights.expand(len(activations), -1), activations).relu()
+    return positive(weighted_sum(weights.expand(len(activations), -1), activations))

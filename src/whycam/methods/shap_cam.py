@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whycam.kit.arrays import generator, lazily, weighted_sum
+from whycam.kit.arrays import generator, lazily, positive, weighted_sum
 from whycam.kit.options import Count
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
@@ -58,7 +58,7 @@ def shap_cam(
     for order, between in zip(orders, inner, strict=True):
         values[order.to(values.device)] += torch.cat([scores[:1], between, scores[1:2]]).diff(dim=0) / samples
     values = values.mT
-    return values.reshape_as(activations[:, 0]) if by_location else weighted_sum(values, activations).relu()
+    return positive(values.reshape_as(activations[:, 0]) if by_location else weighted_sum(values, activations))
 
 
 def _order(count: int, seed: int, draw: int) -> Int[Tensor, " player"]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import channel_sum, pool, total, weighted_sum
+from whycam.kit.arrays import channel_sum, pool, positive, total, weighted_sum
 from whycam.kit.registry import method
 
 #: How the gradients, corrected, become a map: as in Grad-CAM, HiResCAM, XGrad-CAM, or element by element.
@@ -37,9 +37,9 @@ def shapley_cam(
     """
     corrected = gradients - curvature / 2
     if form == "mean":
-        return weighted_sum(pool(corrected), activations).relu()
+        return positive(weighted_sum(pool(corrected), activations))
     values = corrected * activations
     if form == "xgrad":
         totals, attributed = total(activations), total(values)
-        return weighted_sum(torch.where(totals == 0, 0 * attributed, attributed / totals), activations).relu()
-    return channel_sum(values.relu() if form == "elementwise" else values).relu()
+        return positive(weighted_sum(torch.where(totals == 0, 0 * attributed, attributed / totals), activations))
+    return positive(channel_sum(values.relu() if form == "elementwise" else values))

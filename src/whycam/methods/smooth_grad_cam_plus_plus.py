@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import lazily, noise, precise, total, weighted_sum
+from whycam.kit.arrays import lazily, noise, positive, precise, total, weighted_sum
 from whycam.kit.options import Count, NonNegative
 from whycam.kit.quantities import Trace
 from whycam.kit.registry import method
@@ -52,4 +52,4 @@ def smooth_grad_cam_plus_plus(
     if numerator == "first":
         slopes = (slopes * first / second).masked_fill(second == 0, 0)
     weights = (slopes / denominators).masked_fill(denominators <= 0, 0).sum(-1)
-    return weighted_sum(weights.to(activations), activations).relu()
+    return positive(weighted_sum(weights.to(activations), activations))

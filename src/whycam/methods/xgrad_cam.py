@@ -2,7 +2,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import total, weighted_sum
+from whycam.kit.arrays import positive, total, weighted_sum
 from whycam.kit.registry import method
 
 
@@ -25,4 +25,4 @@ def xgrad_cam(
     """
     totals = total(activations)
     attributed = total(gradients * activations)
-    return weighted_sum(torch.where(totals == 0, 0 * attributed, attributed / totals), activations).relu()
+    return positive(weighted_sum(torch.where(totals == 0, 0 * attributed, attributed / totals), activations))

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.kit.arrays import normalize, resize
+from whycam.kit.arrays import Enlarge, normalize, resize
 from whycam.pictures import figures
 from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.figures import Panel
@@ -49,6 +49,7 @@ def overlay(
     colormap: str | None = None,
     opacity: float = 0.5,
     signed: bool = False,
+    enlarge: Enlarge = "bilinear",
     on: str = "photo",
     caption: bool = True,
 ) -> Image.Image:
@@ -56,7 +57,7 @@ def overlay(
     if on not in ("photo", "input"):
         raise WhycamError(f"on must be 'photo' or 'input', not {on!r}.")
     parts = _part_heat(explanation) if explanation.parts is not None else None
-    heat = _flat_heat(explanation, signed) if parts is None else None
+    heat = _flat_heat(explanation, signed, enlarge) if parts is None else None
     pictures = []
     for i, status in enumerate(explanation.status):
         image, geometry = canvas(scene_of(explanation), i, on)
@@ -70,6 +71,23 @@ def overlay(
             colors = hues(len(over), colormap)
             pictures.append(overlay_parts(image, over, colors, opacity=opacity, seen=seen, caption=text))
     return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
+
+
+def colored(explanation: Explanation) -> list[Image.Image]:
+    """What `Explanation.colored` returns."""
+    colors = explanation.colors
+    if colors is None or colors.ndim != 4 or colors.shape[1] != 3:
+        raise WhycamError(
+            f"{explanation.title} has no map for each of three colors; use guided_backprop or guided_grad_cam at one "
+            "layer on color pictures."
+        )
+    values = colors.detach().cpu().double()
+    flat = values.flatten(1)
+    deviation = flat.std(1, correction=0)[:, None, None, None]
+    shifted = values - flat.mean(1)[:, None, None, None]
+    gray = 0.5 + 0.1 * (shifted / deviation).where(deviation > 0, 0.0)
+    pixels = (gray.clamp(0, 1) * 255).round().byte().movedim(1, -1)
+    return [Image.fromarray(each.numpy()) for each in pixels]
 
 
 def four_panels(explanation: Explanation, *, colormap: str | None = None, signed: bool = False) -> Figure:
@@ -183,12 +201,12 @@ def _part_heat(explanation: Explanation) -> Tensor:
     return scaled.reshape(*parts.shape[:2], *large.shape[1:])
 
 
-def _flat_heat(explanation: Explanation, signed: bool) -> Tensor:
+def _flat_heat(explanation: Explanation, signed: bool, enlarge: Enlarge = "bilinear") -> Tensor:
     """Maps of two spatial axes at the input's size, scaled for colors; NaN stays, and is drawn as no value."""
     _check_flat(explanation)
     if not is_by_pixel(explanation):
-        return explanation.heatmaps(normalize="signed" if signed else "max").cpu()
-    raw = explanation.heatmaps(normalize="none").cpu()
+        return explanation.heatmaps(normalize="signed" if signed else "max", enlarge=enlarge).cpu()
+    raw = explanation.heatmaps(normalize="none", enlarge=enlarge).cpu()
     strength = raw.abs() if signed else raw.clamp(min=0)
     end = strength.flatten(1).quantile(_PIXEL_QUANTILE, dim=1)[:, None, None]
     return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.kit.arrays import Normalize, normalize, resize
+from whycam.kit.arrays import Enlarge, Normalize, normalize, resize
 from whycam.kit.registry import plain
 from whycam.kit.status import Status
 from whycam.network.variants.scoring import RunStats
@@ -103,6 +103,24 @@ class Cost:
         return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What an explanation says of one sample, without the batch axis.
+
+    Attributes:
+        map: raw, `(*spatial)`. `score`: the target's. `output`: the model's answer.
+        prediction: the top class, if the answer holds classes. `target`: what is explained, empty for no class.
+    """
+
+    map: Float[Tensor, "*spatial"]
+    score: float
+    prediction: Prediction | None
+    target: str
+    status: Status
+    output: Float[Tensor, "..."]
+    values: Mapping[str, float]
+
+
 @dataclass(frozen=True, repr=False)
 class Explanation:
     """Maps of a batch, by one method, at one layer, for one target each.
@@ -117,6 +135,10 @@ class Explanation:
         layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
         parts: several maps of each sample, `(batch, part, *spatial)`, for methods that find some, such as the concepts
             of a factorization; drawn in a color each.
+        outputs: the model's answer, the part of it that is explained, `(batch, ...)`, float32 at least.
+        channels: what each channel adds to the map, `(batch, channel, *spatial)`, where `per_channel=True` asked; their
+            sum is the map before its positive part is taken.
+        colors: of guided backprop and Guided Grad-CAM the signed map of each color, `(batch, color, *space)`.
         values: what else a method says of each sample in numbers, `(batch,)`, by name.
         notes: what else a reader should know, such as which part of a nested output was explained.
         model: where the model came from.
@@ -134,7 +156,10 @@ class Explanation:
     layer: Layer
     status: tuple[Status, ...]
     cost: Cost
+    outputs: Float[Tensor, "batch ..."]
     parts: Float[Tensor, "batch part *spatial"] | None = None
+    channels: Float[Tensor, "batch channel *spatial"] | None = None
+    colors: Float[Tensor, "batch color *space"] | None = None
     values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     model: str = ""
@@ -165,7 +190,10 @@ class Explanation:
             predictions=self.predictions[index],
             target=self.target[index],
             status=self.status[index],
+            outputs=self.outputs[index],
             parts=self.parts[index] if self.parts is not None else None,
+            channels=self.channels[index] if self.channels is not None else None,
+            colors=self.colors[index] if self.colors is not None else None,
             values={name: value[index] for name, value in self.values.items()},
             context=self.context[index] if self.context is not None else None,
         )
@@ -178,19 +206,35 @@ class Explanation:
         """Whether every sample's status is ok."""
         return all(status.ok for status in self.status)
 
-    def heatmaps(self, size: Sequence[int] | None = None, normalize: Normalize = "max") -> Float[Tensor, "batch ..."]:
-        """The maps resized (linearly, between pixel centers) and then scaled, each by itself.
+    @property
+    def first(self) -> "Sample":
+        """The first sample's values without the batch axis, for the one photo that one has asked about."""
+        return Sample(
+            map=self.maps[0],
+            score=float(self.scores[0]),
+            prediction=self.predictions[0] if self.predictions else None,
+            target=self.target[0] if self.target else "",
+            status=self.status[0],
+            output=self.outputs[0],
+            values={name: float(each[0]) for name, each in self.values.items()},
+        )
+
+    def heatmaps(
+        self, size: Sequence[int] | None = None, normalize: Normalize = "max", enlarge: Enlarge = "bilinear"
+    ) -> Float[Tensor, "batch ..."]:
+        """The maps resized (between pixel centers) and then scaled, each by itself.
 
         Args:
             size: spatial size; the input's by default.
             normalize: `"max"` (negative values to 0, then divided by the maximum, so [0, 1]), `"minmax"`, `"signed"`
                 (divided by the largest magnitude, [-1, 1]), or `"none"`. A map that shows nothing stays flat.
+            enlarge: `"bilinear"`, `"nearest"` (each location as a block), or `"cubic"` (of two axes; it overshoots).
         """
         if size is None:
             size = self.context.size if self.context is not None else self.maps.shape[1:]
         if len(size) != self.maps.ndim - 1:
             raise WhycamError(f"size has {len(size)} numbers for maps with {self.maps.ndim - 1} spatial axes.")
-        return _normalize(resize(self.maps, size), normalize)
+        return _normalize(resize(self.maps, size, enlarge), normalize)
 
     def overlay(
         self,
@@ -198,6 +242,7 @@ class Explanation:
         colormap: str | None = None,
         opacity: float = 0.5,
         signed: bool = False,
+        enlarge: Enlarge = "bilinear",
         on: str = "photo",
         caption: bool = True,
     ) -> Image:
@@ -212,13 +257,27 @@ class Explanation:
                 from it at even distances.
             opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
             signed: diverging colors pinned at zero, so that evidence against the target shows too; parts have none.
+            enlarge: as for `heatmaps`.
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
                 Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.
         """
         from whycam.results.drawing import overlay
 
-        return overlay(self, colormap=colormap, opacity=opacity, signed=signed, on=on, caption=caption)
+        return overlay(self, colormap=colormap, opacity=opacity, signed=signed, enlarge=enlarge, on=on, caption=caption)
+
+    def colored(self) -> list[Image]:
+        """The classic colored picture of guided backprop or Guided Grad-CAM, one for each sample.
+
+        The signed values of each color, shifted to mean 0 and scaled to standard deviation 0.1 around mid gray, as in
+        the authors' code and pytorch-grad-cam's `deprocess_image`.
+
+        Raises:
+            WhycamError: the method has no map for each color, or the inputs have other than three colors.
+        """
+        from whycam.results.drawing import colored
+
+        return colored(self)
 
     def figure(self, *, colormap: str | None = None, signed: bool = False) -> Figure:
         """Four panels for each sample: photo, map at layer resolution, resized map, overlay (needs `whycam[plot]`).
