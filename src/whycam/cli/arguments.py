@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -83,6 +84,34 @@ Smoothing: TypeAlias = Annotated[
         "principal component of the weighted channels.",
     ),
 ]
+Answer: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--answer", metavar="PATH", help="The part of the model's output to explain: logits, aux.0, ..."),
+]
+Layout: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="AXES",
+        help="How to read the layer's axes: channels-first, channels-last, or tokens:14x14+1 (a grid behind 1 token).",
+    ),
+]
+Views: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--views", metavar="A,B", help="The inputs that the calls of the layer look at: 1,0 or left,right."),
+]
+Preprocess: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="WAY",
+        help="How a photo becomes the input: imagenet, imagenet:384, or 'package.module:function'.",
+    ),
+]
+Labels: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="The classes' texts: one a line, or JSON (a list, or id2label)."),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, and no progress.")]
 
@@ -121,6 +150,35 @@ def execution(
     }
 
 
+def reading(answer: str | None, layout: str | None, views: str | None) -> dict[str, Any]:
+    """How the model's answer and its layers are to be read, as the options say.
+
+    Raises:
+        WhycamError: a layout that there is not.
+    """
+    listed = [int(each) if each.isdecimal() else each for each in split_list([views])] if views is not None else None
+    return {
+        "output": int(answer) if answer is not None and answer.isdecimal() else answer,
+        "layout": _layout(layout) if layout is not None else None,
+        "views": listed,
+    }
+
+
+def _layout(text: str) -> Any:
+    from whycam.network import layouts
+
+    plain = text.strip().lower().replace("_", "-")
+    if plain in ("channels-first", "channels-last"):
+        return layouts.ChannelsFirst() if plain == "channels-first" else layouts.ChannelsLast()
+    found = re.fullmatch(r"tokens:(\d+(?:x\d+)*)(?:\+(\d+))?", plain)
+    if found is None:
+        raise WhycamError(
+            f"--layout is channels-first, channels-last, or tokens:HEIGHTxWIDTH+PREFIX such as tokens:14x14+1; not "
+            f"{text!r}."
+        )
+    return layouts.Tokens(tuple(map(int, found[1].split("x"))), int(found[2] or 0))
+
+
 def in_bytes(size: str) -> int:
     """How many bytes `2GB`, `1.5 GiB`, `500MB` or `1000000` are.
 
@@ -134,8 +192,16 @@ def in_bytes(size: str) -> int:
     return made
 
 
-def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_photos: bool = True) -> VisionModel:
-    """The model that the options name.
+def load_model(
+    spec: str,
+    weights: Path | None,
+    unsafe_pickle: bool,
+    *,
+    for_photos: bool = True,
+    preprocess: str | None = None,
+    labels: Path | None = None,
+) -> VisionModel:
+    """The model that the options name, with the preprocessing and the labels that they name.
 
     Raises:
         WhycamError: there is none, its weights do not fit, or it does not say how a photo becomes its input.
@@ -144,14 +210,47 @@ def load_model(spec: str, weights: Path | None, unsafe_pickle: bool, *, for_phot
     from whycam.models.load import load
 
     vision = load(spec, weights=weights, unsafe_pickle=unsafe_pickle)
+    if preprocess is not None:
+        vision = replace(vision, preprocess=_preprocess(preprocess), preprocess_note="")
+    if labels is not None:
+        vision = replace(vision, labels=_labels(labels))
     if for_photos and vision.preprocess is None:
         raise WhycamError(
-            f"{spec!r} is a network alone, which does not say how a photo becomes its input; name a function that "
-            "returns whycam.VisionModel(network, whycam.Preprocess.imagenet(), labels), as 'package.module:callable'."
+            f"{spec!r} is a network alone, which does not say how a photo becomes its input; say it with --preprocess, "
+            "such as --preprocess imagenet, or name a function that returns "
+            "whycam.VisionModel(network, whycam.Preprocess.imagenet(), labels), as 'package.module:callable'."
         )
     if for_photos and isinstance(vision.preprocess, NoPhotos):
         raise WhycamError(vision.preprocess.reason)
     return vision
+
+
+def _preprocess(text: str) -> Any:
+    from whycam.models.sources.callable import named_object, names_an_object
+    from whycam.pictures.preprocess import Preprocess
+
+    found = re.fullmatch(r"imagenet(?::(\d+))?", text)
+    if found is not None:
+        side = int(found[1] or 224)
+        return Preprocess.imagenet(side, round(side / 0.875))
+    if names_an_object(text):
+        return named_object(text)
+    raise WhycamError(f"--preprocess is imagenet, imagenet:SIZE or 'package.module:function', not {text!r}.")
+
+
+def _labels(path: Path) -> Any:
+    """The texts in a file: JSON if it is, else one a line."""
+    from json import JSONDecodeError, loads
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WhycamError(f"--labels {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    try:
+        found = loads(text)
+    except JSONDecodeError:
+        return text.splitlines()
+    return found if isinstance(found, (list, dict)) else text.splitlines()
 
 
 def check_colormap(name: str | None, signed: bool) -> None:

@@ -43,6 +43,8 @@ def compare(
     model: given.Model = "builtin",
     weights: given.Weights = None,
     unsafe_pickle: given.UnsafePickle = False,
+    preprocess: given.Preprocess = None,
+    labels: given.Labels = None,
     fusion: given.Fusion = None,
     option: Annotated[
         list[str] | None,
@@ -54,6 +56,9 @@ def compare(
     ] = given.DEFAULT_FOLDER,
     colormap: given.Colormap = None,
     signed: given.Signed = False,
+    answer: given.Answer = None,
+    layout: given.Layout = None,
+    views: given.Views = None,
     smoothing: given.Smoothing = None,
     precision: given.Precision = None,
     compile: given.Compile = False,
@@ -85,6 +90,7 @@ def compare(
         chosen = _methods(given.split_list(methods or [_METHODS]))
         options = parse_options(option or [], chosen)
         execution = given.execution(precision, compile, budget, smoothing, quiet)
+        execution |= given.reading(answer, layout, views)
         asked = {key(parse_target(each)): each for each in given.split_list(targets or ["top"])}
         places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
         for what, entries, came in (
@@ -108,7 +114,7 @@ def compare(
             out.document({"failed": [asdict(Failure.of(found.photos[0], error))]})
             raise typer.Exit(SOME_FAILED) from None
         path = figure_path(output, f"{picture.name}.compare.png")
-        vision = given.load_model(model, weights, unsafe_pickle)
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
         names = [each.name for each in chosen]
         made = compare_all(
             vision, picture, names, places or None, list(asked), fusion=fusion, options=options, **execution

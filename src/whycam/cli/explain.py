@@ -32,6 +32,8 @@ def explain(
     model: given.Model = "builtin",
     weights: given.Weights = None,
     unsafe_pickle: given.UnsafePickle = False,
+    preprocess: given.Preprocess = None,
+    labels: given.Labels = None,
     target: Annotated[str | None, typer.Option("--target", "-t", metavar="TARGET", help=TARGET_HELP)] = None,
     layer: Annotated[
         list[str] | None,
@@ -55,6 +57,9 @@ def explain(
     figure: Annotated[
         bool, typer.Option("--figure", help="Also draw photo, raw map, resized map and overlay side by side.")
     ] = False,
+    answer: given.Answer = None,
+    layout: given.Layout = None,
+    views: given.Views = None,
     smoothing: given.Smoothing = None,
     precision: given.Precision = None,
     compile: given.Compile = False,
@@ -74,6 +79,7 @@ def explain(
       whycam explain photos/ 'more/*.png' -o maps
       whycam explain cat.png -t 'tabby cat' -m layer_cam --colormap jet
       whycam explain cat.png -t contrast:281/282    what makes it class 281 and not 282
+      whycam explain cat.png -t my_scores:fur       a function of yours, output -> scores
       whycam explain cat.png -m fem -O k=1.5        with an option of the method
       whycam explain cat.png -l '_blocks.1[0-5]'    several layers, fused
       whycam explain cat.png -m rise --precision bfloat16    many runs, by a fast copy
@@ -86,6 +92,7 @@ def explain(
         chosen = find_method(method)
         options = parse_options(option or [], [chosen])[chosen.name]
         execution = given.execution(precision, compile, budget, smoothing, quiet)
+        execution |= given.reading(answer, layout, views)
         aim = parse_target(target) if target is not None else None
         if fusion is not None:
             fusions.find(fusion)
@@ -93,7 +100,7 @@ def explain(
         if figure:
             given.need_matplotlib("--figure")
         found = find(photos)
-        vision = given.load_model(model, weights, unsafe_pickle)
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
         given.make_folder(output)
         if found.own:
             out.remark(own_note(found))

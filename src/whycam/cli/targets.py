@@ -14,7 +14,7 @@ from whycam.errors import WhycamError
 HELP = (
     "What to explain: a class's index or label, or KIND:CLASS with KIND one of probability, log_probability, rest, "
     "counterfactual, finer (from its nearest rivals), contrast:A/B (A rather than B), multilabel:A+B. "
-    "A kind alone is of the top class; so is leaving this out."
+    "A kind alone is of the top class; so is leaving this out. Or 'package.module:function', output -> scores."
 )
 
 
@@ -33,12 +33,26 @@ def parse_target(text: str) -> Any:
     word, colon, rest = text.partition(":")
     if make := kinds.get(plain(word)):
         return make(text, rest.strip())
+    if colon and (own := _own_function(text)) is not None:
+        return own
     if colon and (near := get_close_matches(plain(word), kinds, n=1, cutoff=0.75)):
         raise WhycamError(
             f"there is no kind of target {word!r}. Did you mean '{near[0]}:{rest}'? For a label that holds a colon "
             f"write 'class:{text}'."
         )
     return _class(text, text)
+
+
+def _own_function(text: str) -> Any:
+    """The function of the caller's own that `package.module:name` names; `None` if no such module is there."""
+    from whycam.models.sources.callable import importable, named_object, names_an_object
+
+    if not names_an_object(text) or not importable(text.partition(":")[0]):
+        return None
+    found = named_object(text)
+    if not callable(found):
+        raise WhycamError(f"the target {text!r} is a {type(found).__name__}; a function output -> scores was expected.")
+    return found
 
 
 def _kinds() -> dict[str, Callable[[str, str], Any]]:

@@ -1,13 +1,15 @@
 """`package.module:callable`: a model that the caller's own code builds."""
 
-import importlib
+import importlib.util
 import re
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -25,16 +27,11 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     Raises:
         WhycamError: there is no such object, it is no model, or the caller's own code failed; its error is the cause.
     """
-    module_name, colon, path = spec.partition(":")
-    if not colon or not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
+    if not names_an_object(spec):
         return None
     if weights.random:
         raise ModelError(f"{spec!r}: 'random' weights are for models by name; here your own code decides on them.")
-    found = _import(module_name, spec)
-    for part in path.split("."):
-        if not hasattr(found, part):
-            raise ModelError(f"{spec!r}: {module_name} has no {path!r}.")
-        found = getattr(found, part)
+    found, path = named_object(spec), spec.partition(":")[2]
     if not isinstance(found, (nn.Module, VisionModel)) and callable(found) and adopted(found) is None:
         try:
             found = found()
@@ -58,13 +55,38 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     raise ModelError(f"{spec!r} gave a {type(found).__name__}; a torch.nn.Module or a whycam.VisionModel was expected.")
 
 
+def names_an_object(spec: str) -> bool:
+    """Whether a text has the form `package.module:name`."""
+    module, colon, path = spec.partition(":")
+    return bool(colon and path) and all(part.isidentifier() for part in [*module.split("."), *path.split(".")])
+
+
+def importable(module: str) -> bool:
+    """Whether a module is there to be imported from here; nothing of its own runs but the packages it lies in."""
+    with _here(), suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
+def named_object(spec: str) -> Any:
+    """The object that `package.module:name` names, importable from here.
+
+    Raises:
+        ModelError: there is no such module or object, or importing it failed; its error is the cause.
+    """
+    module, _, path = spec.partition(":")
+    found: Any = _import(module, spec)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise ModelError(f"{spec!r}: {module} has no {path!r}.")
+        found = getattr(found, part)
+    return found
+
+
 def _import(name: str, spec: str) -> object:
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)  # as `python -m` does: a user's own file beside them is importable
     try:
-        return importlib.import_module(name)
+        with _here():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             hint = f" Write it without the suffix: {spec.replace('.py:', ':', 1)!r}." if name.endswith(".py") else ""
@@ -76,6 +98,17 @@ def _import(name: str, spec: str) -> object:
         raise
     except Exception as error:
         raise _failed(f"{spec!r}: importing {name}", error) from error
+
+
+@contextmanager
+def _here() -> Iterator[None]:
+    """A block in which a user's own file beside them is importable, as `python -m` does."""
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        yield
     finally:
         if added:
             sys.path.remove(here)
