@@ -1,6 +1,7 @@
 """The steps that methods share, each against numpy or a number done by hand."""
 
 import inspect
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from whycam.errors import WhycamError
 from whycam.kit.arrays import (
     Making,
+    apart,
     center_rows,
     channel_sum,
     largest_eigenpair,
     locations,
     making,
     merge_colors,
+    noise_like,
     normalize,
     orient,
     pool,
@@ -242,3 +245,27 @@ def test_threads_have_blocks_of_their_own():
     products = torch.arange(8.0).reshape(1, 2, 4)
     with making(Making(component=True)), ThreadPoolExecutor(1) as threads:
         assert torch.equal(threads.submit(channel_sum, products).result(), products.sum(1))
+
+
+def test_how_far_apart_is_in_parts_of_the_largest_value():
+    expected = torch.tensor([1.0, -4.0, 0.0])
+    assert apart(expected + torch.tensor([0.0, 0.0, 0.5]), expected) == 0.125
+    assert apart(expected, expected) == apart(expected[:0], expected[:0]) == apart(torch.zeros(2), torch.zeros(2)) == 0
+    assert apart(expected[:2], expected) == math.inf
+    assert apart(torch.ones(2), torch.zeros(2)) == math.inf
+    assert math.isnan(apart(torch.tensor([1.0, math.nan]), torch.ones(2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_noise_is_as_wide_as_the_values_and_the_same_every_time(dtype):
+    values = (3 * torch.randn(40, 50) + 7).to(dtype)
+    state = torch.get_rng_state()
+    made = noise_like(values)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert made.dtype == dtype
+    assert float(made.double().std()) == pytest.approx(float(values.double().std()), rel=0.05)
+    assert abs(float(made.double().mean())) < 0.3
+    assert torch.equal(made, noise_like(values))
+    assert not torch.equal(made, noise_like(values, seed=1))
+    for odd in (torch.full((40, 50), 5.0), torch.full((40, 50), math.nan)):
+        assert float(noise_like(odd).std()) == pytest.approx(1, rel=0.05)

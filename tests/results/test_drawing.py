@@ -296,9 +296,9 @@ def test_a_figure_shows_each_part_by_itself(in_parts):
     more = replace(in_parts, parts=torch.cat([in_parts.parts] * 3, 1))
     figure = more[0].figure()
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles[3:] == ["Overlay", *(f"OutputPath {k}" for k in range(1, 7))]
+    assert titles[3:] == ["Overlay", *(f"Part {k}" for k in range(1, 7))]
     assert len([axes for axes in in_parts.figure().axes if axes.get_title()]) == 2 * (4 + 2)
-    shown = [axes.images[0].get_array() for axes in figure.axes if axes.get_title().startswith("OutputPath")]
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.get_title().startswith("Part")]
     for k, picture in enumerate(shown):
         left, right = picture[4, 1].astype(int), picture[4, 6].astype(int)
         assert (np.ptp(left) > 8) == (k % 2 == 0)  # part 1, 3 and 5 color the left half alone

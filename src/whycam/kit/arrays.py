@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Literal
 
 import torch
@@ -262,6 +263,31 @@ def noise(shape: Sequence[int], seed: int, number: int = 0) -> Float[Tensor, "..
     what was drawn before. torch's own random state is not touched.
     """
     return torch.randn(tuple(shape), generator=generator(seed, number), dtype=torch.float64)
+
+
+def noise_like(values: Tensor, seed: int = 0) -> Tensor:
+    """Normal noise as wide as the values are spread (1 where they are all one), in their precision and place; the same
+    every time.
+    """
+    spread = float(values.detach().cpu().double().std(correction=0))
+    # on the CPU, as the generator is, whatever the default device; and not every device has float64
+    drawn = torch.randn(
+        values.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float64, device="cpu"
+    )
+    return (drawn * (spread if isfinite(spread) and spread else 1.0)).to(values)
+
+
+#: How far two runs of a network may be apart by rounding alone, in parts of the largest value; in half precision.
+SAME = (1.2e-5, 1e-2)
+
+
+def apart(found: Tensor, expected: Tensor) -> float:
+    """The largest difference in parts of the largest value expected; infinite for other shapes, NaN for NaN."""
+    if found.shape != expected.shape:
+        return inf
+    if not expected.numel() or torch.equal(found, expected):
+        return 0.0
+    return float((found - expected).abs().amax() / expected.abs().amax())
 
 
 def generator(seed: int, number: int = 0) -> torch.Generator:

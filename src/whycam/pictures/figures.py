@@ -1,7 +1,6 @@
 """Grids of pictures and maps, drawn with matplotlib's objects alone: no pyplot, so no state shared by threads."""
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from whycam.errors import WhycamError, missing
 from whycam.kit.files import write_whole
 from whycam.pictures.colormaps import NO_VALUE, palette
+from whycam.pictures.wrapping import wrapped
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -33,8 +33,6 @@ _LONGEST_SIDE = 1024
 _DPI = 160
 # Below this share of its magnitude, a map's range is rounding.
 _FLAT = 1e-6
-# Where a line may end: after a space, and before a part of a dotted name, but not inside a number.
-_BREAK = re.compile(r"(?<=\s)|(?<=[._/])(?=[^\W\d])")
 # Points between a panel and its title.
 _TITLE_PAD = 4.0
 
@@ -243,18 +241,6 @@ def _head_columns(axes_row: Sequence["matplotlib.axes.Axes"], labels: Sequence[s
 
 
 def _wrap(text: str, inches: float, points: float) -> str:
-    """Lines that fit a width, broken at spaces and in dotted names; a letter is about half as wide as it is high."""
+    """Lines that fit a width; a letter is about half as wide as it is high."""
     letters = max(8, int(inches * 72 / (0.57 * points)))
-    lines = []
-    for paragraph in text.splitlines():
-        line = ""
-        for piece in _BREAK.split(paragraph):
-            if line and len(line) + len(piece.rstrip()) > letters:
-                lines.append(line.rstrip())
-                line = ""
-            line += piece
-            while len(line.rstrip()) > letters:
-                lines.append(line[:letters])
-                line = line[letters:]
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+    return wrapped(text, lambda line: len(line) <= letters)

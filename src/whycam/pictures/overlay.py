@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.pictures.colormaps import NO_VALUE, colorize
+from whycam.pictures.wrapping import wrapped
 
 _STRIP, _LETTERS = (24, 24, 24), (240, 240, 240)
 
@@ -130,7 +131,7 @@ def _hatched(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "
 def _captioned(image: Image.Image, caption: str) -> Image.Image:
     """The picture on a strip with wrapped text; a picture too narrow for words is put on a wider strip."""
     width, font, margin = _strip(image)
-    text = "\n".join(_wrapped(caption, font, width - 2 * margin))
+    text = wrapped(caption, lambda line: font.getlength(line) <= width - 2 * margin)
     box = ImageDraw.Draw(image).multiline_textbbox((0, 0), text, font=font)
     canvas = _on_strip(image, width, int(box[3]) + 2 * margin + 1)
     ImageDraw.Draw(canvas).multiline_text((margin, image.height + margin), text, font=font, fill=_LETTERS)
@@ -168,24 +169,3 @@ def _on_strip(image: Image.Image, width: int, height: int) -> Image.Image:
     canvas = Image.new("RGB", (width, image.height + height), _STRIP)
     canvas.paste(image, ((width - image.width) // 2, 0))
     return canvas
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
-    """Lines no wider than `width` pixels: broken at spaces, and inside a word only if it is wider than a line."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}" if line else word
-            if font.getlength(longer) <= width:
-                line = longer
-                continue
-            if line:
-                lines.append(line)
-            while len(word) > 1 and font.getlength(word) > width:
-                fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-                lines.append(word[:fits])
-                word = word[fits:]
-            line = word
-        lines.append(line)
-    return lines

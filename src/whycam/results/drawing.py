@@ -152,7 +152,7 @@ def _part_rows(one: Explanation, colormap: str | None) -> list[list[Panel]]:
     colors = hues(len(strengths), colormap)
     look: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
     pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **look) for k in range(len(strengths))]
-    panels = [Panel(f"OutputPath {k + 1}", image=picture) for k, picture in enumerate(pictures)]
+    panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
     return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
 
 

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from whycam.kit.arrays import noise_like
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout, Tokens
@@ -157,11 +158,7 @@ def changes(model: nn.Module, inputs: Inputs, taps: Sequence[LayerRef], *, seed:
 
 def halves(picture: Float[Tensor, "1 channel *spatial"], *, seed: int = 0) -> Float[Tensor, "variant channel *spatial"]:
     """The picture, and with noise in its first and in its second half along each axis: `1 + 2 * axes` variants."""
-    generator = torch.Generator().manual_seed(seed)
-    # on the CPU: not every device has float64, and the default one may be another than the generator's
-    scale = float(picture.detach().cpu().double().std(correction=0)) or 1.0
-    noise = torch.randn(picture.shape, generator=generator, dtype=torch.float64, device="cpu") * (_NOISE * scale)
-    noise = noise.to(picture)
+    noise = noise_like(picture, seed) * _NOISE
     made = [picture]
     for axis in range(2, picture.ndim):
         middle = picture.shape[axis] // 2

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from whycam.kit.arrays import apart, noise_like
 from whycam.network.cache import Cache
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.preserve_state import as_found
@@ -188,19 +189,14 @@ def _with_noise(inputs: Inputs, slot: Slot) -> Inputs:
     """The inputs with the picture at one slot changed throughout."""
     changed = dict(pictures(inputs))[slot.path].clone()
     picture = changed if slot.axis is None else changed.select(slot.axis, slot.index)
-    generator = torch.Generator("cpu").manual_seed(0)
-    # on the CPU whatever the default device is, as the generator is
-    noise = torch.randn(picture.shape, generator=generator, dtype=torch.float64, device="cpu")
-    picture += noise.to(picture) * (float(picture.double().std(correction=0)) or 1.0)
+    picture += noise_like(picture)
     with_it: Inputs = replaced(inputs, slot.path, changed)
     return with_it
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
     """Whether two values differ by more than a device's own unsteadiness."""
-    if one.shape != other.shape:
-        return True
-    return bool((one - other).abs().amax() > 1e-4 * one.abs().amax())
+    return apart(other, one) > 1e-4
 
 
 def arranged(run: Forward, attempt: Attempt) -> dict[Where, Tensor]:

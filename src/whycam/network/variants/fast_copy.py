@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from whycam.errors import WhycamError
+from whycam.kit.arrays import apart, noise_like
 from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs, call
 from whycam.network.preserve_state import acting, as_found
@@ -148,10 +149,8 @@ def _cast(inputs: Any, dtype: torch.dtype) -> Any:
 
 def _noise(inputs: Any) -> Any:
     """The inputs with noise, of the same mean and spread, for pictures."""
-    generator = torch.Generator().manual_seed(0)
     for path, picture in pictures(inputs):
-        drawn = torch.randn(picture.shape, generator=generator).to(picture)
-        inputs = replaced(inputs, path, drawn * picture.std() + picture.mean())
+        inputs = replaced(inputs, path, noise_like(picture) + picture.mean())
     return inputs
 
 
@@ -181,8 +180,7 @@ def _holds(model: nn.Module, before: Sequence[tuple[Any, list[Tensor]]]) -> bool
 
 def _agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return 0 < len(found) == len(expected) and all(
-        bool(((one - other).abs() <= _ROUNDING * other.abs().amax()).all()) if other.numel() else not one.numel()
-        for one, other in zip(found, expected, strict=True)
+        apart(one, other) <= _ROUNDING for one, other in zip(found, expected, strict=True)
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
-from whycam.kit.arrays import is_half, wide
+from whycam.kit.arrays import SAME, apart, is_half, wide
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.preserve_state import acting, as_found
@@ -23,8 +23,6 @@ from whycam.network.variants.shared_copy import twin
 
 #: How far activations may be from the recorded ones, in parts of their largest magnitude; the second in half precision.
 _ROUNDING = (1e-2, 1e-1)
-#: How far the answer of the part above may be from the network's.
-_SAME = (1.2e-5, 1e-2)
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,7 @@ def asked_of(
             found = wide(read(above.run_batch(raw.clone()), part, len(output), number_of_classes(model))[1])
     except Exception:  # the network was not written to be run in part; it is run whole
         return asked
-    largest = output.abs().amax() if output.numel() else 0.0
-    same = found.shape == output.shape and bool(((found - output).abs() <= _SAME[is_half(output)] * largest).all())
-    return replace(asked, above=above) if same else asked
+    return replace(asked, above=above) if apart(found, output) <= SAME[is_half(output)] else asked
 
 
 @dataclass
@@ -199,8 +195,8 @@ def _check(asked: Asked, rows: Tensor, recorded: Tensor) -> None:
     half = rows.dtype in (torch.float16, torch.bfloat16)
     same = len(rows) == len(recorded) and rows.shape[1:] == asked.layer.shape[1:]
     if same:
-        away = (wide(asked.layer.layout.to_maps(rows.detach())) - recorded).abs().amax()
-        same = not bool(away > _ROUNDING[half] * recorded.abs().amax())  # NaN was recorded too
+        away = apart(wide(asked.layer.layout.to_maps(rows.detach())), recorded)
+        same = not away > _ROUNDING[half]  # NaN was recorded too
     if not same:
         raise WhycamError(
             f"{asked} did not return what it did when it was recorded, so what is above it cannot be told apart from "

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
-from whycam.kit.arrays import generator, is_half, wide
+from whycam.kit.arrays import SAME, is_half, noise_like, wide
 from whycam.kit.progress import Progress
 from whycam.network.adapted import Adapted
 from whycam.network.hooks import Inputs, call, watching
@@ -41,8 +41,6 @@ CACHED = 32 * 2**20
 _SAMPLE = 4
 #: How far outputs may be from the recorded ones, in parts of their largest magnitude; for half precision the second.
 _ROUNDING = (1e-4, 5e-2)
-#: And how far they are taken to be the same whatever else is known.
-_FLOOR = (1.2e-5, 1e-2)
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ class Network:
         if other is not None and self.tolerance == tolerance:
             moved = (other[finite] - expected).abs()
             moved = moved[moved.isfinite()].amax() if moved.isfinite().any() else moved.new_zeros(())
-            allowed = min(float(allowed), max(_FLOOR[is_half(self.output)] * float(largest), float(moved) / 100))
+            allowed = min(float(allowed), max(SAME[is_half(self.output)] * float(largest), float(moved) / 100))
         return bool(((found - expected).abs() <= allowed).all())
 
 
@@ -667,9 +665,7 @@ def _pack(stream: Iterator[Tensor], size: int, room: Tensor | None = None) -> Te
 
 def _noisy(row: Tensor) -> Tensor:
     """Another row than this, in its range; the same one every time."""
-    spread = row.detach().float().std(correction=0).nan_to_num(1.0).clamp(min=1e-3)
-    noise = torch.randn(row.shape, generator=generator(0)).to(row.device)
-    return row + (spread * noise).to(row.dtype)
+    return row + noise_like(row)
 
 
 def _draws(network: Network) -> bytes:
