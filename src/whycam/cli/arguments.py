@@ -208,12 +208,13 @@ def load_model(
     """
     from whycam.models.conversion import NoPhotos
     from whycam.models.load import load
+    from whycam.models.vision_model import as_labels
 
     vision = load(spec, weights=weights, unsafe_pickle=unsafe_pickle)
     if preprocess is not None:
         vision = replace(vision, preprocess=_preprocess(preprocess), preprocess_note="")
     if labels is not None:
-        vision = replace(vision, labels=_labels(labels))
+        vision = replace(vision, labels=as_labels(_labels(labels)))
     if for_photos and vision.preprocess is None:
         raise WhycamError(
             f"{spec!r} is a network alone, which does not say how a photo becomes its input; say it with --preprocess, "
