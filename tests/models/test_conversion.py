@@ -154,6 +154,20 @@ def test_photos_of_several_sizes_and_a_chain_changed_later():
             assert found.scale == pytest.approx((photo.height / size[0], photo.width / size[1]), rel=2e-3)
 
 
+def test_a_model_is_measured_once_for_each_size_and_setting(monkeypatch):
+    runs = []
+    chain = v1.Compose([v1.Resize((40, 30)), lambda image: runs.append(image.size) or image, v1.ToTensor()])
+    explainer = whycam.Explainer(network(), preprocess=chain)
+    for size in ((40, 30), (40, 30), (30, 40)):
+        chain.transforms[0].size = size
+        before = len(runs)
+        found = explainer.explain(PHOTOS["landscape"]).context.geometries[0]
+        assert found.input_size == size
+        again = len(runs) - before == 1
+    assert len(runs) == 7 + 1 + 7
+    assert not again
+
+
 def test_gray_photos_are_made_rgb_before_any_of_this():
     gray = Image.fromarray(np.asarray(PHOTOS["landscape"])[..., 0])
     e = whycam.explain(network(), gray, preprocess=USUAL)

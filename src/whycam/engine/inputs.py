@@ -122,16 +122,18 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
     prepare = prepared_by(model)
     ready = [prepare(photo.image) for photo in photos]
     batch = _stack(ready).to(device, dtype)
-    known: dict[tuple[int, int], Measured] = {}
+    each: list[Measured] = []
+    settings = repr(model.preprocess)  # which a library's transform shows, and which may change
     try:
         for photo, tensor in zip(photos, ready, strict=True):
-            if photo.size not in known:
-                known[photo.size] = measure(prepare, photo.size)
-            known[photo.size].check(photo.image, tensor)
+            key = settings, photo.size, tensor.shape
+            if key not in model.measured:
+                model.measured[key] = measure(prepare, photo.size)
+            each.append(model.measured[key])
+            each[-1].check(photo.image, tensor)
     except Exception as error:  # the function's own, which may not bear other pictures than photos
         why = f"photos are prepared by {name_of(model.preprocess)}, and where the input lies on the photo is not known"
         return Batch(batch, InputContext(batch, photos, note=f"{why}: {error}"))
-    each = [known[photo.size] for photo in photos]
     return Batch(batch, InputContext(batch, photos, tuple(one.geometry for one in each), each[0]))
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from whycam.errors import ModelError
 from whycam.models.conversion import as_function
+from whycam.pictures.measured import Measured
 from whycam.pictures.preprocess import Preprocess
 
 #: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`, such
@@ -37,6 +38,8 @@ class VisionModel:
     ready: Callable[[Any], Any] | None = None
     input_shape: tuple[int, ...] | None = None
     owner: Any = field(default=None, repr=False)
+    #: What was measured of `preprocess`, by what it was measured on.
+    measured: dict[Any, Measured] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.ready is None:
