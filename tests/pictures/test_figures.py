@@ -39,8 +39,8 @@ def test_words():
     figure = grid(panels, row_labels=["layer3", "layer4"], column_labels=["A", "B"], title="espresso")
     assert figure.get_suptitle() == "espresso"
     assert words(figure) == [
-        ["photo", "layer3", "A"],
-        ["Grad-CAM", "0.93", "B"],
+        ["A\nphoto", "layer3"],
+        ["B\nGrad-CAM", "0.93"],
         ["LayerCAM", "layer4", "zero gradient at blocks.11"],
         [],
     ]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from whycam.errors import WhycamError
 from whycam.pictures.colormaps import colorize
-from whycam.pictures.overlay import contact_sheet, overlay
+from whycam.pictures.overlay import overlay, side_by_side
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -84,17 +84,11 @@ def test_what_does_not_fit_is_refused(given, reason):
         overlay(Image.fromarray(PHOTO), **given)
 
 
-def test_contact_sheet():
+def test_side_by_side():
     colors = ["red", "lime", "blue"]
     images = [Image.new("RGB", size, color) for size, color in zip([(8, 6), (8, 4), (6, 6)], colors, strict=True)]
-    row = contact_sheet(images)
+    row = side_by_side(images)
     assert row.size == (8 + 2 + 8 + 2 + 6, 6)
     assert [row.getpixel((x, 3)) for x in (0, 8, 10, 18, 20, 25)] == [
         (255, 0, 0), (255, 255, 255), (0, 255, 0), (255, 255, 255), (0, 0, 255), (0, 0, 255),
     ]  # fmt: skip
-    grid = contact_sheet(images, columns=2)
-    assert grid.size == (18, 14)
-    assert grid.getpixel((1, 8)) == (0, 0, 255)
-    assert grid.getpixel((17, 13)) == (255, 255, 255)
-    with pytest.raises(WhycamError, match="at least one"):
-        contact_sheet([])

@@ -13,7 +13,7 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import methods
 from whycam.kit.status import Status
 from whycam.pictures.colormaps import hues
-from whycam.pictures.overlay import contact_sheet, overlay_parts
+from whycam.pictures.overlay import overlay_parts, side_by_side
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.grids import _COLUMNS_OF_A_TABLE
 
@@ -273,7 +273,7 @@ def test_parts_are_numbered_below_and_their_status_below_that(in_parts):
     late = replace(in_parts[0], status=(Status("not converged", "more steps"),))
     assert late.overlay().height > picture.height
     assert late.overlay(caption=False).height == picture.height
-    both = contact_sheet([in_parts[0].overlay(), in_parts[1].overlay()])
+    both = side_by_side([in_parts[0].overlay(), in_parts[1].overlay()])
     np.testing.assert_array_equal(np.asarray(in_parts.overlay()), np.asarray(both))
 
 

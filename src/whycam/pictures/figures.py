@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,6 @@ _LONGEST_SIDE = 1024
 _DPI = 160
 # Below this share of its magnitude, a map's range is rounding.
 _FLAT = 1e-6
-# Points between a panel and its title.
-_TITLE_PAD = 4.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,9 @@ def grid(
         if labels is not None and len(labels) != count:
             raise WhycamError(f"{len(labels)} {what} labels for {count} {what}s")
 
+    if column_labels:
+        pairs = zip(column_labels, panels[0], strict=True)
+        panels = [[replace(each, title=f"{label}\n{each.title}".strip()) for label, each in pairs], *panels[1:]]
     shapes = _column_shapes(panels, columns)
     height = min(_TALLEST, _PAGE[0] / sum(shapes), _PAGE[1] / len(panels))
     height = max(height, _NARROWEST * columns / sum(shapes))
@@ -98,7 +99,7 @@ def grid(
     text = min(9.0, max(7.0, 5.5 + 1.4 * sum(widths) / columns))
     bars = sum(any(row[column:] and row[column].values is not None for row in panels) for column in range(columns))
     # about what the words take; the layout shares it out, and saving trims the rest
-    words = (0.45 if title else 0.2) + (0.2 if column_labels else 0)
+    words = 0.45 if title else 0.2
     size = (sum(widths) + 0.1 * columns + 0.5 * bars * colorbar + 0.4, (height + 0.55) * len(panels) + words)
 
     # compressed: panels keep their shape, and the room that this leaves is taken back
@@ -120,10 +121,6 @@ def grid(
         if row_labels and row_labels[row]:
             label = _wrap(row_labels[row], height, text + 1)
             axes_row[0].set_ylabel(label, fontsize=text + 1, color=_INK, labelpad=6, parse_math=False)
-    if column_labels:
-        _head_columns(
-            all_axes[0], [_wrap(label, w, text + 1) for label, w in zip(column_labels, widths, strict=True)], text
-        )
     return figure
 
 
@@ -164,7 +161,7 @@ def _column_shapes(panels: Sequence[Sequence[Panel]], columns: int) -> list[floa
 def _draw(axes: "matplotlib.axes.Axes", panel: Panel, width: float, text: float) -> None:
     """The panel's words."""
     if panel.title:
-        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=_INK, pad=_TITLE_PAD, parse_math=False)
+        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=_INK, pad=4, parse_math=False)
     if panel.note:
         label = _wrap(panel.note, width, text - 1)
         axes.set_xlabel(label, fontsize=text - 1, color=_QUIET, labelpad=3, parse_math=False)
@@ -227,17 +224,6 @@ def _scale(values: Float[np.ndarray, " known"], signed: bool) -> tuple[float, fl
         return (low - room if signed else low), low + room, [low]
     low, high = (-largest, largest) if signed else (min(low, 0.0), max(high, 0.0))
     return low, high, [low, (low + high) / 2, high]
-
-
-def _head_columns(axes_row: Sequence["matplotlib.axes.Axes"], labels: Sequence[str], text: float) -> None:
-    """Headings on one line, over the titles of the panels below them."""
-    lines = max(axes.get_title().count("\n") + 1 if axes.get_title() else 0 for axes in axes_row)
-    above = _TITLE_PAD + lines * text * 1.25 + (2 if lines else 0)
-    style: dict[str, Any] = {"fontsize": text + 1, "color": _INK, "weight": "bold", "parse_math": False}
-    for axes, label in zip(axes_row, labels, strict=True):
-        axes.annotate(
-            label, (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points", ha="center", **style
-        )
 
 
 def _wrap(text: str, inches: float, points: float) -> str:

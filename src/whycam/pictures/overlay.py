@@ -69,25 +69,15 @@ def overlay_parts(
     return _captioned(picture, caption) if caption else picture
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
-    """Pictures in rows on white, with thin gaps; `columns` `None` puts all in one row. Pictures keep their size."""
-    if not images:
-        raise WhycamError("a contact sheet needs at least one picture")
-    columns = min(columns or len(images), len(images))
-    if columns < 1:
-        raise WhycamError(f"columns must be at least 1, not {columns}")
-    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
-    widths = [max(image.width for image in images[column::columns]) for column in range(columns)]
-    heights = [max(image.height for image in row) for row in rows]
-    gap = max(2, max(widths) // 64)
-    sheet = Image.new("RGB", (sum(widths) + gap * (columns - 1), sum(heights) + gap * (len(rows) - 1)), "white")
-    top = 0
-    for row, height in zip(rows, heights, strict=True):
-        left = 0
-        for image, width in zip(row, widths, strict=False):  # the last row may be short
-            sheet.paste(image, (left + (width - image.width) // 2, top))
-            left += width + gap
-        top += height + gap
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures in a row on white, with thin gaps, each at its own size."""
+    gap = max(2, max(image.width for image in images) // 64)
+    width = sum(image.width + gap for image in images) - gap
+    sheet = Image.new("RGB", (width, max(image.height for image in images)), "white")
+    left = 0
+    for image in images:
+        sheet.paste(image, (left, 0))
+        left += image.width + gap
     return sheet
 
 

@@ -18,8 +18,8 @@ from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.figures import Panel
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
-from whycam.pictures.overlay import contact_sheet, overlay_parts
 from whycam.pictures.overlay import overlay as blend
+from whycam.pictures.overlay import overlay_parts, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def overlay(
             over, seen = _on_canvas(parts[i], geometry)
             colors = hues(len(over), colormap)
             pictures.append(overlay_parts(image, over, colors, opacity=opacity, seen=seen, caption=text))
-    return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
+    return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
 
 
 def colored(explanation: Explanation) -> list[Image.Image]:
