@@ -15,7 +15,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     torchvision_shim.register()  # which timm imports
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == {"chelsea.png", "panels.png"}
@@ -34,6 +34,14 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert [key[:2] for key in names["both"].failures] == [("cam", "block5_conv3")]
 
 
+def test_what_the_page_for_those_who_come_from_elsewhere_says_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "migrating.md").read_text(), flags=re.DOTALL)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "migrating.md", "exec"), names)
+    assert len(blocks) == 4
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -42,6 +50,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
         "docs/architecture.md",
         "docs/benchmarks.md",
         "docs/compatibility.md",
+        "docs/migrating.md",
         "docs/resuming.md",
         "examples/README.md",
     ],
