@@ -1,5 +1,6 @@
 """What asking nothing of the user costs: at most one forward's work on the first call, and nothing after it."""
 
+import nets
 import pytest
 import torch
 import torchvision_shim
@@ -69,3 +70,17 @@ def test_a_guided_pass_that_is_refused_is_owned_up_to():
     made = whycam.compare(model, inputs, ["grad_cam", "guided_backprop"])
     assert made.failures.keys() == {("guided_backprop", "input", None)}
     assert made.cost.forwards == len(passes)
+
+
+def test_where_numbers_are_lost_no_other_layer_is_looked_for():
+    """What is NaN has no gradient behind `nan_to_num`, and nor has any other layer: that is no reason to look."""
+
+    class Lost(nets.Plain):
+        def forward(self, x):
+            return self.head(nets.spatial_mean(self.features(x).nan_to_num()))
+
+    model, inputs = nets.fixed(Lost()), nets.images()
+    whycam.explain(model, inputs, target=1)
+    found = whycam.explain(model, inputs * torch.nan, target=1)
+    assert {status.kind for status in found.status} == {"non-finite"}
+    assert (found.cost.forwards, found.cost.backwards) == (2, 1)  # the second finds where they were lost

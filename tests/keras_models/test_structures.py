@@ -200,3 +200,18 @@ def test_refusals() -> None:
         whycam.explain(layers.Conv2D(3, 3), picture)
     with pytest.raises(WhycamError, match=r"precision=.*this is a Keras model"):
         whycam.explain(twins.functional(), picture + 1, "score_cam", precision="float32", progress=False)
+
+
+def test_a_sum_that_is_looked_at_too_hands_gradients_to_all_its_parts() -> None:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12, 12, 3))
+    first = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(inputs)
+    second = layers.Conv2D(6, 3, padding="same", activation="relu", name="second")(first)
+    x = layers.GlobalAveragePooling2D(name="mean")(layers.Add(name="sum")([first, second]))
+    model = keras.Model(inputs, layers.Dense(4, name="out")(x))
+    batch = np.random.RandomState(0).randn(2, 12, 12, 3).astype("float32")
+    made = whycam.compare(model, batch, layers=["first", "second", "sum"], targets=[1])
+    for name in ("first", "second", "sum"):
+        alone = whycam.explain(model, batch, layer=name, target=1)
+        assert twins.apart(made["grad_cam", name, 1].maps.double(), alone.maps.double()) <= 1e-5
+        assert alone.maps.any()

@@ -192,3 +192,13 @@ def test_normalized_weights_are_explained_rightly_and_left_alone(norm, old, trai
     activations = model.features(inputs)
     (gradients,) = torch.autograd.grad(model.head(nets.spatial_mean(activations))[:, 1].sum(), activations)
     torch.testing.assert_close(found.maps, (activations * gradients).sum(1).detach().float())
+
+
+def test_casts_made_meanwhile_are_not_reused_by_the_caller():
+    """Autocast keeps a weight's cast; one made with gradients off would leave the weight without a gradient."""
+    model, inputs = nets.plain().float(), nets.images().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        with as_found(model):
+            model(inputs)
+        model(inputs).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,5 +1,7 @@
 """Which layer is taken when nobody names one."""
 
+from functools import partial
+
 import nets
 import pytest
 import torch
@@ -12,6 +14,7 @@ from whycam.kit.registry import methods
 from whycam.network.layers.default_layer import choose, stages
 from whycam.network.layers.features import features
 from whycam.network.layouts import Tokens
+from whycam.targets import resolve
 
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
@@ -441,3 +444,18 @@ class ToLast(nn.Module):
 class Mean(nn.Module):
     def forward(self, x):
         return x.mean((1, 2))
+
+
+def test_inputs_that_nothing_depends_on_settle_nothing():
+    class Gated(nets.Tokens):
+        def forward(self, x):
+            return super().forward(x) * (x.mean() > 0)
+
+    model, inputs = nets.fixed(Gated()), nets.images(2)
+    inputs = inputs - inputs.mean() + 1
+    target = partial(resolve, 1)
+    expected, *_ = choose(nets.fixed(Gated()), inputs, side="after", resolve=target)
+    choose(model, -inputs, side="after", resolve=target)
+    found, *_ = choose(model, inputs, side="after", resolve=target)
+    assert found == expected
+    assert str(found.tap) == "blocks.0"  # of the last the answer reads the class token alone
