@@ -117,11 +117,6 @@ FAULTS = [
         "network/recording/test_partial_forward_traps.py network/recording/test_partial_forward.py",
         {"uses(tensor.untyped_storage()._cdata) > uses(": "0 * uses(tensor.untyped_storage()._cdata) > uses("},
     ),
-    Faults(
-        "network/preserve_state.py",
-        "network/test_preserve_state.py",
-        {"torch.set_autocast_cache_enabled(False)": "pass"},
-    ),
     Faults("network/quantities/biases.py", "network/quantities/test_biases.py", {"wide(beta) - shift": "wide(beta)"}),
     Faults(
         "network/quantities/curvature.py",

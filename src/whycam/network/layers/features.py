@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
-from whycam.network.adapted import AdaptedLayer
+from whycam.network.adapted import Adapted, AdaptedLayer
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef, tap_of
 from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
@@ -235,6 +235,8 @@ class _Watcher:
         self.names = [spell(path) for path, tensor in tensors(output) if tensor.is_floating_point()]
         with suppress(WhycamError):
             self.answer = read(output, None, self.samples, number_of_classes(self.model))[0]
+        if isinstance(self.model, Adapted) and not self.model.in_torch:
+            return  # torch's graph holds the network as one step, and so tells nothing of its layers
         spatial = {spell(path) for path, tensor in tensors(output) if tensor.ndim > 2 and tensor[0, 0].numel() > 1}
         for name, node in made_by(output).items():
             self.behind[name] = behind(node)
