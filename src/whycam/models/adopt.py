@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import nn
 
 from whycam.errors import ModelError
-from whycam.models.load import adopted, load
+from whycam.models.load import load
 from whycam.models.objects import from_module
+from whycam.models.sources import adopted
 from whycam.models.vision_model import PreprocessLike, VisionModel, as_labels
 from whycam.network.unwrap import unwrapped, what_instead
 

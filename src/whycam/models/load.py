@@ -1,17 +1,14 @@
 """A spec such as `timm:resnet18` or `package.module:callable` -> a `VisionModel`. One file per source, by its name."""
 
-import functools
-import importlib
-import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from whycam.errors import ModelError
+from whycam.models.sources import registered
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
 
@@ -55,7 +52,7 @@ def load(
     chosen = ChosenWeights.of(weights, unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
     if custom_objects is not None and kind != "keras":
         raise ModelError("custom_objects= is for 'keras:PATH'; leave it out.")
-    sources = _sources()
+    sources = registered()
     owners = [each for each in sources if colon and getattr(each, "PREFIX", None) == kind]
     for module in owners or sources:
         found: VisionModel | None = module.source(spec, chosen)
@@ -78,26 +75,3 @@ def _forgiven(spec: str) -> str:
     meant = f"{spelled[1]}:{spelled[2]}"
     warnings.warn(f"{spec!r} is read as {meant!r}", stacklevel=3)
     return meant
-
-
-def adopted(model: object) -> VisionModel | None:
-    """A model of another framework than torch that a caller passed, worn as a module; `None` for anything else."""
-    found = (each(model) for each in _adopters())
-    return next((each for each in found if each is not None), None)
-
-
-@functools.cache
-def _adopters() -> list[Callable[[object], VisionModel | None]]:
-    return [each.from_object for each in _sources() if hasattr(each, "from_object")]
-
-
-def _sources() -> list[ModuleType]:
-    """The modules of `whycam.models.sources`.
-
-    Each has `FORM`, what a spec of it looks like; `source(spec, weights)`, which returns `None` for specs of other
-    forms; and perhaps `PREFIX`, what stands before the colon in every spec of its own, and `from_object(object)`, which
-    returns `None` for objects that are not its framework's.
-    """
-    package = importlib.import_module("whycam.models.sources")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]

@@ -60,7 +60,7 @@ class VisionModel:
 
     def _adopt(self) -> None:
         """Where the module is another framework's model, put the module that wears it in its place."""
-        from whycam.models.load import adopted  # which imports this
+        from whycam.models.sources import adopted  # whose files import this
 
         found = adopted(self.module)
         if found is None:

@@ -4,7 +4,7 @@ import io
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,7 @@ import whycam
 from whycam.errors import WhycamError
 from whycam.kit.files import Names, for_json, write_whole
 from whycam.results.drawing import overlay
-
-if TYPE_CHECKING:
-    from whycam.results.explanation import Explanation
-else:
-    Explanation = Any
+from whycam.results.values import ExplanationValues
 
 #: Of the JSON files; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
@@ -25,7 +21,7 @@ _FILES = {".png", ".jpg", ".jpeg", ".webp", ".npy", ".json"}
 
 
 def save(
-    explanation: Explanation,
+    explanation: ExplanationValues,
     folder: Path,
     *,
     colormap: str | None = None,
@@ -63,7 +59,7 @@ def save(
     return written
 
 
-def record(explanation: Explanation, sample: int) -> dict[str, Any]:
+def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
     """How one sample's map came about, as plain values that JSON can hold."""
     if not -len(explanation) <= sample < len(explanation):
         raise WhycamError(f"sample {sample} of {len(explanation)}")

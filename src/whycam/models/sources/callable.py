@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from whycam.errors import ModelError, WhycamError
-from whycam.models.load import adopted
+from whycam.models.sources import adopted
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
 
@@ -42,7 +42,8 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     if (other := adopted(found)) is not None:
         if weights.given:
             raise ModelError(f"{spec!r} is a model of another framework; load its weights with that.")
-        return replace(other, name=spec)
+        made: VisionModel = replace(other, name=spec)
+        return made
     if isinstance(found, VisionModel):
         weights.into(found.module)
         return found

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +14,7 @@ from whycam.errors import ModelError, WhycamError
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos, as_function
 from whycam.models.packages import importing, optional
+from whycam.models.timm_folder import TIMM_FILES, from_timm_folder
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.models.weights import ChosenWeights, adopt, classes_in, misfit
 
@@ -40,10 +41,32 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     if prefix != PREFIX:
         return None
     if _is_folder(name):
-        from whycam.models.sources.folder import from_folder
-
         return from_folder(Path(name).expanduser(), spec, weights)
     return from_transformers(name, spec, weights)
+
+
+def from_folder(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
+    """The model that transformers or timm saved there.
+
+    Raises:
+        WhycamError: no `config.json` of either, or weights that are not there or do not fit.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"the folder {spec!r} has no config.json, as transformers and timm save it with a model.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON: {error}.") from error
+    kind = config.get("model_type") if isinstance(config, Mapping) else None
+    if isinstance(config, Mapping) and "architecture" in config and kind in (None, "timm_wrapper"):
+        return from_timm_folder(folder, spec, weights)
+    if kind is None:
+        raise ModelError(
+            f"{path} says neither model_type, as transformers' do, nor architecture, as timm's do; what network the "
+            "folder holds is not known."
+        )
+    return from_transformers(str(folder), spec, weights)
 
 
 def from_transformers(name: str, spec: str, weights: ChosenWeights) -> VisionModel:
@@ -59,13 +82,11 @@ def from_transformers(name: str, spec: str, weights: ChosenWeights) -> VisionMod
 
 def _of_timm(place: str, spec: str, weights: ChosenWeights) -> VisionModel:
     """A repository of timm's layout, read like the folder that the cache keeps of it."""
-    from whycam.models.sources.folder import TIMM_FILES, from_folder
-
     folder = Path(place).expanduser() if _is_folder(place) else hub.kept(place, "config.json", spec)
     assert folder is not None  # its config.json has just been read
     if not weights.given:
         folder = hub.from_repository(place, list(TIMM_FILES[:2]), spec).parent
-    return from_folder(folder, spec, weights)
+    return from_timm_folder(folder, spec, weights)
 
 
 class _Transformers:
