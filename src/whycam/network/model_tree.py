@@ -87,7 +87,9 @@ class ModelTree:
     @cached_property
     def is_compiled(self) -> bool:
         """Whether some module runs compiled code: by `compile()`, `torch.compile(module)` or of its `forward`."""
-        if any(self._seen[4]) or any(hasattr(each.forward, "_torchdynamo_orig_callable") for each in self.kinds):
+        if any(self._seen[4]) or any(
+            hasattr(getattr(each, "forward", None), "_torchdynamo_orig_callable") for each in self.kinds
+        ):
             return True
         if True in ["_orig_mod" in module._modules for module in self.modules]:
             return True
