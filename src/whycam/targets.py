@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import TargetError
 
 #: One class: an index, a label text, or `None` for the top class.
 Class: TypeAlias = int | str | None
@@ -59,7 +59,7 @@ class ResolvedTarget:
             WhycamError: that is not one class.
         """
         if self.probability is None:
-            raise WhycamError(
+            raise TargetError(
                 f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single "
                 "class; pass probability=False to have it read the target's own score, or a class as target."
             )
@@ -70,7 +70,7 @@ class ResolvedTarget:
         scores = self.score(output)
         if not isinstance(scores, Tensor) or scores.shape != (len(self.texts),):
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
-            raise WhycamError(
+            raise TargetError(
                 f"the target returned {came} for a batch of {len(self.texts)}; "
                 f"it must return one score per sample, shape ({len(self.texts)},)."
             )
@@ -97,7 +97,7 @@ class ClassReading:
         if output.ndim != 2 and output.numel() == samples * (output.shape[1] if output.ndim > 1 else 1):
             output = output.reshape(samples, -1)  # axes of one location
         if output.ndim != 2:
-            raise WhycamError(
+            raise TargetError(
                 f"the output has shape {tuple(output.shape)}, not (batch, class), so no class can be read from it; "
                 f"pass a target, for example lambda output: output[:, {min(7, output.shape[1] - 1)}].flatten(1).sum(1)."
             )
@@ -290,14 +290,14 @@ class Contrast(Target):
         super().__post_init__()
         object.__setattr__(self, "against", _classes(self.against))
         if isinstance(self.rivals, bool) or not isinstance(self.rivals, int) or self.rivals < 1:
-            raise WhycamError(f"rivals is a number of classes, 1 or more, not {self.rivals!r}.")
+            raise TargetError(f"rivals is a number of classes, 1 or more, not {self.rivals!r}.")
         if self.strength is not None and not _is_number(self.strength, at_least=0):
-            raise WhycamError(f"strength is a finite number, 0 or more, not {self.strength!r}.")
+            raise TargetError(f"strength is a finite number, 0 or more, not {self.strength!r}.")
         named = self._named()
         if not named and self.against is not None:
-            raise WhycamError("against is empty; name at least one class, or leave it out for the nearest rivals.")
+            raise TargetError("against is empty; name at least one class, or leave it out for the nearest rivals.")
         if None in named or len(set(named)) < len(named):
-            raise WhycamError(f"against names other classes, each once, not {self.against!r}.")
+            raise TargetError(f"against names other classes, each once, not {self.against!r}.")
 
     def _named(self) -> tuple[Any, ...]:
         return self.against if isinstance(self.against, tuple) else () if self.against is None else (self.against,)
@@ -325,7 +325,7 @@ class Contrast(Target):
         classes = logits.shape[1]
         if self.against is None:
             if self.rivals >= classes:
-                raise WhycamError(
+                raise TargetError(
                     f"rivals must lie between 1 and {classes - 1} for {classes} classes, not {self.rivals}."
                 )
             distance = (logits - _pick(logits, index)[:, None]).abs()
@@ -333,7 +333,7 @@ class Contrast(Target):
             return distance.topk(self.rivals, largest=False).indices
         found = [class_index(each, classes, self._labels) for each in self._named()]
         if both := sorted(set(found) & set(index.tolist())):
-            raise WhycamError(f"class {both[0]} cannot be contrasted with itself; take it out of against=.")
+            raise TargetError(f"class {both[0]} cannot be contrasted with itself; take it out of against=.")
         return torch.tensor(found, device=logits.device).expand(len(logits), -1)
 
     def describe(self, name: str) -> str:
@@ -359,7 +359,7 @@ class MultiLabel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _classes(self.classes))
         if not _is_number(self.threshold, at_least=0) or self.threshold > 1:
-            raise WhycamError(f"threshold is a probability between 0 and 1, not {self.threshold!r}.")
+            raise TargetError(f"threshold is a probability between 0 and 1, not {self.threshold!r}.")
 
     def resolve(
         self, output: Tensor, labels: Sequence[str] | None = None, *, probability: bool = False
@@ -371,7 +371,7 @@ class MultiLabel:
         if self.classes is not None:
             found = [class_index(each, logits.shape[1], labels) for each in self.classes]
             if not found:
-                raise WhycamError("MultiLabel needs at least one class.")
+                raise TargetError("MultiLabel needs at least one class.")
             chosen = torch.zeros_like(logits, dtype=torch.bool)
             chosen[:, found] = True
             texts = (" + ".join(name_of(i, labels) for i in found),) * len(logits)
@@ -415,13 +415,13 @@ def resolve(
         name = getattr(spec, "__name__", type(spec).__name__)
         return ResolvedTarget(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
     if not isinstance(spec, Iterable):
-        raise WhycamError(
+        raise TargetError(
             f"a target is a class index, a label text, a target object, a function of the output, or a sequence of "
             f"these, not {type(spec).__name__}."
         )
     each = list(spec)
     if len(each) != samples:
-        raise WhycamError(f"{len(each)} targets came for {samples} samples; pass one target, or one for each sample.")
+        raise TargetError(f"{len(each)} targets came for {samples} samples; pass one target, or one for each sample.")
     if all(item is None or isinstance(item, str) or _is_index(item) for item in each):
         return ClassScore(tuple(map(_class, each))).resolve(output, labels, probability=probability)
     parts = [resolve(item, output[i : i + 1], labels, probability=probability) for i, item in enumerate(each)]
@@ -465,14 +465,14 @@ def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> 
     if isinstance(name, str):
         return _index_of_label(name, labels)
     if not 0 <= name < classes:
-        raise WhycamError(f"class {name} is out of range; this model has {classes} classes, 0 to {classes - 1}.")
+        raise TargetError(f"class {name} is out of range; this model has {classes} classes, 0 to {classes - 1}.")
     return name
 
 
 def check_labels(logits: Float[Tensor, "batch class"], labels: Sequence[str] | None) -> None:
     """Raise a `WhycamError` unless there is one label for each class."""
     if labels is not None and len(labels) != logits.shape[1]:
-        raise WhycamError(
+        raise TargetError(
             f"{len(labels)} labels came for a model with {logits.shape[1]} classes; pass one for each, or none."
         )
 
@@ -486,7 +486,7 @@ def _indices(of: Classes, logits: Float[Tensor, "batch class"], labels: Sequence
     samples, classes = logits.shape
     wanted = of if isinstance(of, tuple) else (of,) * samples
     if len(wanted) != samples:
-        raise WhycamError(f"{len(wanted)} targets came for {samples} samples; pass one target, or one for each sample.")
+        raise TargetError(f"{len(wanted)} targets came for {samples} samples; pass one target, or one for each sample.")
     top = logits.detach().argmax(1).tolist()
     found = [
         best if name is None else class_index(name, classes, labels) for name, best in zip(wanted, top, strict=True)
@@ -515,7 +515,7 @@ def _joined(scores: Sequence[Score | None], output: Tensor) -> Tensor:
 
 def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
     if labels is None:
-        raise WhycamError(
+        raise TargetError(
             f"the target is the text {name!r}, but this model comes without labels; pass labels=, or an index."
         )
     wanted = name.strip().casefold()
@@ -525,14 +525,14 @@ def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
     if len(found) == 1:
         return found[0]
     if found:
-        raise WhycamError(
+        raise TargetError(
             f"{len(found)} classes are called {name!r}: {', '.join(map(str, found))}; pass one of the indices."
         )
     by_text = {label.casefold(): label for label in labels}
     near = [by_text[text] for text in by_text if wanted in text][:5]
     near = near or [by_text[text] for text in get_close_matches(wanted, by_text, n=3, cutoff=0.6)]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise WhycamError(f"no class is called {name!r}.{hint}")
+    raise TargetError(f"no class is called {name!r}.{hint}")
 
 
 def _is_index(value: object) -> bool:
@@ -555,5 +555,5 @@ def _class(value: Any) -> Class:
     if value is None or isinstance(value, str):
         return value
     if not _is_index(value):
-        raise WhycamError(f"a class is an index or a label text, not {value}.")
+        raise TargetError(f"a class is an index or a label text, not {value}.")
     return operator.index(value)

@@ -201,7 +201,7 @@ class Rehearsal:
             maker.make(method, each, 0, self.target if method.class_specific else None)
         own = max(0.0, time.perf_counter() - started - self.bill.aside)
         if not maker.drafts:
-            return Estimate(method.name, method.title, reason=next(iter(maker.failures.values())))
+            return Estimate(method.name, method.title, reason=str(next(iter(maker.failures.values()))))
         made = list(maker.drafts.values())
         work = [work for each in made for work in each["work"]]
         recorded = found.operations / operations if operations else float(sum(measured.passes))

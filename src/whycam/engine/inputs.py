@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import InputError, WhycamError
 from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
 from whycam.network.model_tree import tree_of
@@ -71,7 +71,7 @@ def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
     if views is None:
         return batch
     if isinstance(views, (str, Tensor)) or not isinstance(views, Sequence) or not views:
-        raise WhycamError("views is a list with one entry for each call of the layer, such as views=[1, 0].")
+        raise InputError("views is a list with one entry for each call of the layer, such as views=[1, 0].")
     known = {spell(path): tensor for path, tensor in tensors(batch.inputs)}
     made = []
     for number, each in enumerate(views):
@@ -82,12 +82,12 @@ def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
         if name not in known and str(each) not in known:
             listed = ", ".join(known) if "" not in known else "no name: it is one tensor; pass pictures, such as "
             listed += "inputs.unbind(1)" if "" in known else ""
-            raise WhycamError(f"views names {each!r}, which is no input; there is {listed}.")
+            raise InputError(f"views names {each!r}, which is no input; there is {listed}.")
         name = name if name in known else str(each)
         made.append(View(name, known[name]))
     for view in made:
         if view.picture.ndim < 3 or not view.picture.is_floating_point():
-            raise WhycamError(
+            raise InputError(
                 f"a view is a picture, a floating-point tensor (N, C, *spatial); {view.name} is {view.picture.dtype} "
                 f"of shape {tuple(view.picture.shape)}."
             )
@@ -97,19 +97,19 @@ def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
 def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) -> Batch:
     for source in sources:
         if isinstance(source, Tensor):
-            raise WhycamError(
+            raise InputError(
                 "a list of tensors came; stack them into one batch with torch.stack, shape (N, C, H, W), or pass a "
                 "tuple of batches to a network that takes several inputs."
             )
         if not isinstance(source, (str, Path, Image.Image, np.ndarray, Photo)):
-            raise WhycamError(
+            raise InputError(
                 "inputs are a tensor (N, C, *spatial), a tuple or dict of tensors, or photos (paths, PIL images, uint8 "
                 f"arrays; one or a list of them), not {type(source).__name__}."
             )
     if not sources:
-        raise WhycamError("no inputs came: an empty list.")
+        raise InputError("no inputs came: an empty list.")
     if model.preprocess is None:
-        raise WhycamError(
+        raise InputError(
             "photos came, but this model does not say how a photo becomes its input; pass preprocess=, for example "
             "whycam.Preprocess.imagenet(), or a ready batch, shape (N, C, H, W)."
         )
@@ -152,7 +152,7 @@ def prepared_by(model: VisionModel) -> Callable[[Image.Image], Tensor]:
             raise
         except Exception as error:
             why = f"{name_of(function)} cannot prepare this photo: {type(error).__name__}: {error}"
-            raise WhycamError(why) from error
+            raise InputError(why) from error
         return _as_tensor(_readied(model, made))
 
     return prepare
@@ -168,7 +168,7 @@ def _readied(model: VisionModel, made: Any) -> Any:
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
-        raise WhycamError(
+        raise InputError(
             f"the photos became inputs of different shapes, {' and '.join(map(str, sorted(shapes)))}; explain them one "
             "by one, or use a preprocessing that resizes."
         )
@@ -177,7 +177,7 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
 
 def _as_tensor(made: Any) -> Tensor:
     if not isinstance(made, Tensor) or not made.is_floating_point():
-        raise WhycamError(
+        raise InputError(
             f"preprocess= must turn a PIL image into a floating-point tensor (C, H, W); it returned "
             f"{type(made).__name__ if not isinstance(made, Tensor) else f'dtype {made.dtype}'}."
         )
@@ -186,41 +186,41 @@ def _as_tensor(made: Any) -> Tensor:
 
 def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
     if not inputs.is_floating_point():
-        raise WhycamError(
+        raise InputError(
             f"a ready batch is a floating-point tensor (N, C, *spatial), normalized as the network expects; this one "
             f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
         )
     if inputs.ndim < 3 or (inputs.ndim == 3 and _takes_images(module)):
-        raise WhycamError(
+        raise InputError(
             f"a ready batch has shape (N, C, *spatial); this tensor has shape {tuple(inputs.shape)}. "
             "For a single image pass image[None]."
         )
     if not len(inputs):
-        raise WhycamError(f"the batch is empty: shape {tuple(inputs.shape)}.")
+        raise InputError(f"the batch is empty: shape {tuple(inputs.shape)}.")
 
 
 def _check_several(inputs: Mapping[Any, Any] | tuple[Any, ...], module: nn.Module) -> None:
     if isinstance(inputs, Mapping) and (odd := [key for key in inputs if not isinstance(key, str)]):
-        raise WhycamError(
+        raise InputError(
             f"a dict names the network's arguments, so its keys are texts, not {odd[0]!r}. For a network that takes a "
             "dict as its one argument pass (dict,)."
         )
     found = list(tensors(inputs))
     if not found:
         listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in dict(inputs).items())
-        raise WhycamError(
+        raise InputError(
             f"a dict holds the network's arguments, and no tensor is among these: {listed or 'it is empty'}. Pass "
             "photos as a path, a PIL image or a list of them, without a dict."
         )
     picture = first_tensor(inputs)
     if picture.ndim == 3 and picture.is_floating_point() and _takes_images(module):
         path = next(path for path, tensor in found if tensor is picture)
-        raise WhycamError(
+        raise InputError(
             f"images come in batches, shape (N, C, H, W); {spell(path)} has shape {tuple(picture.shape)}. For a single "
             "one pass image[None], and so for the other inputs."
         )
     if not len(picture) if picture.ndim else False:
-        raise WhycamError(f"the batch is empty: shape {tuple(picture.shape)}.")
+        raise InputError(f"the batch is empty: shape {tuple(picture.shape)}.")
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -228,7 +228,7 @@ def _device(module: nn.Module) -> torch.device:
     found = tree_of(module).devices
     real = [device for device in found if device.type != "meta"]
     if found and not real:
-        raise WhycamError(
+        raise InputError(
             "the model is on the meta device: it has shapes and no weights. Build it without the meta device, or give "
             "it weights, with model.to_empty(device='cpu') and then model.load_state_dict(...)."
         )

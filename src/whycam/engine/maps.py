@@ -16,7 +16,7 @@ from whycam.engine.measure import Measured
 from whycam.engine.provider import QuantityProvider
 from whycam.engine.request import Request
 from whycam.engine.smoothing import Augmentation
-from whycam.errors import WhycamError
+from whycam.errors import LayerRefused, Misplaced, WhycamError
 from whycam.kit.arrays import Making, making
 from whycam.kit.quantities import LAYER_QUANTITIES, Result
 from whycam.kit.registry import Method
@@ -67,7 +67,7 @@ class MapBuilder:
         self.augmented: list[tuple[Augmentation, MapBuilder]] = []
         #: What becomes of each combination, but for what the whole pass cost, which is known last.
         self.drafts: dict[tuple[str, str, Any], dict[str, Any]] = {}
-        self.failures: dict[tuple[str, str, Any], str] = {}
+        self.failures: dict[tuple[str, str, Any], WhycamError] = {}
         self.facts: dict[tuple[Any, ...], list[bool]] = {}
         answer = measured.any.answer
         reading = ClassReading(answer.probability)
@@ -90,7 +90,7 @@ class MapBuilder:
         try:
             draft = self._draft(method, plan, number)
         except WhycamError as error:
-            self.failures[method.name, " + ".join(map(str, plan.taps)) or "input", target] = str(error)
+            self.failures[method.name, " + ".join(map(str, plan.taps)) or "input", target] = error
             return
         self.drafts[method.name, draft["layer"].name, target] = draft
 
@@ -101,7 +101,7 @@ class MapBuilder:
     def _draft(self, method: Method, plan: Plan, number: int) -> dict[str, Any]:
         for tap in (each for spread in plan.taps for each in self._calls(spread)):
             if tap in self.measured.refusals:
-                raise WhycamError(self.measured.refusals[tap])
+                raise Misplaced(self.measured.refusals[tap])
         recording = self.measured.any
         options = {**{o.name: o.default for o in method.options.values()}, **self.request.options.get(method.name, {})}
         records = [each for tap in plan.taps for each in self._records(tap)]
@@ -251,7 +251,7 @@ class MapBuilder:
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
         samples = len(self.measured.any.output)
         if layer is not None and layer.refusal:
-            raise WhycamError(layer.refusal)
+            raise LayerRefused(layer.refusal)
         at_input = sorted(method.needs - LAYER_QUANTITIES - {"scores"})
         elsewhere = layer is not None and layer.picture is not None and layer.picture is not self.batch.context.inputs
         if at_input and layer is not None and elsewhere:

@@ -100,10 +100,11 @@ class Session:
             maker.explain_non_finite(first_non_finite(self.module, batch.inputs))
         passes = passes.plus(sum(each.forwards for each in maker.spent), sum(each.backwards for each in maker.spent))
         if not maker.drafts:
-            raise WhycamError(next(iter(maker.failures.values())))
+            raise next(iter(maker.failures.values()))
         parts = sum(each.parts for each in maker.spent)
         cost = Cost(*passes, time.perf_counter() - started, found.choosing.forwards, parts)
-        return Comparison(maker.explanations(cost), maker.failures, cost)
+        failures = {name: str(error) for name, error in maker.failures.items()}
+        return Comparison(maker.explanations(cost), failures, cost)
 
     def _augment(self, maker: MapBuilder, batch: Batch, request: Request, found: Ground, passes: Passes) -> Passes:
         """Measure the augmented inputs too, for the same targets; the passes with those that it took."""

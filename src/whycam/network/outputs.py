@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import OutputError
 from whycam.kit.arrays import is_half
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import Path, spell, tensors
@@ -61,7 +61,7 @@ class Scores:
         for each in made:
             if not isinstance(each, Tensor) or each.ndim != 1:
                 came = f"shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"a {type(each).__name__}"
-                raise WhycamError(f"the target returned {came}; it must return one score per sample, shape (batch,).")
+                raise OutputError(f"the target returned {came}; it must return one score per sample, shape (batch,).")
         return torch.stack(made, 1)
 
     def of(self, number: int, resolve: Callable[..., ResolvedTarget]) -> "OutputSelector":
@@ -95,7 +95,7 @@ def answer(output: Any, samples: int | None = None, classes: int | None = None) 
     if isinstance(output, Tensor):
         return "", output
     if _is_per_sample(output, samples):
-        raise WhycamError(
+        raise OutputError(
             f"the model's output is a list of {len(output)}, one entry for each sample, as detectors give it, so no "
             "part of it is an answer for the batch. Pass a target, a function of the whole output, such as "
             "lambda output: torch.stack([each['scores'].sum() for each in output])."
@@ -126,7 +126,7 @@ def _answer(output: Any, samples: int | None, classes: int | None) -> tuple[Path
                 ),
             )
     kind = type(output).__name__ if not isinstance(output, Mapping) else f"mapping ({type(output).__name__})"
-    raise WhycamError(
+    raise OutputError(
         f"cannot tell which part of the model's output to explain: a {kind} with {_listed(found)}. Say which with "
         "output=, a path such as 'aux.logits' or '[1]', or a function of the output."
     )
@@ -181,14 +181,14 @@ def _part(output: Any, part: OutputPath) -> tuple[str, Tensor]:
         made = part(output)
         if not isinstance(made, Tensor) or not made.is_floating_point() or not made.ndim:
             came = f"a {made.dtype} tensor of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made)
-            raise WhycamError(f"output= must return a floating-point tensor (batch, ...); it returned {came}.")
+            raise OutputError(f"output= must return a floating-point tensor (batch, ...); it returned {came}.")
         return f" through {getattr(part, '__name__', type(part).__name__)}", made
     found = [("", output)] if isinstance(output, Tensor) else [(spell(path), each) for path, each in _found(output)]
     for path, tensor in found:
         if plain(path) == plain(str(part)):
             return path, tensor
     listed = _listed(_found(output)) if not isinstance(output, Tensor) else "nothing but itself, a tensor"
-    raise WhycamError(f"the model's output has no part {part!r}; there is {listed}.")
+    raise OutputError(f"the model's output has no part {part!r}; there is {listed}.")
 
 
 def plain(path: str) -> str:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import LayerNotFound, LayerRefused, Misplaced
 from whycam.kit.registry import Side
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef
@@ -120,7 +120,7 @@ def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = Fal
     if len(ends) < count and not or_fewer:
         grids = ", ".join("x".join(map(str, feature.grid)) for feature in ends)
         several = "s" if len(ends) > 1 else ""
-        raise WhycamError(f"the model has {len(ends)} stage{several}, of {grids} locations, and not {count}.")
+        raise LayerNotFound(f"the model has {len(ends)} stage{several}, of {grids} locations, and not {count}.")
     return [feature.tap for feature in ends[-count:]], forwards
 
 
@@ -183,7 +183,7 @@ def _among_tokens(
             why += f" and whose positions lie as in the input; those of {str(candidates[0].tap)!r} do not"
         return _Latest(feature, layout, location, why), lasting, forwards + spent, backwards
     names = ", ".join(repr(str(feature.tap)) for feature in candidates)
-    raise WhycamError(
+    raise Misplaced(
         f"the positions of this model's last features ({names}) do not lie as in the input: a change of one half of "
         "the input shows where the other half was expected. So it is where a network turns or crops its input, or "
         "takes it as (N, H, W, C); explain the part of it that is given the picture as you see it. Else name an "
@@ -267,7 +267,7 @@ def _before_answer(stream: Sequence[Feature], name: str | None) -> list[Feature]
     reached = [feature for feature in stream if feature.reaches is None or name in feature.reaches] or list(stream)
     before = [feature for feature in reached if name not in feature.is_answer]
     if not before:
-        raise WhycamError(
+        raise LayerRefused(
             "every spatial feature of this model is its answer itself, up to an activation or a change of size, and a "
             "map of it would be the prediction again; name a layer all the same with layer=, or use a method that "
             "works at the input, such as occlusion."

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import LayerRefused, WhycamError
 from whycam.network.adapted import Adapted, AdaptedLayer
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef, tap_of
@@ -108,7 +108,7 @@ def features(model: nn.Module, inputs: Inputs) -> tuple[tuple[Feature, ...], int
         size = (size[0], 1, *size[3:])
         found = tuple(watched.features(size, None))
     if not found:
-        raise WhycamError(
+        raise LayerRefused(
             "no module of this model returns anything with spatial axes, so no layer can be chosen; name one with "
             "layer= and, if its output needs reading in a special way, pass layout=."
         )

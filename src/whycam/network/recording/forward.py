@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import LayerNotFound, LayerRefused, NoGradient, OutputError, WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.layer_refs import LayerRef
@@ -135,7 +135,7 @@ class Forward:
             for resolve in self.resolvers
         )
         if answer.embedding and any(target.by_output for target in targets):
-            raise WhycamError(
+            raise OutputError(
                 f"the model's output{name} is an embedding ({answer.embedding}), whose largest number is no class. "
                 "Pass a target, such as a function of it (its similarity to another embedding, say) or the index of "
                 "one of its numbers, or the part that holds class scores as output=."
@@ -183,15 +183,15 @@ class Forward:
                 output = call(self.model, mapped(inputs, torch.clone))
             except RuntimeError as error:
                 if "Inference tensors cannot be saved" in str(error):
-                    raise WhycamError(self._inference()) from error
+                    raise NoGradient(self._inference()) from error
                 raise
         for tap in self.taps:
             if not self.rows[tap.module, tap.side]:
-                raise WhycamError(self._silence(tap))
+                raise LayerNotFound(self._silence(tap))
         name, tensor = self.read(output, self.samples)
         if not tensor.ndim or not tensor.is_floating_point():
             came = f"values of {tensor.dtype}, a decision" if tensor.ndim else "one number for the whole batch, a loss"
-            raise WhycamError(
+            raise OutputError(
                 f"the model's output{name} is {came}; scores were expected, one or more for each sample. Say with "
                 "output= where they are, or pass the model that computes them."
             )
@@ -233,11 +233,11 @@ class Forward:
         try:
             path, tensor = only_tensor(result, f"the {where[1]} of layer {where[0]!r}")
         except TypeError as error:
-            raise WhycamError(str(error)) from None
+            raise LayerRefused(str(error)) from None
         if self.want_gradients and torch.is_inference_mode_enabled():
-            raise WhycamError(self._inference())
+            raise NoGradient(self._inference())
         if self.want_gradients and tensor.is_quantized:
-            raise WhycamError(
+            raise NoGradient(
                 f"layer {where[0]!r} is quantized ({tensor.dtype}), and no gradient goes through it; explain the "
                 "network as it was before it was quantized, or use a method that needs no gradient, such as eigen_cam."
             )
@@ -308,7 +308,7 @@ class Forward:
             else:
                 number = count - 1 if tap.call == "last" else tap.call + count if tap.call < 0 else tap.call
                 if not 0 <= number < count:
-                    raise WhycamError(
+                    raise LayerNotFound(
                         f"layer {tap.module!r} ran {count} time{'s' if count > 1 else ''}, so it has no call "
                         f"{tap.call}; its calls are #0 to #{count - 1}."
                     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import WhycamError
+from whycam.errors import InputError, NoGradient, WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs as Inputs
 from whycam.network.hooks import call as call
@@ -131,7 +131,7 @@ def record(
         given = detached_copy(inputs)
         leaf = first_tensor(given)
         if input_gradients and not leaf.is_floating_point():
-            raise WhycamError(f"the first input has dtype {leaf.dtype}; gradients need a floating-point input.")
+            raise InputError(f"the first input has dtype {leaf.dtype}; gradients need a floating-point input.")
         forwards = 0
         attempt: Attempt | None = None
         # Gradients are off until the first recorded layer turns them on, which some models do not bear: one may turn
@@ -153,9 +153,9 @@ def record(
                 break
         assert attempt is not None  # the last attempt either ended or raised
         if attempt.cut and (why := hidden(attempt.scores, run.off)):
-            raise WhycamError(why)
+            raise NoGradient(why)
         if (wants or input_gradients) and must_depend and attempt.disconnected:
-            raise WhycamError(_disconnected(run, given))
+            raise NoGradient(_disconnected(run, given))
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)
         found = attempt.found if wants else []
