@@ -20,7 +20,18 @@ def main() -> int:
             print(f"skipped: the tests of Keras models on {backend}, which is not installed (pip could not get it)")
             continue
         print(f"Keras models on {backend}:", flush=True)
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(HERE / "keras_models"), *sys.argv[1:]]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "2",
+            "--dist",
+            "worksteal",
+            str(HERE / "keras_models"),
+            *sys.argv[1:],
+        ]
         done = subprocess.run(command, cwd=HERE.parent, env=os.environ | {"KERAS_BACKEND": backend, **THREADS})
         if done.returncode:
             failed.append(backend)
