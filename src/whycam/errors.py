@@ -10,6 +10,13 @@ class WhycamError(ValueError):
     Attributes:
         reason: what is wrong.
         advice: what to do about it: the message's last sentence, or what follows a semicolon.
+
+    Examples:
+        >>> try:
+        ...     whycam.explain(net, batch, layer="2nd")
+        ... except whycam.LayerNotFound as error:
+        ...     print(error.reason)
+        no layer '2nd'; this model has 0, 1, 2, 3, 4
     """
 
     @property

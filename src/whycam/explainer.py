@@ -137,6 +137,13 @@ class Explainer:
         Raises:
             WhycamError: something that the caller can put right, with what was expected, what came, and what to do.
             PhotoError: a photo that cannot be read.
+
+        Examples:
+            >>> e = whycam.Explainer(net).explain(batch, "layer_cam", target=1, layer="0")
+            >>> e.maps.shape, e.target
+            (torch.Size([2, 14, 14]), ('class 1', 'class 1'))
+            >>> e.heatmaps().shape                                # at the input's size, in [0, 1]
+            torch.Size([2, 16, 16])
         """
         request = Request.one(
             method,
@@ -194,6 +201,13 @@ class Explainer:
         Raises:
             WhycamError: a name that does not exist, or nothing at all could be explained.
             PhotoError: a photo that cannot be read.
+
+        Examples:
+            >>> c = whycam.Explainer(net).compare(batch, ["grad_cam", "cam"], layers=["1"], targets=[0, 1])
+            >>> len(c), c.cost.forwards, c.cost.backwards
+            (4, 1, 2)
+            >>> c["cam", "1", 0].title
+            'CAM'
         """
         request = Request.several(
             methods,
@@ -227,6 +241,10 @@ class Explainer:
 
         Raises:
             WhycamError: inputs that the model does not take, or a model without spatial features.
+
+        Examples:
+            >>> [(each.name, each.grid) for each in whycam.Explainer(net).layers(batch)]
+            [('0', (14, 14)), ('1', (14, 14))]
         """
         return listing.layers(self._session, inputs)
 
@@ -263,6 +281,11 @@ class Explainer:
         Raises:
             WhycamError: a name that does not exist, or inputs that the model does not take.
             PhotoError: a photo that cannot be read.
+
+        Examples:
+            >>> (found,) = whycam.Explainer(net).cost(batch, ["grad_cam"], progress=False)
+            >>> found.forwards, found.backwards
+            (1, 1)
         """
         request = Request.several(
             methods,
@@ -291,6 +314,11 @@ class Explainer:
         Raises:
             WhycamError: a model that cannot be had, or inputs of a kind that no model takes.
             PhotoError: a photo that cannot be read.
+
+        Examples:
+            >>> checkup = whycam.Explainer(net).doctor(batch)
+            >>> checkup.layer.name, len(checkup.methods) == len(whycam.list_methods())
+            ('0', True)
         """
         return examination.doctor(self._session, inputs, output=output)
 

@@ -39,13 +39,23 @@ def _named(function: F) -> F:
 
 @_named
 def mean(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
-    """The mean of the maps, each divided by its largest magnitude, so that no layer counts more for being larger."""
+    """The mean of the maps, each divided by its largest magnitude, so that no layer counts more for being larger.
+
+    Examples:
+        >>> whycam.explain(net, batch, layer=["0", "1"], fusion="mean").layer.why
+        '2 layers fused by mean'
+    """
     return torch.stack(_resized([normalize(each, "signed") for each in maps])).mean(0)
 
 
 @_named
 def maximum(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
-    """The element-wise maximum of the maps, each divided by its maximum."""
+    """The element-wise maximum of the maps, each divided by its maximum.
+
+    Examples:
+        >>> whycam.explain(net, batch, layer=["0", "1"], fusion="maximum").layer.why
+        '2 layers fused by maximum'
+    """
     return torch.stack(_resized([normalize(each, "max") for each in maps])).amax(0)
 
 
@@ -56,6 +66,10 @@ def tanh(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
     Shallow are the layers finer than the coarsest one here. Scaling lifts their weak responses, which would drown
     beside a deep layer's (Jiang et al., doi:10.1109/TIP.2021.3089943; gamma = 2 as there. The paper scales the shallow
     stages of VGG-16 and ResNet-50 and leaves the deep ones; with layers of one size none is scaled).
+
+    Examples:
+        >>> whycam.explain(net, batch, layer=["0", "1"], fusion="tanh").layer.why
+        '2 layers fused by tanh'
     """
     coarsest = min(each[0].numel() for each in maps)
     scaled = [normalize(each, "max") for each in maps]
@@ -65,7 +79,12 @@ def tanh(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
 
 @_named
 def product(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
-    """RefineCAM's fusion: the product of the maps, each resized and then scaled to [0, 1] (arXiv:2605.14641)."""
+    """RefineCAM's fusion: the product of the maps, each resized and then scaled to [0, 1] (arXiv:2605.14641).
+
+    Examples:
+        >>> whycam.explain(net, batch, layer=["0", "1"], fusion="product").layer.why
+        '2 layers fused by product'
+    """
     return torch.stack([normalize(each, "minmax") for each in _resized(maps)]).prod(0)
 
 
@@ -104,6 +123,12 @@ def winsor(
 
     Wall et al., arXiv:2507.10846, after the authors' code: its default percentile is 99 and its README's 90; it resizes
     by nearest neighbors unless told otherwise, here it is linear.
+
+    Examples:
+        >>> from functools import partial
+        >>> half = partial(whycam.fusions.winsor, percentile=50)
+        >>> whycam.explain(net, batch, layer=["0", "1"], fusion=half).maps.shape
+        torch.Size([2, 14, 14])
     """
     weights = [pool(each) for each in gradients]
     ranks = torch.stack([each.mean(1) if importance == "mean" else each.amax(1) for each in weights]).relu()

@@ -174,7 +174,12 @@ class Target(ABC):
 @final
 @dataclass(frozen=True)
 class ClassScore(Target):
-    """The class's logit, y_c: what Grad-CAM and its family explain unless told otherwise."""
+    """The class's logit, y_c: what Grad-CAM and its family explain unless told otherwise.
+
+    Examples:
+        >>> whycam.explain(net, batch, target=whycam.targets.ClassScore(1)).target
+        ('class 1', 'class 1')
+    """
 
     @property
     def side(self) -> Literal["for", "against"] | None:
@@ -193,7 +198,12 @@ class ClassScore(Target):
 @final
 @dataclass(frozen=True)
 class Probability(Target):
-    """The class's probability after softmax (sigmoid for a one-unit head). Its gradient vanishes near 1."""
+    """The class's probability after softmax (sigmoid for a one-unit head). Its gradient vanishes near 1.
+
+    Examples:
+        >>> float(whycam.explain(net, batch, target=whycam.targets.Probability(1)).scores[0]) < 1
+        True
+    """
 
     @property
     def bounded(self) -> bool:
@@ -217,7 +227,12 @@ class Probability(Target):
 @final
 @dataclass(frozen=True)
 class LogProbability(Target):
-    """The class's log-probability: its contrast with all other classes, weighted by their probabilities."""
+    """The class's log-probability: its contrast with all other classes, weighted by their probabilities.
+
+    Examples:
+        >>> float(whycam.explain(net, batch, target=whycam.targets.LogProbability(1)).scores[0]) < 0
+        True
+    """
 
     @property
     def side(self) -> Literal["for", "against"] | None:
@@ -236,7 +251,12 @@ class LogProbability(Target):
 @final
 @dataclass(frozen=True)
 class ReST(Target):
-    """Logit plus log-probability, y_c + log p_c (Cai, arXiv:2501.06261)."""
+    """Logit plus log-probability, y_c + log p_c (Cai, arXiv:2501.06261).
+
+    Examples:
+        >>> whycam.explain(net, batch, target=whycam.targets.ReST(1)).target[0]
+        'logit + log-probability of class 1'
+    """
 
     @property
     def side(self) -> Literal["for", "against"] | None:
@@ -255,7 +275,12 @@ class ReST(Target):
 @final
 @dataclass(frozen=True)
 class Counterfactual(Target):
-    """Minus the class's logit: what speaks against the class (Grad-CAM, arXiv:1610.02391, counterfactual maps)."""
+    """Minus the class's logit: what speaks against the class (Grad-CAM, arXiv:1610.02391, counterfactual maps).
+
+    Examples:
+        >>> whycam.explain(net, batch, target=whycam.targets.Counterfactual(1)).target[0]
+        'against class 1'
+    """
 
     @property
     def side(self) -> Literal["for", "against"] | None:
@@ -279,6 +304,10 @@ class Contrast(Target):
     `against` names those classes (strength 1 unless given). Without it they are the `rivals` classes whose logits lie
     nearest to the class's own, with strength 0.6: Finer-CAM (Zhang et al., CVPR 2025, arXiv:2501.11309). The class
     itself is never among its rivals, and no gradient flows through the choice of rivals.
+
+    Examples:
+        >>> whycam.explain(net, batch, target=whycam.targets.Contrast(1, against=0)).target[0]
+        'class 1 rather than class 0'
     """
 
     against: int | str | Sequence[int | str] | None = None
@@ -351,6 +380,10 @@ class MultiLabel:
 
     `classes` are indices or label texts; `None` is every class whose sigmoid exceeds `threshold` in that sample, and
     the top class alone where none does (the text says so).
+
+    Examples:
+        >>> whycam.explain(net, batch, target=whycam.targets.MultiLabel([0, 1])).target[0]
+        'class 0 + class 1'
     """
 
     classes: Sequence[int | str] | None = None

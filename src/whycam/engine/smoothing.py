@@ -23,6 +23,11 @@ class Augmentation:
         name: in words.
         transform: of a batch, `(batch, color, *space)`, which keeps its shape.
         inverse: of maps made from the changed batch, `(batch, *spatial)` or `(batch, part, *spatial)`, of any size.
+
+    Examples:
+        >>> mirror = whycam.Augmentation("mirrored", lambda x: x.flip(-1), lambda maps: maps.flip(-1))
+        >>> whycam.explain(net, batch, smoothing=mirror, layer="0").cost.forwards
+        2
     """
 
     name: str

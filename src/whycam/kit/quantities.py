@@ -140,6 +140,12 @@ class Result:
             with one color each.
         values: numbers about each sample, `(batch,)`, by name, such as a completeness gap.
         status: what is to be said of each sample's map, one each or none at all; `Status()` says nothing.
+
+    Examples:
+        >>> def counted(activations):
+        ...     return whycam.Result(activations.sum(1), values={"channels": activations.new_tensor([4.0, 4.0])})
+        >>> whycam.explain(net, batch, counted, layer="1").values["channels"].tolist()
+        [4.0, 4.0]
     """
 
     maps: Float[Tensor, "batch *spatial"]

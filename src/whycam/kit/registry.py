@@ -106,6 +106,13 @@ def method(
     below a random one. `fusion` is how several layers' maps become one unless the caller says, and `stages` how many of
     the last stages are taken where no layer is named, for methods that are made of several. `couples` marks methods
     whose map of a sample depends on the others of its batch.
+
+    Examples:
+        >>> @whycam.method("Channel mean", paper="an example")
+        ... def channel_mean(activations):
+        ...     return activations.mean(1)
+        >>> whycam.explain(net, batch, "channel mean", layer="1").title
+        'Channel mean'
     """
 
     def register(function: F) -> F:
@@ -150,7 +157,12 @@ def methods() -> dict[str, Method]:
 
 
 def list_methods() -> list[Method]:
-    """Every method, each with its name, title, paper, needs and options, in alphabetical order."""
+    """Every method, each with its name, title, paper, needs and options, in alphabetical order.
+
+    Examples:
+        >>> [each.title for each in whycam.list_methods()][:2]
+        ['Ablation-CAM', 'BagCAM']
+    """
     return list(methods().values())
 
 

@@ -29,7 +29,12 @@ SATURATED = 1 - 1e-4
 
 @dataclass(frozen=True)
 class Status:
-    """What a map may be taken for, in one word and in one sentence."""
+    """What a map may be taken for, in one word and in one sentence.
+
+    Examples:
+        >>> str(whycam.Status("flat map", "every location has the same value.")), whycam.Status().ok
+        ('flat map: every location has the same value.', True)
+    """
 
     kind: Kind = "ok"
     message: str = ""

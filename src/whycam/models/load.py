@@ -41,6 +41,10 @@ def load(
         WhycamError: a spec of no known form, an unknown name (near ones are suggested), weights that do not fit, or
             that are not here and cannot be fetched.
         MissingExtraError: the source needs a package that is not installed, or not in working order.
+
+    Examples:
+        >>> whycam.load("builtin").labels[281]                # needs whycam[demo]
+        'tabby'
     """
     spec = _forgiven(spec)
     kind, colon, _ = spec.partition(":")

@@ -28,6 +28,11 @@ class VisionModel:
         input_shape: `(channel, *spatial)` of its input, where the model itself says it.
         owner: the other framework's own object, kept alive.
         preprocess_note: what to say of `preprocess` where nobody passed it.
+
+    Examples:
+        >>> model = whycam.VisionModel(net, whycam.Preprocess.imagenet(16, 18), labels=["cat", "dog"])
+        >>> whycam.explain(model, np.zeros((20, 30, 3), dtype=np.uint8), target="dog").target
+        ('dog',)
     """
 
     module: Any

@@ -25,7 +25,12 @@ _ROUNDING = log(1.9)
 
 @dataclass(frozen=True)
 class ChannelsFirst:
-    """`(batch, channel, *spatial)`, as convolutions return."""
+    """`(batch, channel, *spatial)`, as convolutions return.
+
+    Examples:
+        >>> whycam.layouts.ChannelsFirst().grid((2, 8, 7, 5))
+        (7, 5)
+    """
 
     def to_maps(self, output: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch channel *spatial"]:
         """The output as it is."""
@@ -45,7 +50,12 @@ class ChannelsFirst:
 
 @dataclass(frozen=True)
 class ChannelsLast:
-    """`(batch, *spatial, channel)`, as Swin's blocks and Keras' layers return."""
+    """`(batch, *spatial, channel)`, as Swin's blocks and Keras' layers return.
+
+    Examples:
+        >>> whycam.layouts.ChannelsLast().to_maps(torch.zeros(2, 7, 5, 8)).shape
+        torch.Size([2, 8, 7, 5])
+    """
 
     def to_maps(self, output: Float[Tensor, "batch *spatial channel"]) -> Float[Tensor, "batch channel *spatial"]:
         """The channel axis moved to the front."""
@@ -69,6 +79,10 @@ class Tokens:
 
     With `unrolled` the patches are not row by row but as in Hiera: that often, cells of 2 x 2 are taken apart and the
     place within the cell is put before the place of the cell.
+
+    Examples:
+        >>> whycam.layouts.Tokens((14, 14), prefix=1).to_maps(torch.zeros(2, 197, 8)).shape
+        torch.Size([2, 8, 14, 14])
     """
 
     shape: tuple[int, ...]

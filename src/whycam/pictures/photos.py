@@ -77,6 +77,11 @@ def read_photo(source: str | Path | Image.Image | np.ndarray, *, max_pixels: int
 
     Raises `PhotoError`, with the reason, for whatever cannot be read whole: also a truncated file, and one whose header
     claims more than `max_pixels`, which is found before anything is decoded.
+
+    Examples:
+        >>> import numpy as np
+        >>> whycam.read_photo(np.zeros((4, 6), dtype=np.uint8)).image.size      # gray becomes RGB
+        (6, 4)
     """
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", None)  # only images that came from a file have one

@@ -43,6 +43,12 @@ class Preprocess:
     - `fill`: the RGB color of padding. Black is torchvision's; YOLO models want (114, 114, 114).
 
     Raises `WhycamError` where these do not fit together.
+
+    Examples:
+        >>> prepare = whycam.Preprocess.imagenet(64, 72)
+        >>> tensor, geometry = prepare(whycam.read_photo(np.zeros((90, 120, 3), dtype=np.uint8)))
+        >>> tensor.shape
+        torch.Size([3, 64, 64])
     """
 
     size: tuple[int, int]

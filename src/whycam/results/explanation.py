@@ -41,6 +41,13 @@ class Explanation(ExplanationValues):
         model: where the model came from.
         context: what the network was shown, for drawing.
         work: how variants were run, for methods that run the network many times.
+
+    Examples:
+        >>> e = whycam.explain(net, batch, target=1)
+        >>> len(e), e[0].maps.shape, e.first.target, e.outputs.shape
+        (2, torch.Size([1, 14, 14]), 'class 1', torch.Size([2, 2]))
+        >>> e.overlay().mode
+        'RGB'
     """
 
     def overlay(
@@ -114,7 +121,13 @@ class Explanation(ExplanationValues):
 
 
 class Comparison(ComparisonValues[Explanation]):
-    """Explanations by (method, layer, target), all from one shared pass, which draw themselves side by side."""
+    """Explanations by (method, layer, target), all from one shared pass, which draw themselves side by side.
+
+    Examples:
+        >>> c = whycam.compare(net, batch, ["grad_cam", "hires_cam"], targets=[0])
+        >>> [key[0] for key in c], c["Grad-CAM"].method
+        (['grad_cam', 'hires_cam'], 'grad_cam')
+    """
 
     def figure(
         self,
