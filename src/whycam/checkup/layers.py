@@ -11,6 +11,7 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import Side, methods
 from whycam.models.vision_model import VisionModel
 from whycam.network.hooks import Inputs
+from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.default_layer import choose
 from whycam.network.layers.features import Feature, features
@@ -54,7 +55,7 @@ def layers(session: Session, inputs: Any) -> list[LayerInfo]:
     titles = f"{', '.join(most)} and {last}"
     choices = {"every method": after} if before == after else {titles: before, "every other method": after}
     located = _located(vision, batch.inputs, found)
-    size = first_tensor(batch.inputs).shape[2:]
+    size = shape_of(vision.module, first_tensor(batch.inputs))[2:]
     rows = []
     for feature in found:
         layout, location = located.get(feature.tap, (feature.layout, "by construction"))
@@ -69,7 +70,7 @@ def layers(session: Session, inputs: Any) -> list[LayerInfo]:
                 feature.kind,
                 feature.shape,
                 grid,
-                tuple(side / cells for side, cells in zip(size, grid, strict=True)),
+                tuple(side / cells for side, cells in zip(size, grid, strict=True)) if len(size) == len(grid) else (),
                 str(read),
                 "refuted" if layout is None else location,
                 tuple(matching),
@@ -81,7 +82,7 @@ def layers(session: Session, inputs: Any) -> list[LayerInfo]:
 
 def _located(vision: VisionModel, inputs: Inputs, found: Sequence[Feature]) -> dict[LayerRef, Located]:
     """Where the positions lie of those features that are not plainly an image of channels; one pass for all of them."""
-    shape = first_tensor(inputs).shape
+    shape = shape_of(vision.module, first_tensor(inputs))
     doubtful = {each.tap: each.readings for each in found if not is_plain(each.layout, each.shape, shape)}
     return locate(vision.module, inputs, doubtful)[0] if doubtful else {}
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whycam.errors import InputError, WhycamError
 from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
+from whycam.network.input_axes import space_axes
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
@@ -58,11 +59,12 @@ def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
-        return _viewed(Batch(ready, InputContext(ready)), views)
+        return _viewed(Batch(ready, InputContext(ready, space=space_axes(model.module, ready))), views)
     if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
         _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
-        return _viewed(Batch(moved, InputContext(first_tensor(moved))), views)
+        first = first_tensor(moved)
+        return _viewed(Batch(moved, InputContext(first, space=space_axes(model.module, first))), views)
     return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
 
 
@@ -190,10 +192,10 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
             f"a ready batch is a floating-point tensor (N, C, *spatial), normalized as the network expects; this one "
             f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
         )
-    if inputs.ndim < 3 or (inputs.ndim == 3 and _takes_images(module)):
+    if inputs.ndim < 2 or (inputs.ndim == 3 and _takes_images(module)):
         raise InputError(
-            f"a ready batch has shape (N, C, *spatial); this tensor has shape {tuple(inputs.shape)}. "
-            "For a single image pass image[None]."
+            f"a ready batch has shape (N, C, *spatial), or (N, L) for signals; this tensor has shape "
+            f"{tuple(inputs.shape)}. For a single image pass image[None]."
         )
     if not len(inputs):
         raise InputError(f"the batch is empty: shape {tuple(inputs.shape)}.")

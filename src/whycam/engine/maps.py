@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam import fusions
+from whycam.engine.input_order import turned
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Plan
 from whycam.engine.measure import Measured
@@ -23,6 +24,7 @@ from whycam.kit.registry import Method
 from whycam.kit.status import Evidence, Status, judge, judge_all, worst
 from whycam.models.vision_model import VisionModel
 from whycam.network.layer_refs import LayerRef
+from whycam.network.layouts import Tokens
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import parallel
 from whycam.network.variants.scoring import RunStats
@@ -259,7 +261,10 @@ class MapBuilder:
                 f"{method.title} reads {at_input[0]} of the first input, and layer {str(layer.tap)!r} looks at "
                 f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
             )
+        space = self.batch.context.space
         quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
+        if space is not None and space != tuple(range(2, self.batch.context.inputs.ndim)):
+            quantities = {name: turned(name, value, space) for name, value in quantities.items()}
         found = method.function(**quantities, **options)
         maps: Any = found.maps if isinstance(found, Result) else found
         axes = 1 + len(self.batch.context.size) if layer is None else layer.activations.ndim - 1
@@ -285,6 +290,7 @@ class MapBuilder:
                 gradient_is_zero=(still is None or still[i]) if measured else None,
                 gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
                 disconnected=measured and gradient is None,
+                unverified=self._unverified(layer),
                 signed=signed is not None and signed[i],
                 own=made.status[i] if made.status else None,
             )
@@ -297,6 +303,13 @@ class MapBuilder:
             assumes_non_negative=method.assumes_non_negative,
             caution=method.caution,
         )
+
+    def _unverified(self, layer: LayerRecord | None) -> str:
+        """The grid that a layer's positions are drawn on, where their number alone speaks for it."""
+        if layer is None or not isinstance(layer.layout, Tokens) or layer.layout.known == "said":
+            return ""
+        open_ = self.measured.locations.get(layer.tap) == "undetermined"
+        return "x".join(map(str, layer.layout.shape)) if open_ else ""
 
     def _still(self, layer: LayerRecord, number: int) -> list[bool]:
         """For each sample, whether no location has gradient. Found once for all methods, and without a bool tensor."""

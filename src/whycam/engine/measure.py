@@ -11,10 +11,11 @@ from whycam.engine.layer_plan import Passes, Plan, correct, plan
 from whycam.engine.request import Request
 from whycam.errors import WhycamError
 from whycam.kit.registry import Method
+from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.features import features, known_otherwise
 from whycam.network.layers.positions import Located, Location, locate
-from whycam.network.layouts import Layout, is_plain, readings
+from whycam.network.layouts import Layout, Tokens, is_plain, readings
 from whycam.network.pytree import first_tensor
 from whycam.network.recording.record import Recording, Resolve, record
 
@@ -132,7 +133,7 @@ def measure(
             locations = dict.fromkeys(plain.layers, "as given")
         else:
             found, looking = _look(module, batch, plain, known=locations)
-            refusals = {tap: _misplaced(tap) for tap, each in found.items() if each.layout is None}
+            refusals = {tap: _misplaced(tap, plain) for tap, each in found.items() if each.layout is None}
             locations |= {tap: each.location for tap, each in found.items()}
             moved = {
                 tap: each.layout
@@ -163,7 +164,8 @@ def _look(
         picture = layer.picture if layer.picture is not None else first
         if tap in known or layer.refusal:
             continue
-        if is_plain(layer.layout, layer.shape, picture.shape) and not known_otherwise(module, batch.inputs):
+        shape = shape_of(module, first) if picture is first else tuple(picture.shape)
+        if is_plain(layer.layout, layer.shape, shape) and not known_otherwise(module, batch.inputs):
             continue
         if picture is not first:  # which alone is changed to see where its positions lie
             others[tap] = Located(layer.layout, "undetermined")
@@ -178,12 +180,19 @@ def _look(
         if feature is not None and tap.side == "output" and feature.shape[1:] == recording.layers[tap].shape[1:]:
             doubtful[tap] = list(feature.readings)
         else:
-            doubtful[tap] = readings(recording.layers[tap].shape, first.shape) or doubtful[tap]
+            doubtful[tap] = readings(recording.layers[tap].shape, shape_of(module, first)) or doubtful[tap]
     found, spent = locate(module, batch.inputs, doubtful)
     return {**found, **others}, forwards + spent
 
 
-def _misplaced(tap: LayerRef) -> str:
+def _misplaced(tap: LayerRef, recording: Recording) -> str:
+    layout = recording.layers[tap].layout
+    if isinstance(layout, Tokens) and layout.known == "guessed":
+        return (
+            f"which of the {recording.layers[tap].shape[1]} tokens of layer {str(tap)!r} are patches, and of which "
+            "grid, could not be told: no reading of them is confirmed by a change of the input. Choose another layer "
+            "(`whycam layers`), or say how to read this one with layout=, for example Tokens((14, 14), prefix=1)."
+        )
     return (
         f"the positions of layer {str(tap)!r} do not lie as in the input: a change of one half of the input shows "
         "where the other half was expected, so its map would be drawn in the wrong places. Choose another layer "

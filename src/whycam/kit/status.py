@@ -15,6 +15,7 @@ Kind: TypeAlias = Literal[
     "zero gradient",
     "no positive evidence",
     "flat map",
+    "unverified grid",
     "signed activations",
     "pixel detail",
     "score not positive",
@@ -58,6 +59,7 @@ class Evidence:
         gradient_elsewhere: whether gradient reached the layer's prefix tokens all the same.
         signed: whether the layer's activations go below zero.
         first_non_finite: where NaN or infinity first appeared.
+        unverified: the grid that the positions are drawn on, where nothing but their number speaks for it.
         own: what the method itself has to say of the map.
     """
 
@@ -68,6 +70,7 @@ class Evidence:
     disconnected: bool = False
     signed: bool = False
     first_non_finite: str | None = None
+    unverified: str = ""
     own: Status | None = None
 
 
@@ -127,6 +130,12 @@ def _judge(
         return Status("flat map", "every location has the same value.")
     if evidence.own is not None and not evidence.own.ok:
         return evidence.own
+    if evidence.unverified:
+        return Status(
+            "unverified grid",
+            f"the layer's positions were put on a grid of {evidence.unverified} by their number alone, and no change "
+            "of the input showed where they lie; say how to read the layer with layout=, or choose an earlier one.",
+        )
     if assumes_non_negative and evidence.signed:
         return Status(
             "signed activations",

@@ -1,10 +1,10 @@
 """Between what a layer returns and the `(batch, channel, *spatial)` that every method is written for, both ways."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import log, prod
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from einops import rearrange
@@ -78,7 +78,9 @@ class Tokens:
     """`(batch, prefix + prod(grid) + suffix, channel)`: class and register tokens, the patches row by row, others.
 
     With `unrolled` the patches are not row by row but as in Hiera: that often, cells of 2 x 2 are taken apart and the
-    place within the cell is put before the place of the cell.
+    place within the cell is put before the place of the cell. With `frames_last` the frames of each patch stand
+    together, as in TimeSformer. `known` says where a reading comes from: said by the model or the caller, found by the
+    number of tokens alone, or guessed, so that it counts only where it is verified.
 
     Examples:
         >>> whycam.layouts.Tokens((14, 14), prefix=1).to_maps(torch.zeros(2, 197, 8)).shape
@@ -89,6 +91,8 @@ class Tokens:
     prefix: int = 1
     suffix: int = 0
     unrolled: int = 0
+    frames_last: bool = False
+    known: Literal["said", "counted", "guessed"] = field(default="said", compare=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -100,12 +104,14 @@ class Tokens:
         patches = output[:, self.prefix : output.shape[1] - self.suffix].mT
         if self.unrolled:
             patches = rearrange(patches, self._pattern(), **self._sizes())
+        if self.frames_last:
+            return patches.reshape(*patches.shape[:2], *self.shape[1:], self.shape[0]).movedim(-1, 2)
         return patches.reshape(*patches.shape[:2], *self.shape)
 
     def from_maps(self, maps: Tensor, output: Tensor) -> Tensor:
         """Maps as tokens again, between the prefix and the suffix of `output`."""
         before, after = output[:, : self.prefix], output[:, output.shape[1] - self.suffix :]
-        count, patches = len(maps), maps.flatten(2)
+        count, patches = len(maps), (maps.movedim(2, -1) if self.frames_last else maps).flatten(2)
         if self.unrolled:
             there, back = self._pattern().split(" -> ")
             patches = rearrange(patches, f"{back} -> {there}", **self._sizes())
@@ -129,23 +135,33 @@ class Tokens:
 
     def __str__(self) -> str:
         behind = f" and before {self.suffix}" if self.suffix else ""
-        order = f", unrolled {self.unrolled}x" if self.unrolled else ""
+        order = f", unrolled {self.unrolled}x" if self.unrolled else ", frames last" if self.frames_last else ""
         return f"tokens on a grid of {'x'.join(map(str, self.shape))} after {self.prefix}{behind}{order}"
 
 
 Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens
 
 
-def readings(output: Sequence[int], inputs: Sequence[int], *claims: Tokens | None) -> list[Layout]:
+def readings(
+    output: Sequence[int], inputs: Sequence[int], claim: Tokens | None = None, patches: tuple[int, ...] = ()
+) -> list[Layout]:
     """The layouts that an output of shape `output` may have in a network given `inputs`, the likeliest first.
 
-    What is claimed of the model's tokens comes first where the sizes agree. Then channels first, by PyTorch's
-    convention, but channels last where only that keeps the input's proportions; with one axis less than an image,
-    tokens behind the smallest prefix in use that leaves a grid of the input's proportions; row by row before unrolled.
-    Empty where nothing spatial can be read.
+    Args:
+        inputs: the shape of the input as `(N, C, *space)`.
+        claim: what is said of the model's tokens, which comes first where the sizes agree.
+        patches: the grid on which a convolution put the patches, if one did; tokens over stand beside them.
+
+    Channels first is PyTorch's convention, but channels last comes before it where only that keeps the input's
+    proportions. With one axis less than an image it is tokens behind the smallest prefix in use that leaves a grid of
+    the input's proportions; row by row before unrolled. More than one token beside the patches of which nothing is said
+    is a guess, and so is any other grid than that of the patches. Features of two axes made inside a network for
+    signals, a spectrogram's, are channels first. Empty where nothing spatial can be read.
     """
     space = tuple(inputs[2:])
     found: list[Layout] = []
+    if len(output) == 4 and len(inputs) == 3 and output[2] != output[3]:  # which attention's weights would be
+        found = [ChannelsFirst()]
     if len(output) == len(inputs) and len(space):
         first, last = tuple(output[2:]), tuple(output[1:-1])
         distorted = _distortion(last, space)
@@ -154,22 +170,37 @@ def readings(output: Sequence[int], inputs: Sequence[int], *claims: Tokens | Non
         if prod(found[0].grid(output)) <= 1:
             return []
     if len(output) == 3 and len(space) > 1:
-        found = [Tokens(grid, prefix) for prefix in PREFIXES for grid in _grids(output[1] - prefix, space)]
-        # a model that resizes its input to a square has a square grid
-        equal = (1,) * len(space)
-        found += [Tokens(grid, prefix) for prefix in PREFIXES for grid in _grids(output[1] - prefix, equal)]
-        found += [
-            Tokens(layout.shape, 0, 0, times)
-            for layout in found
-            if isinstance(layout, Tokens) and layout.prefix == 0
-            for times in _UNROLLED
-            if not any(side % 2**times for side in layout.shape[-2:])
-        ]
-        found[:0] = [each for each in claims if each is not None and each.count == output[1]]
+        found = [*_tokens(output[1], space, claim, patches)]
     return [layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1]
 
 
-@lru_cache(maxsize=1024)
+def _tokens(count: int, space: tuple[int, ...], claim: Tokens | None, patches: tuple[int, ...]) -> Iterator[Tokens]:
+    if claim is not None and claim.count == count:
+        yield claim
+    over = count - prod(patches) if patches else -1
+    if over >= 0:
+        yield Tokens(patches, over, known="said" if over < 2 else "guessed")
+        if claim is not None and claim.prefix < over:
+            yield Tokens(patches, claim.prefix, over - claim.prefix, known="guessed")
+    equal = (1,) * len(space)  # a model that resizes its input to a square has a square grid
+    counted = [
+        Tokens(grid, prefix, known="guessed" if prefix > 1 or over >= 0 else "counted")
+        for sides in (space, equal)
+        for prefix in PREFIXES
+        for grid in _grids(count - prefix, sides)
+    ]
+    yield from counted
+    grids = [*counted, *([Tokens(patches, over)] if over >= 0 else [])]
+    for layout in grids:
+        if layout.prefix == 0:
+            for times in _UNROLLED:
+                if not any(side % 2**times for side in layout.shape[-2:]):
+                    yield replace(layout, unrolled=times)
+    for layout in [*([claim] if claim is not None and claim.count == count else []), *grids]:
+        if len(layout.shape) == 3 and layout.shape[0] > 1:
+            yield replace(layout, frames_last=True, known="guessed")
+
+
 def infer_layout(
     output: Sequence[int], inputs: Sequence[int], layer: str = "the layer", claim: Tokens | None = None
 ) -> Layout:
@@ -204,7 +235,9 @@ def check_fits(layout: Layout, output: Sequence[int], layer: str) -> None:
 
 
 def keeps_proportions(layout: Layout, output: Sequence[int], inputs: Sequence[int]) -> bool:
-    """Whether the grid has the input's proportions, up to rounding."""
+    """Whether the grid has the input's proportions, up to rounding; one of other axes has none to keep."""
+    if len(layout.grid(output)) != len(inputs) - 2:
+        return True
     return _distortion(layout.grid(output), tuple(inputs[2:])) <= _ROUNDING
 
 

@@ -44,8 +44,12 @@ def _grid(model: nn.Module, space: tuple[int, ...]) -> tuple[int, ...] | None:
             return None
         return found if len(found) == len(space) else None
     for owner in (embed, model, _get(model, "config")):
-        patch = _get(owner, "patch_size")
+        patch, tube = _get(owner, "patch_size"), _get(owner, "tubelet_size")
+        if isinstance(tube, (tuple, list)):
+            patch = tube
         sides = tuple(patch) if isinstance(patch, (tuple, list)) else (patch,) * len(space)
+        if len(space) == 3 and not isinstance(patch, (tuple, list)):
+            sides = (tube or 1, patch, patch)
         if len(sides) == len(space) and all(isinstance(side, int) and side > 0 for side in sides):
             return tuple(length // side for length, side in zip(space, sides, strict=True))
     return None

@@ -17,7 +17,8 @@ class InputContext:
     """What the network was shown.
 
     Attributes:
-        inputs: the (first) input, `(batch, channel, *space)`.
+        inputs: the (first) input, `(batch, channel, *space)`, or with its axes as the model takes them.
+        space: which of its axes are space or time, in order; those after the second unless told.
         photos: the photos it was made from, one for each sample, if any.
         geometries: how each input lies on its photo, where that is known.
         preprocess: for turning the inputs back into pictures: what made them, or what was measured of that.
@@ -29,11 +30,13 @@ class InputContext:
     geometries: tuple[Geometry, ...] | None = None
     preprocess: Preprocess | Measured | None = None
     note: str = ""
+    space: tuple[int, ...] | None = None
 
     @property
     def size(self) -> Sequence[int]:
-        """The inputs' spatial size."""
-        return tuple(self.inputs.shape[2:])
+        """The inputs' spatial size; of a clip the frames come first."""
+        axes = range(2, self.inputs.ndim) if self.space is None else self.space
+        return tuple(self.inputs.shape[axis] for axis in axes)
 
     def __getitem__(self, index: slice) -> "InputContext":
         """The context of those samples."""

@@ -199,13 +199,15 @@ class ExplanationValues:
         """The maps resized (between pixel centers) and then scaled, each by itself.
 
         Args:
-            size: spatial size; the input's by default.
+            size: spatial size; the input's by default, or the maps' own where these have other axes.
             normalize: `"max"` (negative values to 0, then divided by the maximum, so [0, 1]), `"minmax"`, `"signed"`
                 (divided by the largest magnitude, [-1, 1]), or `"none"`. A map that shows nothing stays flat.
             enlarge: `"bilinear"`, `"nearest"` (each location as a block), or `"cubic"` (of two axes; it overshoots).
         """
         if size is None:
-            size = self.context.size if self.context is not None else self.maps.shape[1:]
+            size = self.context.size if self.context is not None else ()
+            if len(size) != self.maps.ndim - 1:  # a layer with axes of its own, such as a spectrogram's
+                size = self.maps.shape[1:]
         if len(size) != self.maps.ndim - 1:
             raise WhycamError(f"size has {len(size)} numbers for maps with {self.maps.ndim - 1} spatial axes.")
         return _normalize(resize(self.maps, size, enlarge), normalize)

@@ -66,7 +66,7 @@ UNROLLED = torch.arange(16).reshape(2, 2, 2, 2).permute(1, 3, 0, 2).flatten()
 
 def test_halves_change_one_half_each_and_add_up():
     picture = nets.images(1, side=5)
-    base, top, bottom, left, right = halves(picture)
+    base, top, bottom, left, right = halves(picture, (2, 3))
     assert torch.equal(base, picture[0])
     assert torch.equal(top[:, 2:], base[:, 2:])
     assert (top[:, :2] != base[:, :2]).all()
@@ -80,7 +80,7 @@ def test_halves_change_one_half_each_and_add_up():
 
 
 def test_an_input_of_one_value_is_changed_too():
-    assert halves(torch.zeros(1, 3, 4, 4)).abs().amax() > 0.1
+    assert halves(torch.zeros(1, 3, 4, 4), (2, 3)).abs().amax() > 0.1
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

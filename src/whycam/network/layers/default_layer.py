@@ -31,7 +31,7 @@ from whycam.kit.registry import Side
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.features import Feature, answer_name, features, is_convolutional
-from whycam.network.layers.positions import Location, locate
+from whycam.network.layers.positions import Location, is_guess, locate
 from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.pytree import on_first_sample
 from whycam.network.recording.record import Inputs, Recording, Resolve, record
@@ -71,8 +71,8 @@ class _Latest(NamedTuple):
 _settled: Cache[_Latest] = Cache()
 #: By what factor a stage shrinks an axis at most.
 _STAGE = 4
-#: How many of the latest features are asked for their gradient before all are; of those that have some, how many for
-#: where their positions lie.
+#: How many features are asked for their gradient at once, the latest first; of those that have some, how many for where
+#: their positions lie before all are.
 _LATEST, _TRIED = 24, 3
 
 
@@ -160,29 +160,37 @@ def _among_tokens(
 ) -> tuple[_Latest, bool, int, int]:
     """The choice for a network that is not plainly convolutional, whether it will last, and the passes spent."""
     last = stream[-1]
-    usable, lasting, forwards, backwards = list(stream), resolve is not None, 0, 0
-    if resolve is not None:
-        for several in (stream[-_LATEST:], stream[:-_LATEST]):
-            reached, structural, *passes = _reached(model, inputs, several, resolve)
+    lasting, forwards, backwards = resolve is not None, 0, 0
+    refused: list[Feature] = []
+    chunks = [stream[max(0, end - _LATEST) : end] for end in range(len(stream), 0, -_LATEST)]
+    for chunk in chunks:
+        usable = chunk
+        if resolve is not None:
+            usable, structural, *passes = _reached(model, inputs, chunk, resolve)
             forwards, backwards = forwards + passes[0], backwards + passes[1]
-            if reached:
-                # a zero gradient at the last feature may be this sample's alone, unless the network's form explains it
-                usable, lasting = reached, last in reached or structural
-                break
-        else:
-            lasting = False  # nothing depends on anything: the pass itself will say so
-    candidates = usable[: -_TRIED - 1 : -1]
-    located, spent = locate(model, inputs, {feature.tap: feature.readings for feature in candidates})
-    for feature in candidates:
-        layout, location = located[feature.tap]
-        if layout is None:
-            continue
-        grid = layout.grid(feature.shape)
-        why = _last(grid) if last in usable else _depended(grid, last.tap)
-        if feature is not candidates[0]:
-            why += f" and whose positions lie as in the input; those of {str(candidates[0].tap)!r} do not"
-        return _Latest(feature, layout, location, why), lasting, forwards + spent, backwards
-    names = ", ".join(repr(str(feature.tap)) for feature in candidates)
+            # a zero gradient at the last feature may be this sample's alone, unless the network's form explains it
+            lasting = lasting and (last not in chunk or last in usable or structural)
+            if not usable and chunk is chunks[-1] and not refused:
+                usable, lasting = [last], False  # nothing depends on anything: the pass itself will say so
+        for several in (usable[: -_TRIED - 1 : -1], usable[-_TRIED - 1 :: -1]):
+            if not several:
+                continue
+            located, spent = locate(model, inputs, {feature.tap: feature.readings for feature in several})
+            forwards += spent
+            for feature in several:
+                layout, location = located[feature.tap]
+                misplaced = any(not is_guess(each.layout) for each in refused)
+                if layout is None or (misplaced and location != "verified"):
+                    refused.append(feature)
+                    continue
+                grid = layout.grid(feature.shape)
+                reached = last in (feature, *refused)
+                why = _last(grid) if reached else _depended(grid, last.tap)
+                if refused:
+                    how = "cannot be told" if is_guess(refused[0].layout) else "do not"
+                    why += f" and whose positions lie as in the input; those of {str(refused[0].tap)!r} {how}"
+                return _Latest(feature, layout, location, why), lasting, forwards, backwards
+    names = ", ".join(repr(str(feature.tap)) for feature in refused[:_TRIED])
     raise Misplaced(
         f"the positions of this model's last features ({names}) do not lie as in the input: a change of one half of "
         "the input shows where the other half was expected. So it is where a network turns or crops its input, or "
@@ -248,7 +256,7 @@ def _stream(found: Sequence[Feature]) -> list[Feature]:
     main = main or [feature for feature in found if feature.role != "resampling"] or list(found)
     while len(main) > 1 and _is_pooled(main[-1], main):
         main.pop()
-    last = main[-1]
+    last = next((each for each in reversed(main) if not is_guess(each.layout)), main[-1])
     if isinstance(last.layout, ChannelsFirst):
         return main
     return [feature for feature in main if feature.grid != last.grid or feature.width == last.width]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from whycam.errors import LayerRefused, WhycamError
 from whycam.network.adapted import Adapted, AdaptedLayer
 from whycam.network.cache import Cache
+from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef, tap_of
 from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
 from whycam.network.origin import behind, keep, made_by, straight, traceable
@@ -27,8 +28,6 @@ from whycam.network.unwrap import eager, unwrapped
 #: What a module does to what it is given: a block is made of others, a step is none of the rest.
 Role: TypeAlias = Literal["activation", "resampling", "norm", "block", "step"]
 
-#: The most tokens that may stand beside the patches of a convolution's grid.
-_MOST_BESIDE = 16
 _RESAMPLING = (
     nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d,
     nn.ReplicationPad2d, nn.Fold, nn.Unfold,
@@ -149,7 +148,7 @@ def known_otherwise(model: nn.Module, inputs: Inputs) -> bool:
 def _watch(model: nn.Module, inputs: Inputs, *, traced: bool) -> tuple["_Watcher", tuple[int, ...]]:
     with as_found(model), eager(model), ExitStack() as stack:
         given = traceable(inputs) if traced else detached_copy(inputs)
-        size = tuple(first_tensor(given).shape)
+        size = shape_of(model, first_tensor(given))
         watcher = _Watcher(model, given)
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
@@ -253,13 +252,10 @@ class _Watcher:
         kinds = {event.name: type(event.module).__name__.lower() for event in self.events}
         attention = [name for name, kind in kinds.items() if "attention" in kind or "attn" in kind]
         found = []
-        patches: tuple[int, ...] = ()
+        patches: tuple[int, ...] = ()  # the grid on which a convolution put them
         for made, group in groups.items():
             first = group[0]
-            # the grid on which a convolution put the patches; the tokens over are taken to stand before them
-            over = first.shape[1] - prod(patches) if len(first.shape) == 3 and patches else -1
-            embedded = Tokens(patches, over) if 0 <= over <= _MOST_BESIDE else None
-            layouts = readings(first.shape, inputs, claim, embedded)
+            layouts = readings(first.shape, inputs, claim, patches)
             if not layouts:
                 continue
             if _works_on_the_last_axis(first.module):
@@ -267,7 +263,7 @@ class _Watcher:
             grid = layouts[0].grid(first.shape)
             if isinstance(layouts[0], ChannelsFirst) and len(first.shape) == len(inputs) > 3:
                 patches = grid
-            if len(inputs) == 3 and prod(grid) > prod(inputs[2:]):
+            if len(inputs) == len(first.shape) == 3 and prod(grid) > prod(inputs[2:]):
                 continue
             role = _role(first.module)
             active = role == "activation" and first.source is not None and first.source != made
@@ -278,7 +274,9 @@ class _Watcher:
                     type(first.module).__name__,
                     first.shape,
                     tuple(layouts),
-                    tuple(side / cells for side, cells in zip(inputs[2:], grid, strict=True)),
+                    tuple(side / cells for side, cells in zip(inputs[2:], grid, strict=True))
+                    if len(grid) == len(inputs) - 2
+                    else (),
                     role,
                     all(any(event.name.startswith(each + ".") for each in attention) for event in group),
                     first.quantized,

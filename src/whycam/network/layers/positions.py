@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from whycam.kit.arrays import noise_like
 from whycam.network.cache import Cache
+from whycam.network.input_axes import space_axes
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout, Tokens
 from whycam.network.preserve_state import as_found
@@ -41,6 +42,8 @@ _AGREEMENT = 0.8
 #: reading 0.03 to 0.5, in token orders that are not raster above 0.4, where a network has washed the place out to 0.02;
 #: and 0.2 where a few tokens are mixed at random.
 _FLAT, _CLEAR = 0.02, 0.3
+#: How much more one half may move a token that is no patch than the other does, as a share of what both do.
+_ASTRAY = 0.5
 #: The noise, in standard deviations of the input: small beside what the input holds, far above rounding.
 _NOISE = 0.1
 
@@ -82,18 +85,26 @@ def locate(
 
 
 def _read(change: "Change | None", readings: Sequence[Layout]) -> Located:
-    if change is None:
-        return Located(readings[0], "undetermined")
     first = readings[0]
+    if change is None:
+        return Located(None if is_guess(first) else first, "undetermined")
+    if len(first.grid(change.outputs.shape)) != change.axes:
+        return Located(first, "by construction")  # a spectrogram's own axes
     verdict = change.verdict(first)
     if verdict == "verified":
         return Located(first, "verified")
     # where the first is not refuted, another that fits may do so by chance; but not if only the grid's shape is open
-    open_ = [each for each in readings[1:] if verdict == "refuted" or _differ_in_grid(first, each)]
+    weak = verdict == "refuted" or is_guess(first)
+    open_ = [each for each in readings[1:] if weak or _differ_in_grid(first, each)]
     better = next((each for each in open_ if change.verdict(each) == "verified"), None)
     if better is not None:
         return Located(better, "verified")
-    return Located(None if verdict == "refuted" else first, "undetermined")
+    return Located(None if weak else first, "undetermined")
+
+
+def is_guess(layout: Layout) -> bool:
+    """Whether a reading counts only where it is verified."""
+    return isinstance(layout, Tokens) and layout.known == "guessed"
 
 
 def _differ_in_grid(first: Layout, other: Layout) -> bool:
@@ -120,7 +131,19 @@ class Change:
         verdicts = [_along(moved[axis], axis) for axis in range(self.axes) if moved.shape[2 + axis] > 1]
         if not verdicts or "undetermined" in verdicts:
             return "refuted" if "refuted" in verdicts else "undetermined"
-        return "refuted" if "refuted" in verdicts else "verified"
+        if "refuted" in verdicts:
+            return "refuted"
+        return (
+            "undetermined" if isinstance(layout, Tokens) and is_guess(layout) and self._strays(layout) else "verified"
+        )
+
+    def _strays(self, layout: Tokens) -> bool:
+        """Whether a token that a reading sets aside has a place in the input itself: then patches are set aside."""
+        moved = (self.outputs[1:] - self.outputs[:1]).cpu().double().square().sum(-1)
+        beside = torch.cat([moved[:, : layout.prefix], moved[:, moved.shape[1] - layout.suffix :]], 1)
+        first, second = beside.reshape(self.axes, 2, -1).unbind(1)
+        tiny = torch.finfo(torch.float64).tiny
+        return bool((((first - second) / (first + second).clamp(min=tiny)).abs() > _ASTRAY).any())
 
 
 def changes(model: nn.Module, inputs: Inputs, taps: Sequence[LayerRef], *, seed: int = 0) -> dict[LayerRef, Change]:
@@ -132,7 +155,8 @@ def changes(model: nn.Module, inputs: Inputs, taps: Sequence[LayerRef], *, seed:
     model = unwrapped(model)
     one = detached_copy(first_sample(inputs))
     picture = first_tensor(one)
-    variants = halves(picture, seed=seed)
+    space = space_axes(model, picture)
+    variants = halves(picture, space, seed=seed)
     count = len(variants)
     given = _with(one, picture, variants)
     kept: dict[tuple[str, str], list[Tensor]] = {(tap.module, tap.side): [] for tap in taps}
@@ -152,15 +176,15 @@ def changes(model: nn.Module, inputs: Inputs, taps: Sequence[LayerRef], *, seed:
         outputs = kept[tap.module, tap.side]
         number = tap.call if isinstance(tap.call, int) else -1
         if -len(outputs) <= number < len(outputs) and len(outputs[number]) == count:
-            found[tap] = Change(outputs[number], picture.ndim - 2)
+            found[tap] = Change(outputs[number], len(space))
     return found
 
 
-def halves(picture: Float[Tensor, "1 channel *spatial"], *, seed: int = 0) -> Float[Tensor, "variant channel *spatial"]:
-    """The picture, and with noise in its first and in its second half along each axis: `1 + 2 * axes` variants."""
+def halves(picture: Float[Tensor, "1 *axes"], space: Sequence[int], *, seed: int = 0) -> Float[Tensor, "variant *axes"]:
+    """The picture, and with noise in its first and second half along each axis of space: `1 + 2 * axes` variants."""
     noise = noise_like(picture, seed) * _NOISE
     made = [picture]
-    for axis in range(2, picture.ndim):
+    for axis in space:
         middle = picture.shape[axis] // 2
         first = torch.arange(picture.shape[axis], device=picture.device) < middle
         shape = [-1 if each == axis else 1 for each in range(picture.ndim)]

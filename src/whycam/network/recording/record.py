@@ -17,6 +17,7 @@ from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs as Inputs
 from whycam.network.hooks import call as call
 from whycam.network.hooks import watching as watching
+from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layout
 from whycam.network.preserve_state import as_found
@@ -204,7 +205,7 @@ def _record(
             each.tap, each.count, tuple(tensor.shape), ChannelsFirst(), tensor, raw, outside, refusal=refusal
         )
     assert look is not None  # else it was refused
-    picture = look.view.picture.shape if look.view is not None else leaf.shape
+    picture = tuple(look.view.picture.shape) if look.view is not None else shape_of(run.model, leaf)
     owner = f"layer {str(each.asked)!r}"
     layout = layouts.get(each.asked) or layouts.get(each.asked._replace(call="all"))
     if layout is None:
