@@ -132,7 +132,7 @@ class Target(ABC):
         """Settle the classes for a batch's output, shape `(batch, class)`; one-unit heads are two classes."""
         classes = reading_of(output, probability=probability)
         logits = classes.logits(output)
-        check_labels(logits, labels)
+        labels = fitting(labels, logits.shape[1])
         index = _indices(self.of, logits, labels)
         known = logits.detach().isfinite().all(1).tolist()
         asked = self.of if isinstance(self.of, tuple) else (self.of,) * len(known)
@@ -400,7 +400,7 @@ class MultiLabel:
         """Settle the classes for a batch's output, shape `(batch, class)`."""
         reading = reading_of(output, probability=probability)
         logits = reading.logits(output)
-        check_labels(logits, labels)
+        labels = fitting(labels, logits.shape[1])
         if self.classes is not None:
             found = [class_index(each, logits.shape[1], labels) for each in self.classes]
             if not found:
@@ -502,12 +502,23 @@ def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> 
     return name
 
 
-def check_labels(logits: Float[Tensor, "batch class"], labels: Sequence[str] | None) -> None:
-    """Raise a `WhycamError` unless there is one label for each class."""
-    if labels is not None and len(labels) != logits.shape[1]:
-        raise TargetError(
-            f"{len(labels)} labels came for a model with {logits.shape[1]} classes; pass one for each, or none."
-        )
+class Borrowed(tuple[str, ...]):
+    """Labels of a model inside a wrapper, which may answer with something else: they count where the number fits."""
+
+    __slots__ = ()
+
+
+def fitting(labels: Sequence[str] | None, classes: int) -> Sequence[str] | None:
+    """The labels of that many classes, or none.
+
+    Raises:
+        WhycamError: there is not one for each.
+    """
+    if labels is None or len(labels) == classes:
+        return labels
+    if isinstance(labels, Borrowed):
+        return None
+    raise TargetError(f"{len(labels)} labels came for a model with {classes} classes; pass one for each, or none.")
 
 
 def name_of(index: int, labels: Sequence[str] | None) -> str:

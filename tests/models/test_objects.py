@@ -156,3 +156,45 @@ def test_a_timm_model_that_says_nothing_of_photos_is_not_prepared_by_guesswork()
     module.pretrained_cfg = {}
     with pytest.raises(whycam.WhycamError, match="no input_size, mean, std"):
         whycam.explain(module, PHOTOS["landscape"])
+
+
+class Lightning(nn.Module):
+    """A wrapper with the network in an attribute and no weights of its own."""
+
+    def __init__(self, model, then=None):
+        super().__init__()
+        self.loss, self.model, self.then = nn.CrossEntropyLoss(), model, then
+
+    def forward(self, x):
+        made = self.model(x)
+        made = getattr(made, "logits", made)
+        return made if self.then is None else self.then(made)
+
+
+@pytest.mark.parametrize("deep", [1, 3])
+def test_a_wrapper_brings_what_the_model_inside_has(deep):
+    inside = resnet()
+    model = inside
+    for _ in range(deep):
+        model = Lightning(model)
+    found, plain = as_vision_model(model), as_vision_model(inside)
+    assert found.module is model
+    assert found.labels == plain.labels
+    assert found.labels is not None
+    assert str(found.preprocess) == str(plain.preprocess)
+    assert found.preprocess_note == plain.preprocess_note
+
+
+def test_labels_from_inside_a_wrapper_count_where_their_number_fits():
+    inside = resnet()
+    x = torch.randn(1, 3, 64, 64)
+    whole = whycam.explain(Lightning(inside).eval(), x, target=5)
+    part = whycam.explain(Lightning(inside, lambda made: made[:, :7]).eval(), x, target=5)
+    assert whole.target == (as_vision_model(inside).labels[5],)
+    assert part.target == ("class 5",)
+    assert part.predictions[0].label is None
+
+
+def test_a_wrapper_with_a_head_of_its_own_has_no_labels():
+    model = Lightning(resnet(), nn.Linear(1000, 3))
+    assert as_vision_model(model).labels is None

@@ -293,7 +293,7 @@ class _Examination:
             self._note("answer", findings.refused("answer", str(error)))
             return False
         values = values.detach().float()
-        known, _ = settled(self.module, inputs, values, part, self.part, labels=self.vision.labels is not None)
+        known, _ = settled(self.module, inputs, values, part, self.part, labels=len(self.vision.labels or ()))
         why, reading = known.embedding, ClassReading(known.probability)
         readable = known.classes and len(values) == samples
         found = findings.of_answer(

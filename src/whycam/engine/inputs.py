@@ -192,7 +192,7 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
             f"a ready batch is a floating-point tensor (N, C, *spatial), normalized as the network expects; this one "
             f"has dtype {inputs.dtype}. For photos pass paths, PIL images or uint8 numpy arrays."
         )
-    if inputs.ndim < 2 or (inputs.ndim == 3 and _takes_images(module)):
+    if inputs.ndim < 2 or (inputs.ndim < 4 and _takes_images(module, inputs.ndim)):
         raise InputError(
             f"a ready batch has shape (N, C, *spatial), or (N, L) for signals; this tensor has shape "
             f"{tuple(inputs.shape)}. For a single image pass image[None]."
@@ -237,7 +237,11 @@ def _device(module: nn.Module) -> torch.device:
     return real[0] if real else torch.device("cpu")
 
 
-def _takes_images(module: nn.Module) -> bool:
-    """Whether a network convolves images and no signals, so that three axes can only be an image without its batch."""
+def _takes_images(module: nn.Module, axes: int = 3) -> bool:
+    """Whether a network convolves images and no signals, so that three axes can only be an image without its batch.
+
+    Two axes may be signals all the same, of which a network makes pictures of one channel.
+    """
     tree = tree_of(module)
-    return bool(tree.of_kind(nn.Conv2d)) and not tree.of_kind(nn.Conv1d)
+    images: Any = tree.of_kind(nn.Conv2d)
+    return bool(images) and not tree.of_kind(nn.Conv1d) and (axes == 3 or images[0].in_channels > 1)

@@ -30,7 +30,7 @@ from whycam.network.unwrap import parallel
 from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Cost, Explanation, Layer, Prediction
-from whycam.targets import ClassReading, check_labels, is_one_unit
+from whycam.targets import ClassReading, fitting, is_one_unit
 
 #: A method's maps; what each channel adds to them where that was asked for; each color's map of methods at the input.
 Made: TypeAlias = tuple[Result, Tensor | None, Tensor | None]
@@ -428,7 +428,7 @@ def told(work: Sequence[RunStats]) -> tuple[str, ...]:
 def predictions(output: Tensor, labels: Sequence[str] | None, reading: ClassReading) -> tuple[Prediction, ...]:
     """The top class of each sample."""
     logits = reading.logits(output)
-    check_labels(logits, labels)
+    labels = fitting(labels, logits.shape[1])
     top = logits.argmax(1)
     values = reading.probability_of(output, top)
     return tuple(

@@ -58,12 +58,12 @@ class Session:
         """For each target of a request, what settles it on the network's output."""
         labels = self.vision.labels
         if not any(method.class_specific for method in request.methods):
-            return [OutputSelector(partial(_any, labels=labels), request.output, labels is not None, optional=True)]
+            return [OutputSelector(partial(_any, labels=labels), request.output, len(labels or ()), optional=True)]
         return [
             OutputSelector(
                 partial(resolve, target, labels=labels),
                 request.output,
-                labels is not None,
+                len(labels or ()),
                 target if callable(target) else None,
             )
             for target in request.targets

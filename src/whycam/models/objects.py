@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from torch import nn
 
@@ -9,15 +10,23 @@ from whycam.errors import WhycamError
 from whycam.models import labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.targets import Borrowed
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def from_module(module: nn.Module, name: str) -> VisionModel:
     """A module, left as it is, with the label texts and the preprocessing that it has in its own configuration.
 
     transformers' classifiers have texts (`config.id2label`), timm's models have both (`pretrained_cfg`). Texts count
-    only while the classifier has as many classes: people replace it, and leave the configuration.
+    only while the classifier has as many classes: people replace it, and leave the configuration. A model inside a
+    wrapper (PEFT's, Lightning's, one of the caller's own) that has no other weights brings what it has.
     """
-    inner = module.module if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else module
+    inner = _inside(module)
+    if inner is not module:
+        found = from_module(inner, name)
+        borrowed = found.labels if found.labels is None or isinstance(module, _PARALLEL) else Borrowed(found.labels)
+        return replace(found, module=module, labels=borrowed)
     config = getattr(inner, "pretrained_cfg", None)
     if _kinds("timm", inner) and isinstance(config, Mapping):
         texts = labels.from_timm(config, getattr(inner, "num_classes", None))
@@ -30,6 +39,22 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
         texts = labels.from_id2label(getattr(getattr(inner, "config", None), "id2label", None))
         return VisionModel(module, labels=texts if _answers(inner, ("classifier",), texts) else None, name=name)
     return VisionModel(module, name=name)
+
+
+def _is_library_s(module: nn.Module) -> bool:
+    kinds = _kinds("transformers", module)
+    return any("ForImageClassification" in each for each in kinds) or bool(_kinds("timm", module))
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    """The model of a library inside wrappers that have no weights but its; the module itself where there is none."""
+    inner = module
+    while not _is_library_s(inner):
+        with_weights = [each for each in inner.children() if any(True for _ in each.parameters())]
+        if len(with_weights) != 1 or any(True for _ in inner.parameters(recurse=False)):
+            return module
+        (inner,) = with_weights
+    return inner
 
 
 def _timm_preprocess(module: nn.Module) -> PreprocessLike:

@@ -8,6 +8,7 @@ from whycam.errors import ModelError
 from whycam.models.conversion import as_function
 from whycam.pictures.measured import Measured
 from whycam.pictures.preprocess import Preprocess
+from whycam.targets import Borrowed
 
 #: `Preprocess`, whose geometry is known, or any function from a PIL image to a tensor `(channel, height, width)`, such
 #: as a transform of torchvision's, or an image processor of transformers': where its inputs lie on photos is measured.
@@ -81,8 +82,8 @@ class VisionModel:
 
 def as_labels(given: Any) -> tuple[str, ...] | None:
     """Labels by index, from a sequence or from a mapping such as Hugging Face's `id2label`."""
-    if given is None:
-        return None
+    if given is None or isinstance(given, Borrowed):
+        return given
     if isinstance(given, Mapping):
         by_index = {int(index): text for index, text in given.items()}
         if sorted(by_index) != list(range(len(by_index))):

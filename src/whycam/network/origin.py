@@ -75,23 +75,23 @@ _origins: Cache[Any] = Cache()
 
 
 def settled(
-    model: nn.Module, inputs: Inputs, output: Tensor, name: str, part: OutputPath | None, *, labels: bool
+    model: nn.Module, inputs: Inputs, output: Tensor, name: str, part: OutputPath | None, *, labels: int
 ) -> tuple[Answer, int]:
     """What the part of an output is that was found under that name, and the forwards it took to find out.
 
     Args:
         part: what the caller asked for; a function of the caller's is believed to give scores of classes.
-        labels: whether there are texts for the classes, which says that there are classes.
+        labels: how many texts for classes there are, which says that there are as many classes.
     """
     made, forwards = Origin(), 0
     flat = output.reshape(len(output), -1) if output.ndim > 2 and output[:, 0].numel() == len(output) else output
     readable = flat.ndim <= 2 and len(flat) > 0
     bounded = readable and bool(((flat >= 0) & (flat <= 1)).all())
     width = flat.shape[1] if readable and flat.ndim == 2 else 1
-    doubtful = width > 1 and not labels and width != number_of_classes(model)
+    doubtful = width > 1 and labels != width and width != number_of_classes(model)
     if readable and not callable(part) and (bounded or doubtful):
         made, forwards = origin(model, inputs, name, 0 if bounded else width)
-    why = embedding(name, flat, model, "" if labels else made.features)
+    why = embedding(name, flat, model, "" if labels == width else made.features)
     probability = reading_of(output, probability=bool(made.squash) and bounded).probability
     found = (name or None) if part is None else part
     return Answer(name, found, readable and not why, why, probability), forwards

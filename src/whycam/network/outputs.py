@@ -32,14 +32,14 @@ class OutputSelector:
     """What is asked of a model's output: which part of it (`None`: found by `answer`), and how that becomes a score.
 
     Attributes:
-        labels: whether there are texts for the classes, so that there are classes.
+        labels: how many texts for classes there are, so that there are as many classes.
         whole: the caller's own function, which gets the whole output where no part of it is an answer.
         optional: whether nothing is asked about classes, so that an output without any is as good.
     """
 
     resolve: Callable[..., ResolvedTarget]
     part: OutputPath | None = None
-    labels: bool = False
+    labels: int = 0
     whole: Callable[[Any], Tensor] | None = None
     optional: bool = False
 

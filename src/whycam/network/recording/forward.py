@@ -224,7 +224,7 @@ class Forward:
         """What the output's numbers are, and the forwards it took to find out."""
         if self.nothing or isinstance(self.part, Scores):
             return Answer(name, self.part), 0
-        labels = any(isinstance(each, OutputSelector) and each.labels for each in self.resolvers)
+        labels = max((each.labels for each in self.resolvers if isinstance(each, OutputSelector)), default=0)
         return settled(self.model, inputs, output, name, self.part, labels=labels)
 
     def _keep(self, where: Where, result: Any, given: Any) -> Any:
