@@ -126,6 +126,23 @@ FAULTS = [
     Faults(
         "pictures/preprocess.py", "pictures/test_preprocess.py", {"round((length - size) / 2)": "(length - size) // 2"}
     ),
+    Faults(
+        "pictures/measured.py",
+        "pictures/test_measured.py",
+        {
+            "_AWAY = 0.5": "_AWAY = 20",
+            "_ALIKE = 0.9": "_ALIKE = -2",
+            "_KERNEL = 3": "_KERNEL = 0",
+            "offset=(below - top * y, beside - left * x)": "offset=(below, beside)",
+            "if not torch.equal(colored": "if torch.equal(-colored",
+            "max(2, len(rows) / 2)": "2",
+        },
+    ),
+    Faults(
+        "network/shared.py",
+        "network/test_shared.py",
+        {"and not self._users": "", "self._users.discard(me)": "self._users.clear()"},
+    ),
     # which layer, and what is said of it
     Faults(
         "network/layers/default_layer.py",
