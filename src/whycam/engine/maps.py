@@ -143,7 +143,7 @@ class MapBuilder:
             "options": options,
             "layer": layer,
             "status": tuple(status),
-            "notes": (*self.notes, *_doubts(layer), *self._smoothing_note(), *told(work)),
+            "notes": (*self.notes, *_doubts(layer), *self._left(method), *self._smoothing_note(), *told(work)),
             "model": self.vision.name,
             "context": context,
             "work": work,
@@ -348,6 +348,13 @@ class MapBuilder:
             why,
             "undetermined" if "undetermined" in known else known[0],
         )
+
+    def _left(self, method: Method) -> tuple[str, ...]:
+        """What guided ReLUs leave as it is."""
+        guided = self.measured.guided if "guided_gradients" in method.needs else None
+        if guided is None or not guided.left:
+            return ()
+        return (f"ReLUs are guided; {', '.join(guided.left)} pass gradients as they are",)
 
     def _notes(self) -> tuple[str, ...]:
         notes = []

@@ -3,6 +3,7 @@
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,8 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
+        self._made = self.peak = 0
+        self._dropped: deque[int] = deque()
         self._lock = threading.RLock()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -50,13 +52,18 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storage = tensor.untyped_storage()
         size = storage.nbytes()
         with self._lock:
-            self.live += size
+            self._made += size
             self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._drop, size).atexit = False
+        # a finalizer that runs no code of ours: it may come at any moment, in any thread, also while the lock is held
+        weakref.finalize(storage, self._dropped.append, size).atexit = False
 
-    def _drop(self, size: int) -> None:
+    @property
+    def live(self) -> int:
+        """The bytes that are in use now."""
         with self._lock:
-            self.live -= size
+            while self._dropped:
+                self._made -= self._dropped.popleft()
+            return self._made
 
 
 class _Counters(threading.local):

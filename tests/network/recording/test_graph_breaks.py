@@ -142,7 +142,7 @@ def test_what_goes_on_beside_the_way_is_no_cut():
 
 def test_a_layer_beside_the_way_is_not_cut():
     model = nets.fixed(nets.Beside())
-    assert follow(model, nets.images(), LayerRef("decoder")) == (False, ())
+    assert follow(model, nets.images(), LayerRef("decoder"))[:2] == (False, ())
     with pytest.raises(whycam.WhycamError, match="'decoder': it comes after or beside what the score is computed from"):
         whycam.explain(model, nets.images(), layer="decoder")
 
@@ -158,7 +158,7 @@ def test_a_block_with_a_layer_beside_its_way_is_no_cut():
             return self.conv(x)
 
     model = nets.fixed(nn.Sequential(Block(), nn.ReLU(), nn.Flatten()))
-    assert follow(model, nets.images(), LayerRef("0.decoder")) == (False, ())
+    assert follow(model, nets.images(), LayerRef("0.decoder"))[:2] == (False, ())
 
 
 def test_what_a_module_is_given_can_be_followed_and_so_can_one_of_its_calls():
@@ -172,6 +172,16 @@ def test_what_a_module_is_given_can_be_followed_and_so_can_one_of_its_calls():
 def test_a_target_that_cuts_is_told_from_a_network_that_does():
     with pytest.raises(whycam.WhycamError, match="although the model's answer does: the target cuts the gradient"):
         whycam.explain(nets.plain(), nets.images(), layer="conv2", target=lambda output: output[:, 0].detach())
+
+
+CUTS = [lambda output: output.detach(), lambda output: torch.tensor(output.tolist()), lambda output: output.data * 2]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("layer", ["conv2", None])
+def test_a_function_for_the_output_that_cuts_is_named_and_not_the_network(cut, layer):
+    with pytest.raises(whycam.WhycamError, match="the function passed as output= cuts the gradient"):
+        whycam.explain(nets.plain(), nets.images(), layer=layer, output=cut)
 
 
 def test_a_network_that_cannot_be_followed_still_gets_the_sentence(monkeypatch):

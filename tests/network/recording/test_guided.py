@@ -102,6 +102,48 @@ def test_other_activations_are_refused_by_name(name, activate):
     assert {reason[:15] for reason in made.failures.values()} == {"guided backprop"}
 
 
+GATES = {
+    "sigmoid": lambda m, x: torch.sigmoid(m.head(m.conv2(m.conv1(x).relu()).relu().mean((2, 3)))),
+    "softmax": lambda m, x: m.head(m.conv2(m.conv1(x).relu()).relu().mean((2, 3))).softmax(1),
+    "sigmoid, tanh": lambda m, x: m.head(gated(m.conv2(m.conv1(x).relu()).relu()).mean((2, 3)).tanh()),
+    "gelu": lambda m, x: m.head(F.gelu(m.conv2(m.conv1(x).relu())).mean((2, 3))),
+}
+
+
+def gated(x):
+    return x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+
+class Rule(torch.autograd.Function):
+    """ReLU with the rule written out."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.clamp(min=0) * (ctx.saved_tensors[0] > 0)
+
+
+@pytest.mark.parametrize(("left", "forward"), GATES.items(), ids=GATES)
+@pytest.mark.parametrize("method", ["guided_backprop", "guided_grad_cam"])
+def test_relus_are_guided_and_the_rest_is_left_as_it_is(left, forward, method, monkeypatch):
+    class Gated(nets.Plain):
+        def forward(self, x):
+            return forward(self, x)
+
+    model, inputs = nets.fixed(Gated()), nets.images()
+    found = whycam.explain(model, inputs, method, target=1, layer="conv2" if "cam" in method else None)
+    assert f"ReLUs are guided; {left} pass gradients as they are" in found.notes
+    if method == "guided_backprop":
+        leaf = inputs.clone().requires_grad_()
+        monkeypatch.setattr(Tensor, "relu", lambda x: Rule.apply(x))
+        (expected,) = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)
+        torch.testing.assert_close(found.maps, expected.sum(1).float())
+
+
 def test_modules_stay_what_they_were_and_relus_are_ordinary_again():
     model, inputs = nets.plain(inplace=True), nets.images()
     kinds = [type(module) for module in model.modules()]

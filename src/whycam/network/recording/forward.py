@@ -107,6 +107,7 @@ class Forward:
         self.nothing = False  # whether the output holds no answer, and none is needed
         self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
         self.guided = guided
+        self.left: dict[str, None] = {}  # activations that are no ReLUs, where ReLUs are guided
         self.resume = resume and bool(taps)
         self.watch: Watch | None = None
         self.wanted = self.want_gradients = want_gradients
@@ -176,7 +177,7 @@ class Forward:
                 self.watch = Watch(self.model, self.taps)
                 stack.enter_context(self.watch.watching())
             if self.guided:
-                stack.enter_context(guided_relu())
+                self.left = stack.enter_context(guided_relu()).left
             torch.set_grad_enabled(from_start)  # put back by the guard around this pass
             try:
                 # a model may write to what it is given

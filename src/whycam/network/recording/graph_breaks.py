@@ -39,10 +39,14 @@ class Cut(NamedTuple):
 
 
 class Trail(NamedTuple):
-    """How far the gradient's way goes: whether it `arrives` at the answer, and the cuts on it in running order."""
+    """How far the gradient's way goes: whether it `arrives` at the answer, and the cuts on it in running order.
+
+    `whole` is whether it arrives at anything in the output.
+    """
 
     arrives: bool
     cuts: tuple[Cut, ...]
+    whole: bool = False
 
 
 def cuts(model: nn.Module, inputs: Inputs, layer: LayerRef | None = None) -> list[Cut]:
@@ -73,10 +77,11 @@ def follow(
         stack.enter_context(_Functions(run))
         run.frames = [_Frame("", alive=layer is None)]
         output = call(model, mapped(given, torch.clone))
+        whole = run.depends(output)
         arrives = run.depends(read(output) if read is not None else answer(output)[1])
         if not arrives:
             run.ended(run.frames[0], model)
-    return Trail(arrives, tuple(run.cuts))
+    return Trail(arrives, tuple(run.cuts), whole)
 
 
 @dataclass

@@ -31,22 +31,40 @@ _OTHERS: Mapping[Callable[..., Any], str] = {
 }  # fmt: skip
 
 
-class _GuidedRelu(TorchFunctionMode):
+class GuidedRelu(TorchFunctionMode):
+    """The rule while it is entered; `left` are the other activations that ran, which are left as they are.
+
+    `any` says whether a ReLU ran at all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.any = False
+        self.left: dict[str, None] = {}
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         clamps = func in _CLAMPS and _clamps_at_zero(args, kwargs)
         if func in _OTHERS or (func is F.hardtanh and not clamps):
-            raise WhycamError(
-                f"guided backprop is defined for ReLU alone, and this network uses {_OTHERS.get(func, 'hardtanh')}; "
-                "use a method made for any network, such as grad_cam or layer_cam."
-            )
+            self.left[_OTHERS.get(func, "hardtanh")] = None
         output = func(*args, **kwargs)
-        if (func in _RECTIFIERS or clamps) and output.requires_grad:
+        if func in _RECTIFIERS or clamps:
+            self.any = True
+            if not output.requires_grad:
+                return output
             # the ReLU's own backward then applies its gate to what is left: g * 1[g > 0] * 1[x > 0]
             output.register_hook(lambda gradient: gradient.clamp(min=0))
         return output
+
+    def check(self) -> None:
+        """Raise a `WhycamError` where there are activations and none of them is a ReLU."""
+        if self.left and not self.any:
+            raise WhycamError(
+                f"guided backprop is defined for ReLU alone, and this network uses {', '.join(self.left)}; use a "
+                "method made for any network, such as grad_cam or layer_cam."
+            )
 
 
 def _clamps_at_zero(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -55,15 +73,16 @@ def _clamps_at_zero(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def guided_relu() -> Iterator[None]:
-    """Until the block ends, ReLUs run in this thread pass back positive gradients only; other activations are refused.
+def guided_relu() -> Iterator[GuidedRelu]:
+    """Until the block ends, ReLUs run in this thread pass back positive gradients only; other activations are as ever.
 
     ReLU6 and clamping at zero are rectifiers too. Nothing of the network is touched.
     """
     _asked.by += 1
     try:
-        with _GuidedRelu():
-            yield
+        with GuidedRelu() as mode:
+            yield mode
+            mode.check()
     finally:
         _asked.by -= 1
 

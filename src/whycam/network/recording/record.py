@@ -78,6 +78,7 @@ class Recording:
         targets: the targets as settled on this output; `scores` their values, `(batch,)` each.
         input_gradients: one for each target, where asked; for several inputs, of the first.
         forwards, backwards: passes made.
+        left: activations that are no ReLUs and stay as they are, where ReLUs are guided.
     """
 
     layers: Mapping[LayerRef, LayerRecord]
@@ -88,6 +89,7 @@ class Recording:
     input_gradients: tuple[Tensor, ...] = ()
     forwards: int = 1
     backwards: int = 0
+    left: tuple[str, ...] = ()
 
 
 def record(
@@ -177,6 +179,7 @@ def record(
             else (),
             forwards=forwards + attempt.repeated + looking,
             backwards=run.backwards,
+            left=tuple(run.left),
         )
 
 
@@ -284,6 +287,11 @@ def _disconnected(run: Forward, inputs: Inputs) -> str:
         return (
             f"{start}, although the model's answer does: the target cuts the gradient (detach, argmax, conversion to "
             "numpy), or reads another part of the answer."
+        )
+    if trail.whole and callable(run.part):
+        return (
+            f"{start}, although the model's output does: the function passed as output= cuts the gradient (detach, "
+            "argmax, conversion to numpy), or reads a part of the output that does not depend on it."
         )
     if trail.cuts:
         return (
