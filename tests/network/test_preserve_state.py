@@ -1,5 +1,8 @@
 """What a pass writes is put back."""
 
+import threading
+from contextlib import contextmanager
+
 import nets
 import pytest
 import torch
@@ -202,3 +205,51 @@ def test_casts_made_meanwhile_are_not_reused_by_the_caller():
             model(inputs)
         model(inputs).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Drawing(nets.Plain):
+    """Draws in evaluation too."""
+
+    def forward(self, x):
+        return super().forward(x + 0.1 * torch.rand_like(x))
+
+
+@contextmanager
+def another_thread():
+    """A thread that draws all the time; what it drew."""
+    drawn, stop = [], threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            drawn.append(float(torch.rand((), dtype=torch.float64)))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield drawn
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_another_thread_draws_is_not_rewound_by_a_network_that_draws_nothing():
+    model, inputs = nets.plain(), nets.images()
+    with another_thread() as drawn:
+        for _ in range(12):
+            whycam.explain(model, inputs)
+    assert len(drawn) > 100
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_what_a_network_draws_is_put_back_beside_an_idle_thread_as_well():
+    model, inputs, wait = nets.fixed(Drawing()), nets.images(), threading.Event()
+    thread = threading.Thread(target=wait.wait)
+    thread.start()
+    try:
+        before = torch.get_rng_state()
+        for _ in range(3):
+            whycam.explain(model, inputs, layer="conv2", target=1)
+        assert torch.equal(torch.get_rng_state(), before)
+    finally:
+        wait.set()
+        thread.join()

@@ -5,7 +5,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from whycam.network.adapted import Adapted
 from whycam.network.model_tree import ModelTree, tree_of
@@ -49,10 +50,41 @@ def as_found(model: nn.Module) -> Iterator[None]:
             stack.enter_context(adapted.kept())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
-        stack.callback(_State(tree).restore)
+        state = _State(tree)
+        stack.callback(state.restore)
+        if threading.active_count() > 1 and not training:
+            state.drew = stack.enter_context(_drawing(model))
         if tree.keeping:
             stack.enter_context(_same_attributes(tree))
         yield
+
+
+#: Whether a network draws random numbers in evaluation, as far as that was watched.
+_known_to_draw: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
+
+
+class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notices whether operations of this thread draw from a generator."""
+
+    drew = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.drew = self.drew or torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _drawing(model: nn.Module) -> Iterator[Callable[[], bool]]:
+    """A block after which it is known whether the network drew, beside other threads that may draw as well.
+
+    Watched once for each network, since it costs time for every operation.
+    """
+    if model in _known_to_draw:
+        yield lambda: _known_to_draw[model]
+        return
+    with _Drawing() as mode:  # type: ignore[no-untyped-call]
+        yield lambda: mode.drew
+    _known_to_draw[model] = mode.drew
 
 
 class _State:
@@ -64,13 +96,15 @@ class _State:
         self.buffers = [(owner, name, owner._buffers[name]) for owner, name in tree.written]
         self.values = [buffer.detach().clone() for _, _, buffer in self.buffers if buffer is not None]
         self.random = _random_state(tree)
+        self.drew: Callable[[], bool] = lambda: True  # or may have
         # weights that autocast casts while gradients are off must not be reused by the caller's own training step
         torch.set_autocast_cache_enabled(False)
 
     def restore(self) -> None:
         """Put all of it back."""
         torch.set_autocast_cache_enabled(self.cache)
-        _rewind(self.random)
+        if self.drew():
+            _rewind(self.random)
         torch.set_grad_enabled(False)
         _put_back(self.buffers, self.values)
         torch.set_grad_enabled(self.gradients)
