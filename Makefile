@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?= photos
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# A close-up, and a scene of which an object is a part
+SCENE = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'camera.png')")
 PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / 'data' / 'chelsea.png')")
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
@@ -15,6 +17,8 @@ demo: $(VENV)/demo
 	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
 	@echo
 	@$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
+	@echo
+	@$(BIN)/whycam compare "$(SCENE)" --methods grad_cam --targets tripod,"reflex camera" -o demo/camera.targets.png
 
 test: lint $(VENV)/backends
 	$(PYTEST) -m "not slow"

@@ -40,6 +40,7 @@ def with_table(readme: str) -> str:
 
 def pictures() -> None:
     """The README's pictures, from scikit-image's photos and the built-in network."""
+    import numpy as np
     import skimage.data
 
     from whycam.pictures.figures import to_png
@@ -48,6 +49,9 @@ def pictures() -> None:
     model = whycam.load("builtin")
     names = ["grad_cam", "hires_cam", "layer_cam", "grad_cam_plus_plus", "xgrad_cam", "cam", "guided_grad_cam"]
     _write(folder / "methods.jpg", to_png(whycam.compare(model, skimage.data.chelsea(), names).figure()))
+    scene = np.stack([skimage.data.camera()] * 3, -1)
+    asked = whycam.compare(model, scene, ["grad_cam"], targets=["tripod", "reflex camera"])
+    _write(folder / "scene.jpg", to_png(asked.figure()))
     _write(folder / "four-panels.jpg", to_png(whycam.explain(model, skimage.data.coffee()).figure()))
 
 

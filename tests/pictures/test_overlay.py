@@ -40,12 +40,23 @@ def test_outside_there_is_no_heat_and_no_color():
     assert (outside == outside[:, :1]).all()
     other = np.asarray(overlay(photo, 1 - HEAT, seen=inside))
     np.testing.assert_array_equal(other[~inside], outside)
-    # the hatching: a diagonal of a flat picture is one value, and rows are not
-    hatched = np.asarray(
-        overlay(Image.new("RGB", (24, 24), "red"), torch.zeros(24, 24), seen=~torch.ones(24, 24).bool())
-    )
-    assert len(set(hatched[0, :, 0].tolist())) == 2
-    assert len(set(hatched[::-1].diagonal()[0].tolist())) == 1
+    # pale, and the line round what was seen
+    pale = np.asarray(overlay(Image.new("RGB", (24, 24), "red"), torch.zeros(24, 24), seen=torch.zeros(24, 24).bool()))
+    assert set(pale[..., 0].flatten().tolist()) == {round(0.45 * 0.299 * 255 + 0.55 * 255)}
+    assert (result[4, 10:30] == 90).all()
+    assert (result[5:25, 30] == 90).all()
+    assert (result[3, 10:30] != 90).any()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_in_the_usual_colors_weak_values_fade_out(signed):
+    heat = HEAT * 2 - 1 if signed else HEAT
+    share = 0.6 * np.minimum(1, 2 * np.abs(heat.double().numpy()))[..., None]
+    exact = share * colorize(heat, None, signed).astype(np.float64) + (1 - share) * PHOTO
+    result = np.asarray(overlay(Image.fromarray(PHOTO), heat, opacity=0.6, signed=signed))
+    assert np.abs(result - exact).max() <= 0.5 + 1e-4
+    nothing = overlay(Image.fromarray(PHOTO), torch.zeros(30, 40), signed=signed)
+    np.testing.assert_array_equal(np.asarray(nothing), PHOTO)
 
 
 def test_a_caption_goes_below():

@@ -11,7 +11,7 @@ from whycam.errors import WhycamError
 from whycam.pictures.colormaps import NO_VALUE, colorize
 from whycam.pictures.wrapping import wrapped
 
-_STRIP, _LETTERS = (24, 24, 24), (240, 240, 240)
+_STRIP, _LETTERS, _LINE = (24, 24, 24), (240, 240, 240), (90, 90, 90)
 
 
 def overlay(
@@ -26,16 +26,22 @@ def overlay(
 ) -> Image.Image:
     """Blend the colors of a map in [0, 1] (in [-1, 1] when `signed`) over a picture of the same size.
 
-    Each pixel is `opacity * color + (1 - opacity) * picture`. Where `seen` is false there is no color: the picture is
-    gray, dim and hatched. A `caption` goes on a strip below, which makes the result taller than the picture.
+    Each pixel is `opacity * color + (1 - opacity) * picture`. In the usual colors, where no color map is named, values
+    below one half fade out, so that the picture stays as it is where the map says nothing: the share of the color is
+    `opacity * min(1, 2 * magnitude)`. Where `seen` is false there is no color: the picture is gray and pale, behind a
+    thin line. A `caption` goes on a strip below, which makes the result taller than the picture.
 
     Raises `WhycamError` where sizes differ, or `opacity` is not in [0, 1].
     """
     _check(image, tuple(heat.shape), opacity, seen)
     pixels = np.asarray(image.convert("RGB"))
     colors = colorize(heat, colormap, signed)
-    blended = np.float32(opacity) * colors + np.float32(1 - opacity) * pixels
-    picture = _outside_hatched(pixels, blended, seen)
+    share = np.full((*pixels.shape[:2], 1), opacity, np.float32)
+    if colormap is None:
+        values = np.abs(heat.detach().cpu().float().numpy() if isinstance(heat, Tensor) else heat)
+        share *= (2 * np.where(np.isfinite(values), values, 1)).clip(0, 1)[..., None]
+    blended = share * colors + (1 - share) * pixels
+    picture = _outside_pale(pixels, blended, seen)
     return _captioned(picture, caption) if caption else picture
 
 
@@ -63,7 +69,7 @@ def overlay_parts(
     pixels = np.asarray(image.convert("RGB"))
     inked = np.where(known[..., None], colors[heats.argmax(0)], np.array(NO_VALUE, np.uint8))
     share = np.float32(opacity) * np.where(known, np.sqrt(heats.max(0)), np.float32(1))[..., None]
-    picture = _outside_hatched(pixels, share * inked + (1 - share) * _gray(pixels)[..., None], seen)
+    picture = _outside_pale(pixels, share * inked + (1 - share) * _gray(pixels)[..., None], seen)
     if legend:
         picture = _with_legend(picture, colors)
     return _captioned(picture, caption) if caption else picture
@@ -90,7 +96,7 @@ def _check(image: Image.Image, shape: tuple[int, ...], opacity: float, seen: Ten
         raise WhycamError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}")
 
 
-def _outside_hatched(
+def _outside_pale(
     pixels: UInt8[np.ndarray, "height width 3"],
     blended: Float[np.ndarray, "height width 3"],
     seen: Bool[Tensor, "height width"] | Bool[np.ndarray, "height width"] | None,
@@ -98,8 +104,10 @@ def _outside_hatched(
     """The blend as a picture, and what was not seen as something outside."""
     result = np.rint(blended).astype(np.uint8)
     if seen is not None:
-        unseen = ~(seen.cpu().numpy() if isinstance(seen, Tensor) else seen)
-        result[unseen] = _hatched(pixels)[unseen]
+        inside = seen.cpu().numpy() if isinstance(seen, Tensor) else seen
+        pale = np.rint(0.45 * _gray(pixels) + 0.55 * 255).astype(np.uint8)
+        result[~inside] = pale[~inside][:, None]
+        result[_beside(inside)] = _LINE
     return Image.fromarray(result)
 
 
@@ -108,14 +116,12 @@ def _gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "hei
     return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _hatched(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture as something outside: gray, pulled towards the middle tones, under fine diagonals."""
-    gray = _gray(pixels)
-    dim = 0.4 * gray + 40
-    height, width = gray.shape
-    period = max(6, min(height, width) // 48)
-    lines = np.add.outer(np.arange(height), np.arange(width)) % period < max(1, period // 6)
-    return np.repeat((dim + np.where(lines, np.float32(48), np.float32(0))).astype(np.uint8)[..., None], 3, axis=2)
+def _beside(inside: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """The pixels outside that touch the inside."""
+    padded = np.pad(inside, 1)
+    near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    found: np.ndarray = near & ~inside
+    return found
 
 
 def _captioned(image: Image.Image, caption: str) -> Image.Image:
