@@ -7,6 +7,8 @@ import nets
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import whycam
 from whycam.network.preserve_state import as_found
@@ -253,3 +255,32 @@ def test_what_a_network_draws_is_put_back_beside_an_idle_thread_as_well():
     finally:
         wait.set()
         thread.join()
+
+
+class Functions(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+class Operations(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("where", ["_put_back", "_rewind"])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_an_interrupt_while_things_are_put_back_leaves_no_mode_behind(where, gradients, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def enter_and_stay():
+        Functions().__enter__()
+        Operations().__enter__()
+        monkeypatch.setattr(f"whycam.network.preserve_state.{where}", interrupted)
+
+    with torch.set_grad_enabled(gradients):
+        with pytest.raises(KeyboardInterrupt), as_found(nets.plain()):
+            enter_and_stay()
+        assert torch.is_grad_enabled() == gradients
+        assert torch.is_autocast_cache_enabled()
+    assert torch._C._len_torch_function_stack() == torch._C._len_torch_dispatch_stack() == 0

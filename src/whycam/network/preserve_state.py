@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import _pop_mode as _pop_function_mode
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode
 
 from whycam.network.adapted import Adapted
 from whycam.network.model_tree import ModelTree, tree_of
@@ -50,6 +51,10 @@ def as_found(model: nn.Module) -> Iterator[None]:
             stack.enter_context(adapted.kept())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
+        # before anything is changed, since an interrupt may come at any moment, also while things are put back
+        stack.callback(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        stack.callback(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
+        stack.callback(_leave_modes, torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack())
         state = _State(tree)
         stack.callback(state.restore)
         if threading.active_count() > 1 and not training:
@@ -88,10 +93,9 @@ def _drawing(model: nn.Module) -> Iterator[Callable[[], bool]]:
 
 
 class _State:
-    """What a pass may change: gradient mode, buffers, generators, autocast's cache. Gradients are off from now on."""
+    """What a pass may change: buffers and generators. Gradients and autocast's cache are off from now on."""
 
     def __init__(self, tree: ModelTree) -> None:
-        self.gradients, self.cache = torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
         torch.set_grad_enabled(False)
         self.buffers = [(owner, name, owner._buffers[name]) for owner, name in tree.written]
         self.values = [buffer.detach().clone() for _, _, buffer in self.buffers if buffer is not None]
@@ -102,12 +106,18 @@ class _State:
 
     def restore(self) -> None:
         """Put all of it back."""
-        torch.set_autocast_cache_enabled(self.cache)
         if self.drew():
             _rewind(self.random)
         torch.set_grad_enabled(False)
         _put_back(self.buffers, self.values)
-        torch.set_grad_enabled(self.gradients)
+
+
+def _leave_modes(functions: int, dispatches: int) -> None:
+    """Take off this thread's stacks what an interrupt in the middle of entering or leaving a mode left on them."""
+    while torch._C._len_torch_function_stack() > functions:
+        _pop_function_mode()  # type: ignore[no-untyped-call]
+    while torch._C._len_torch_dispatch_stack() > dispatches:
+        _pop_mode()
 
 
 def _put_back(buffers: Sequence[tuple[nn.Module, str, Any]], values: Sequence[Tensor]) -> None:
