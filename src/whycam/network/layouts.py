@@ -198,7 +198,7 @@ def _tokens(count: int, space: tuple[int, ...], claim: Tokens | None, patches: t
                     yield replace(layout, unrolled=times)
     for layout in [*([claim] if claim is not None and claim.count == count else []), *grids]:
         if len(layout.shape) == 3 and layout.shape[0] > 1:
-            yield replace(layout, frames_last=True, known="guessed")
+            yield replace(layout, frames_last=True)
 
 
 def infer_layout(
