@@ -12,7 +12,7 @@ from torch import nn
 
 import whycam
 from whycam.network.recording import recurrent
-from whycam.network.recording.recurrent import differentiable, refuses
+from whycam.network.recording.recurrent import refuses
 
 
 class Spying(nn.LSTM):
@@ -76,15 +76,13 @@ def test_threads_share_the_switch(model, on_cuda):
     entered, leave = threading.Barrier(2), threading.Event()
 
     def other():
-        with differentiable(model):
-            recurrent._off()
-            entered.wait()
-            leave.wait()
-            recurrent._on()
+        with recurrent._without_cudnn():
+            entered.wait(timeout=60)
+            leave.wait(timeout=60)
 
     thread = threading.Thread(target=other)
     thread.start()
-    entered.wait()
+    entered.wait(timeout=60)
     try:
         whycam.explain(model, nets.images(rank=1), layer="relu")
         assert model.rnn.seen == [False]
