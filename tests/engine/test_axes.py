@@ -209,6 +209,12 @@ def test_no_grid_is_made_up_from_a_number_of_tokens(words, after, shuffled):
     assert told.layer.location == "as given"
 
 
+def test_a_grid_that_is_shifted_by_one_row_is_not_confirmed():
+    tall = torch.randn(2, 3, 48, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = nets.fixed(OneStream(0, after=6))  # as if the first row of patches were words, and the words the last row
+    assert whycam.explain(model, tall).layer.name == "embed"
+
+
 class Spread(nn.Module):
     """Patches without a convolution, and every change spread over all of them."""
 
