@@ -266,8 +266,8 @@ class Explainer:
     ) -> list[Estimate]:
         """Say what methods would cost on a network and inputs, without running them.
 
-        Runs the network a few dozen times, whatever the methods: once for each sort of recording, and a few times to
-        see how long a forward, a backward, and the part above the layer take.
+        Runs the network a few times for each method: its first variants are scored and the others counted. What a
+        forward, a run forwards and backwards, and the part above the layer take is measured once for all of them.
 
         Args:
             methods: names or functions; `"all"` for every method there is.

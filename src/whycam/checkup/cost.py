@@ -1,49 +1,43 @@
-"""What a method would cost on a network, before it is run: a dry run whose functions count and hardly run anything.
+"""What a method would cost on a network, before it is run: the method is called with functions that count.
 
-The method itself is called, on quantities that were really recorded. In the place of the functions that run the network
-(`score`, `score_from`, `trace`, `differentiate`) it gets stand-ins that make ready what would run, run the first of the
-variants, count the rest, and answer with numbers that are made up: of the right shape, the same every time, and not all
-alike, lest a method stop early.
+What it reads is really recorded. Its functions that run the network (`score`, `score_from`, `trace`, `differentiate`)
+run the first variants, count the others, and repeat the answers. A forward, a run forwards and backwards, and one of
+the part above the layer are measured once, for all methods.
 """
 
-import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import plan
-from whycam.engine.maps import MapBuilder
-from whycam.engine.measure import FROM_THE_LAYER, Ground, Measured, fusion_needs
+from whycam.engine.maps import MapBuilder, plainly
+from whycam.engine.measure import Ground, Measured, fusion_needs
 from whycam.engine.provider import QuantityProvider
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
-from whycam.kit.arrays import resize
 from whycam.kit.progress import Progress, duration
-from whycam.kit.quantities import FUNCTIONS, Traced
+from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method
 from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.survey import is_ours
 from whycam.network.hooks import call
-from whycam.network.layer_refs import LayerRef
 from whycam.network.pytree import detached_copy
 from whycam.network.recording.record import LayerRecord
-from whycam.network.variants.scoring import Above, Network, Runner, Runners, RunStats, Scorer
+from whycam.network.variants.scoring import Above, Network, RunStats, Scorer
 from whycam.network.variants.tracing import Differentiator, Tracer
 from whycam.targets import key
 
-#: How many variants are really scored at least.
+#: How many variants are really scored at least: as many as a fast copy's scores are compared on.
 _ENOUGH = 4
-#: How often something is timed, at most, and for how many seconds.
-_TIMES, _SECONDS = 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -126,35 +120,25 @@ def estimates(session: Session, inputs: Any, request: Request, progress: Progres
     return made
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """A recording that several methods read, and what it took, in operations."""
+class _Price(NamedTuple):
+    """What one run takes."""
 
-    ground: Ground
-    method: str
-    operations: int
-    maker: MapBuilder
-    supply: "_Counting"
+    operations: float
+    seconds: float
 
 
 @dataclass
 class _Bill:
-    """What the method that is called now is found to take, beside the recording and its own arithmetic."""
+    """What the method that is called now takes beside the recording; `aside`: seconds that went into finding it out."""
 
     operations: float = 0.0
     seconds: float = 0.0
-    aside: float = 0.0  # seconds that went into finding this out
+    aside: float = 0.0
 
-
-@dataclass(frozen=True)
-class _Seen:
-    """One run of the network forwards and backwards that was really made, and what it took."""
-
-    result: Any
-    pixels: int
-    work: RunStats
-    operations: int
-    seconds: float
+    def add(self, price: _Price, runs: float) -> None:
+        """Add runs of one price."""
+        self.operations += price.operations * runs
+        self.seconds += price.seconds * runs
 
 
 class Rehearsal:
@@ -166,15 +150,11 @@ class Rehearsal:
 
     def __init__(self, session: Session, batch: Batch, request: Request) -> None:
         self.session, self.batch, self.request = session, batch, request
-        self.module = session.module
-        self.target = key(request.targets[0])
         self.backwards = 0
         self.bill = _Bill()
-        self.runners: dict[Any, _Once] = {}
-        self.seen: dict[Any, _Seen] = {}
-        self._recorded: dict[Any, _Recorded] = {}
-        self._forward: tuple[int, float] | None = None
-        self._shares: dict[str, int] = {}
+        self._grounds: dict[Any, tuple[Ground, int]] = {}
+        self._measured: dict[Any, tuple[Any, _Price]] = {}
+        self._sizes: dict[Any, list[torch.Size]] = {}
 
     def of(self, method: Method) -> Estimate:
         """What one method would cost. What the network itself raises is a reason why it cannot be run."""
@@ -188,118 +168,81 @@ class Rehearsal:
             return Estimate(method.name, method.title, reason=f"{type(error).__name__}: {error}")
 
     def _of(self, method: Method) -> Estimate:
-        found = self._ground(method)
-        plans, measured = found.ground.plans[found.method], found.ground.measured
-        operations, seconds = self.one_forward(found.supply.network)
-        maker = found.maker
-        maker.drafts.clear()
-        maker.failures.clear()
-        found.supply.begin()
-        self.bill = _Bill()
+        ground, recorded = self._ground(method)
+        maker = MapBuilder(self.session.vision, self.session.module, self.batch, ground.measured, self.request)
+        maker.supply = _Counting(self, ground.measured)
+        forward = self.forward(maker.supply.network)
+        target = key(self.request.targets[0]) if method.class_specific else None
+        self.bill = bill = _Bill()
         started = time.perf_counter()
-        for each in plans:
-            maker.make(method, each, 0, self.target if method.class_specific else None)
-        own = max(0.0, time.perf_counter() - started - self.bill.aside)
+        with plainly(self.batch.context.inputs.device):
+            for each in next(iter(ground.plans.values())):
+                maker.make(method, each, 0, target)
+        own = time.perf_counter() - started - bill.aside
         if not maker.drafts:
             return Estimate(method.name, method.title, reason=str(next(iter(maker.failures.values()))))
-        made = list(maker.drafts.values())
-        work = [work for each in made for work in each["work"]]
-        recorded = found.operations / operations if operations else float(sum(measured.passes))
+        drafts = list(maker.drafts.values())
+        work = [work for each in drafts for work in each["work"]]
+        passes = ground.measured.passes
         parts: dict[str, int] = {}
         for one in work:
             if one.parts:
                 parts[one.part] = parts.get(one.part, 0) + one.parts
+        whole = forward.operations
         return Estimate(
             method.name,
             method.title,
-            layer=" + ".join(each["layer"].name for each in made) if method.has_layer else "",
-            forwards=measured.passes.forwards + sum(each.forwards for each in work),
-            backwards=measured.passes.backwards + sum(each.backwards for each in work),
+            layer=" + ".join(each["layer"].name for each in drafts) if method.has_layer else "",
+            forwards=passes.forwards + sum(each.forwards for each in work),
+            backwards=passes.backwards + sum(each.backwards for each in work),
             parts=tuple(
-                Runs(part, number, self._shares.get(part, operations) / operations if operations else None)
+                Runs(part, number, self._measured.get(part, (0, forward))[1].operations / whole if whole else None)
                 for part, number in parts.items()
             ),
-            total=(found.operations + self.bill.operations) / operations if operations else None,
-            seconds=recorded * seconds + self.bill.seconds + own,
+            total=(recorded + bill.operations) / whole if whole else None,
+            seconds=(recorded / whole if whole else sum(passes)) * forward.seconds + bill.seconds + max(0.0, own),
             fallback=next((each.fallback for each in work if each.fallback), ""),
         )
 
-    def _ground(self, method: Method) -> _Recorded:
-        """What the method reads, recorded as the engine would record it for this method alone."""
+    def _ground(self, method: Method) -> tuple[Ground, int]:
+        """What the method reads, recorded as it is for this method alone, and the operations that this took."""
         request = replace(self.request, methods=(method,))
-        plans, spent = plan(self.module, self.batch, [method], request.layers, self.session.resolvers(request))
+        plans, spent = plan(self.session.module, self.batch, [method], request.layers, self.session.resolvers(request))
         self.backwards += spent.backwards
-        needs = method.needs | fusion_needs([method], plans, request.fusion)
-        known = (
-            tuple(plans[method.name]),
-            bool(needs - {"guided_gradients"}),
-            bool(needs & FROM_THE_LAYER),
-            *(name in needs for name in ("gradients", "input_gradients", "guided_gradients")),
-        )
-        if known not in self._recorded:
+        known = tuple(plans[method.name]), method.needs | fusion_needs([method], plans, request.fusion)
+        if known not in self._grounds:
             with counted() as counter:
                 ground = self.session.ground(self.batch, request)
             self.backwards += ground.choosing.backwards + ground.measured.passes.backwards
-            maker = MapBuilder(self.session.vision, self.module, self.batch, ground.measured, self.request)
-            maker.supply = supply = _Counting(self, ground.measured)
-            self._recorded[known] = _Recorded(ground, method.name, counter.get_total_flops(), maker, supply)
-        return self._recorded[known]
+            self._grounds[known] = ground, counter.get_total_flops()
+        return self._grounds[known]
 
-    # --- what single runs take
-
-    def one_forward(self, network: Network) -> tuple[int, float]:
-        """The operations of one forward of the batch, and its seconds."""
-        if self._forward is None:
-
-            def run() -> None:
-                with network.running(), torch.no_grad():
-                    call(network.model, detached_copy(network.inputs))
-
+    def measured(self, known: Any, run: Callable[[], Any], runs: int = 1) -> tuple[Any, _Price]:
+        """What something gave that stands for so many runs, and the price of one; it is done twice, once for all."""
+        if known not in self._measured:
             with counted() as counter:
-                run()
-            self._forward = counter.get_total_flops(), self._fastest(run)
-        return self._forward
+                found = run()
+            self._measured[known] = found, _Price(counter.get_total_flops() / runs, self.seconds(run) / runs)
+        return self._measured[known]
 
-    def once(self, known: Any, make: Callable[[], Runner]) -> Callable[[], Runner]:
-        """What gives a runner that is made ready once for all methods."""
-
-        def made() -> Runner:
-            if known not in self.runners:
-                self.runners[known] = _Once(make())
-            return self.runners[known].runner
-
-        return made
-
-    def scoring(self, runner: Runner, group: Tensor) -> tuple[float, float]:
-        """The operations of scoring one variant, and its seconds among those of a group."""
-        once = next(each for each in self.runners.values() if each.runner is runner)
-        operations: float = self.one_forward(runner.network)[0]
-        if isinstance(runner, Above):
-            if runner.about not in self._shares:
-                with counted() as counter:
-                    runner.outputs(group[:1])
-                self._shares[runner.about] = counter.get_total_flops()
-            operations = self._shares[runner.about]
-        if group.shape not in once.seconds:
-            once.seconds[group.shape] = self._fastest(lambda: runner.outputs(group)) / len(group)
-        return operations, once.seconds[group.shape]
-
-    def _fastest(self, run: Callable[[], Any]) -> float:
-        """The seconds of the fastest of a few runs."""
-        found: list[float] = []
-        while len(found) < _TIMES and sum(found) < _SECONDS:
-            self._wait()
-            started = time.perf_counter()
-            run()
-            self._wait()
-            found.append(time.perf_counter() - started)
-        return min(found)
-
-    def _wait(self) -> None:
-        """Until the device has done what it was given."""
+    def seconds(self, run: Callable[[], Any]) -> float:
+        """The seconds that something takes, until the device has done it."""
         device = self.batch.context.inputs.device
-        if device.type in ("cuda", "mps", "xpu"):
-            getattr(torch, device.type).synchronize()
+        wait = getattr(torch, device.type).synchronize if device.type in ("cuda", "mps", "xpu") else lambda: None
+        wait()
+        started = time.perf_counter()
+        run()
+        wait()
+        return time.perf_counter() - started
+
+    def forward(self, network: Network) -> _Price:
+        """One forward of the batch."""
+
+        def run() -> None:
+            with network.running(), torch.no_grad():
+                call(network.model, detached_copy(network.inputs))
+
+        return self.measured("forward", run)[1]
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -310,197 +253,89 @@ class Rehearsal:
         finally:
             self.bill.aside += time.perf_counter() - started
 
-    def passes(self, known: Any, pixels: int, work: RunStats, run: Callable[[RunStats], Any]) -> tuple[_Seen, float]:
-        """A run forwards and backwards that was really made, to stand for this one, and how much larger this one is.
+    def scores(self, real: Scorer, variants: Iterable[Tensor], *, probability: bool = False) -> Tensor:
+        """Stands for `score` and `score_from`: scores the first variants, counts the others, and repeats the scores."""
+        runners, work, before = real.runners, real.work, replace(real.work)
+        stream, drawn = iter(variants), []
 
-        Of sizes other than the first, one is run, to see that the network takes it. Operations go with the pixels.
+        def some() -> Iterator[Tensor]:
+            for variant in stream:
+                drawn.append(variant)
+                yield variant
+                if runners.now is not None and len(drawn) >= max(runners.now.group, _ENOUGH):
+                    return
+
+        with self.aside():
+            found = real(some(), probability=probability)
+        count = len(variants) if isinstance(variants, Sized) else len(drawn) + sum(1 for _ in stream)
+        with self.aside():
+            runner = runners.ready(drawn[0], work)
+            work.note(runner, count - len(drawn))
+            pack = torch.stack(drawn[: runner.group])
+            _, price = self.measured(runner.about, lambda: runner.outputs(pack), len(pack))
+            whole = self.forward(runner.network) if isinstance(runner, Above) else price
+            self.bill.add(whole, work.forwards - before.forwards)
+            self.bill.add(price, work.parts - before.parts)
+            if isinstance(variants, Sized):  # which can be drawn from anew
+                self.bill.seconds += count * self.seconds(lambda: next(iter(variants)))
+        return found[torch.arange(count, device=found.device) % len(found)]
+
+    def traced(self, real: Tracer, variants: Iterable[Tensor]) -> Iterator[Any]:
+        """Stands for `trace`."""
+        for variant in variants:
+            yield self._back_and_forth(real.layer.tap, real, variant, lambda once, inputs: next(once([inputs])))
+
+    def slopes(self, real: Differentiator, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
+        """Stands for `differentiate`."""
+        found: tuple[Tensor, Tensor] = self._back_and_forth(
+            probability, real, inputs, lambda once, inputs: once(inputs, probability=probability)
+        )
+        return found
+
+    def _back_and_forth(self, kind: Any, real: Any, inputs: Tensor, run: Callable[[Any, Tensor], Any]) -> Any:
+        """What a run forwards and backwards gave that was really made, and stands for this one.
+
+        Of other sizes than the first, one is run, to see that the network takes it. Operations go with the pixels.
         """
-        seen = [self.seen[each] for each in ((known, 0), (known, 1)) if each in self.seen]
-        found = next((each for each in seen if each.pixels == pixels), seen[-1] if len(seen) > 1 else None)
-        if found is None:
-            probe = RunStats()
-            with self.aside():
-                with counted() as counter:
-                    result = run(probe)
-                taken = replace(probe)
-                seconds = self._fastest(lambda: run(probe))
-            self.backwards += probe.backwards
-            found = _Seen(result, pixels, taken, counter.get_total_flops(), seconds)
-            self.seen[known, len(seen)] = found
-        work.variants += found.work.variants
-        work.forwards += found.work.forwards
-        work.backwards += found.work.backwards
-        larger = pixels / found.pixels
-        self.bill.operations += found.operations * larger
-        self.bill.seconds += found.seconds * larger
-        return found, larger
+        sizes = self._sizes.setdefault(kind, [])
+        if inputs.shape not in sizes and len(sizes) < 2:
+            sizes.append(inputs.shape)
+        size = inputs.shape if inputs.shape in sizes else sizes[-1]
 
+        def made() -> tuple[Any, RunStats]:
+            once = copy(real)
+            once.work = RunStats()
+            found = run(once, inputs)
+            self.backwards += once.work.backwards
+            return found, once.work
 
-class _Once:
-    """A runner that is made ready for the first method, and is for the others as it was then."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        self.seconds: dict[Any, float] = {}
-        self._prepare = runner.prepare
-        self._prepared: dict[str, Any] = {}
-        self._refusal: WhycamError | None = None
-        runner.prepare = self._ready  # type: ignore[method-assign]
-
-    def _ready(self, variant: Tensor) -> None:
-        if self._refusal is not None:
-            raise self._refusal
-        if not self._prepared:
-            try:
-                self._prepare(variant)
-            except WhycamError as error:
-                self._refusal = error
-                raise
-            self._prepared = dict(vars(self.runner))
-        vars(self.runner).update(self._prepared)
+        with self.aside():
+            (found, work), price = self.measured((kind, size), made)
+        real.work.forwards += work.forwards
+        real.work.backwards += work.backwards
+        self.bill.add(price, inputs.numel() / size.numel())
+        return found
 
 
 class _Counting(QuantityProvider):
     """Gives methods what was recorded, and stand-ins for the functions that run the network."""
 
     def __init__(self, rehearsal: Rehearsal, measured: Measured) -> None:
-        super().__init__(rehearsal.module, rehearsal.batch, measured, rehearsal.request.run)
+        super().__init__(rehearsal.session.module, rehearsal.batch, measured, rehearsal.request.run)
         self.rehearsal = rehearsal
-        self.shared: dict[LayerRef | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer."""
+        before = len(self.work)
+        with counted() as counter:
+            found = super().quantity(name, layer, number, title)
         if name not in FUNCTIONS:
-            before = len(self.work)
-            with counted() as counter:
-                found = super().quantity(name, layer, number, title)
             self.rehearsal.bill.operations += counter.get_total_flops()
             self.rehearsal.backwards += sum(each.backwards for each in self.work[before:])
             return found
-        found = super().quantity(name, layer, number, title)
-        if isinstance(found, Scorer):
-            return _Scores(self.rehearsal, found)
-        if isinstance(found, Tracer):
-            return _Traces(self.rehearsal, found)
-        assert isinstance(found, Differentiator), name
-        return _Slopes(self.rehearsal, found)
-
-    def begin(self) -> None:
-        """Another method comes, which shares no runners with the one before."""
-        self.shared.clear()
-
-    def _whole(self) -> Runners:
-        return self._share(None, super()._whole())
-
-    def _above(self, layer: LayerRecord) -> Runners:
-        return self._share(layer.tap, super()._above(layer))
-
-    def _share(self, known: LayerRef | None, real: Runners) -> Runners:
-        makers = (self.rehearsal.once((known, number), make) for number, make in enumerate(real.makers))
-        return self.shared.setdefault(known, Runners(*makers))
-
-
-class _Scores(Scorer):
-    """Stands for `score` and `score_from`: scores the first variants, counts the others, and makes up what they got."""
-
-    def __init__(self, rehearsal: Rehearsal, real: Scorer) -> None:
-        super().__init__(real.bound, real.as_probability, real.runners, real.plain, real.work, real.title)
-        self.rehearsal = rehearsal
-
-    def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
-        """Scores that are made up."""
-        score = self.as_probability() if probability else self.bound
-        with self.rehearsal.aside():
-            before = replace(self.work)
-            stream = iter(variants)
-            drawn, _ = _drawn(stream, 1)
-            if not drawn or not isinstance(drawn[0], Tensor):
-                return super().__call__(drawn)  # which refuses it
-            # whatever is run beside the variants is run for the first of them; from then on each is one run
-            runner = self.runners.ready(drawn[0], self.work)
-            more, seconds = _drawn(stream, max(runner.group, _ENOUGH) - 1)
-            drawn += more
-            count = len(variants) if isinstance(variants, Sized) else len(drawn) + sum(1 for _ in stream)
-            super().__call__(drawn, probability=probability)
-            runner = self.runners.ready(drawn[0], self.work)
-            self.work.note(runner, count - len(drawn))
-            made = _made_up(score(runner.network.output), count, probability=probability)
-            part, each = self.rehearsal.scoring(runner, torch.stack(drawn[: runner.group]))
-            whole, _ = self.rehearsal.one_forward(runner.network)
-            forwards, parts = self.work.forwards - before.forwards, self.work.parts - before.parts
-            self.rehearsal.bill.operations += forwards * whole + parts * part
-            self.rehearsal.bill.seconds += (forwards + parts) * each + count * seconds
-        return made
-
-
-class _Traces(Tracer):
-    """Stands for `trace`."""
-
-    def __init__(self, rehearsal: Rehearsal, real: Tracer) -> None:
-        super().__init__(real.network, real.execution, real.layer, real.bound, real.work, real.title)
-        self.rehearsal = rehearsal
-
-    def __call__(self, variants: Iterable[Tensor]) -> Iterator[Traced]:
-        """What was really seen of the first variant, more or less of it each time."""
-        for number, variant in enumerate(variants):
-
-            def run(work: RunStats, variant: Tensor = variant) -> Traced:
-                real = Tracer(self.network, self.execution, self.layer, self.bound, work, self.title)
-                return next(iter(real([variant])))
-
-            seen, larger = self.rehearsal.passes(self.layer.tap, variant[0, 0].numel(), self.work, run)
-            yield _scaled(seen.result, larger, 0.5 + _spread(number))
-
-
-class _Slopes(Differentiator):
-    """Stands for `differentiate`."""
-
-    def __init__(self, rehearsal: Rehearsal, real: Differentiator) -> None:
-        super().__init__(real.network, real.bound, real.as_probability, real.work)
-        self.rehearsal, self.count = rehearsal, itertools.count()
-
-    def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
-        """What was really seen of the first inputs, more or less of it each time."""
-
-        def run(work: RunStats) -> tuple[Tensor, Tensor]:
-            real = Differentiator(self.network, self.bound, self.as_probability, work)
-            return real(inputs, probability=probability)
-
-        known = "the inputs", probability
-        seen, _ = self.rehearsal.passes(known, inputs[0, 0].numel(), self.work, run)
-        scores, gradients = seen.result
-        factor = 0.5 + _spread(next(self.count))
-        return factor * scores, factor * gradients
-
-
-def _drawn(stream: Iterator[Tensor], most: int) -> tuple[list[Tensor], float]:
-    """The next variants, and the seconds that making one took."""
-    started = time.perf_counter()
-    made = list(itertools.islice(stream, most))
-    return made, (time.perf_counter() - started) / max(1, len(made))
-
-
-def _spread(number: int) -> float:
-    """Numbers spread over [0, 1), no two alike."""
-    return math.fmod(number * (math.sqrt(5) - 1) / 2, 1)
-
-
-def _made_up(scores: Float[Tensor, " batch"], count: int, *, probability: bool) -> Float[Tensor, "variant batch"]:
-    """Scores around those of the inputs themselves; probabilities below them."""
-    spread = scores.new_tensor([_spread(number) for number in range(count)])[:, None]
-    size = scores.abs().where(scores != 0, scores.new_ones(()))
-    return size * (spread + 0.1) / 1.1 if probability else scores + size * (spread - 0.5)
-
-
-def _scaled(run: Traced, larger: float, factor: float) -> Traced:
-    """A run as it might have been of an input of another size."""
-    side = larger ** (1 / (run.activations.ndim - 2))
-    size = [max(1, round(each * side)) for each in run.activations.shape[2:]]
-
-    def of_size(maps: Tensor) -> Tensor:
-        return factor * resize(maps.flatten(0, 1), size).reshape(*maps.shape[:2], *size)
-
-    return Traced(of_size(run.activations), of_size(run.gradients), factor * run.scores, run.output)
+        stands_for = {"trace": self.rehearsal.traced, "differentiate": self.rehearsal.slopes}
+        stand_in: Any = stands_for.get(name, self.rehearsal.scores)
+        return partial(stand_in, found)
 
 
 def _s(number: int) -> str:
