@@ -37,11 +37,11 @@ class Session:
     def __init__(self, vision: VisionModel) -> None:
         self.vision = vision
         self.module = unwrapped(vision.module)
-        refuse_scripted(self.module)
         self._tree = ModelTree(self.module)
 
     def batch(self, inputs: Any, request: Request | None = None) -> Batch:
         """The inputs as the network takes them."""
+        refuse_scripted(self.module)
         with self.tree():
             refuse_lazy(self.module)
             return make_batch(self.vision, inputs, request.views if request is not None else None)
