@@ -48,6 +48,6 @@ def test_noise_that_shows_where_positions_lie(elsewhere):
     from whycam.network.layers.positions import halves
 
     picture = torch.ones(1, 3, 4, 4, device="cpu")
-    made = halves(picture)
+    made = halves(picture, (2, 3))
     assert made.device.type == "cpu"
     assert not torch.equal(made[1], made[0])

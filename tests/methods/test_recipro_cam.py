@@ -1,13 +1,11 @@
 """Recipro-CAM against its masks written out location by location, and against what linear networks must give."""
 
-import inspect
 import itertools
 import math
 
 import pytest
 import torch
 
-import whycam
 from whycam.methods.recipro_cam import recipro_cam
 
 every_rank = pytest.mark.parametrize("space", [(7,), (5, 7), (2, 3, 4)], ids=["1d", "2d", "3d"])
@@ -124,8 +122,3 @@ def test_trap_s12_a_layer_that_says_nothing_gives_a_flat_map_and_no_nan():
 def test_one_location_is_the_score_itself():
     activations = torch.tensor([[[2.0], [1.0]]])
     assert recipro_cam(activations, scoring(lambda maps: maps.sum((1, 2))), probability=False).item() == 3
-
-
-def test_another_show_is_refused():
-    with pytest.raises(whycam.WhycamError, match="'location', 'spread' or 'neighbors', not 'gaussian'"):
-        inspect.unwrap(recipro_cam)(torch.ones(1, 1, 2), scoring(lambda maps: maps.sum((1, 2))), show="gaussian")

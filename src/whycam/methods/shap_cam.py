@@ -58,7 +58,7 @@ def shap_cam(
     for order, between in zip(orders, inner, strict=True):
         values[order.to(values.device)] += torch.cat([scores[:1], between, scores[1:2]]).diff(dim=0) / samples
     values = values.mT
-    return positive(values.reshape_as(activations[:, 0]) if by_location else weighted_sum(values, activations))
+    return values.reshape_as(activations[:, 0]) if by_location else positive(weighted_sum(values, activations))
 
 
 def _order(count: int, seed: int, draw: int) -> Int[Tensor, " player"]:

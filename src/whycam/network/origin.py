@@ -110,7 +110,7 @@ def origin(model: nn.Module, inputs: Inputs, name: str, width: int = 0) -> tuple
         if (plain := known[name, width]) is not None:
             return plain, 0
     if name not in known:
-        if not isinstance(model, Adapted) or model.in_torch:
+        if not isinstance(model, Adapted):  # whose own adapter looks for the logits behind its last step
 
             def run(some: Inputs) -> None:
                 with as_found(model), eager(model):

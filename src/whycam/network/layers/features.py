@@ -234,7 +234,7 @@ class _Watcher:
         self.names = [spell(path) for path, tensor in tensors(output) if tensor.is_floating_point()]
         with suppress(WhycamError):
             self.answer = read(output, None, self.samples, number_of_classes(self.model))[0]
-        if isinstance(self.model, Adapted) and not self.model.in_torch:
+        if isinstance(self.model, Adapted):
             return  # torch's graph holds the network as one step, and so tells nothing of its layers
         spatial = {spell(path) for path, tensor in tensors(output) if tensor.ndim > 2 and tensor[0, 0].numel() > 1}
         for name, node in made_by(output).items():
