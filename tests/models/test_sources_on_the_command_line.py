@@ -99,7 +99,7 @@ def test_a_network_of_clips_is_refused_once_and_not_for_each_photo(run, internet
     assert made.stderr.count("this network takes clips, and a photo is none") == 1
 
 
-def test_how_photos_are_prepared_is_said_where_the_library_does_it(run, tmp_path, internet):
+def test_where_the_input_lies_is_measured_where_the_library_prepares_photos(run, tmp_path, internet):
     import transformers
 
     config = transformers.ViTConfig(
@@ -111,7 +111,9 @@ def test_how_photos_are_prepared_is_said_where_the_library_does_it(run, tmp_path
     (tmp_path / "saved" / "preprocessor_config.json").write_text(json.dumps(told))
     made = run("explain", "cat.png", "--model", "saved")
     assert made.exit_code == 0, made.output
-    assert "photos are prepared by PerceiverImageProcessor itself" in made.stdout
+    assert "is not known" not in made.stdout
+    with Image.open("cat.png") as photo, Image.open(next(tmp_path.rglob("cat*.overlay.png"))) as drawn:
+        assert drawn.width == photo.width  # on the photo, and not on the input
 
 
 def test_help_names_the_sources(run):
