@@ -145,6 +145,13 @@ class Washing(nn.Module):
         return self.mix(x.mean(1, keepdim=True)) + self.places
 
 
+class UpsideDown(nets.Plain):
+    """All that it makes lies the other way round than its input."""
+
+    def forward(self, inputs):
+        return super().forward(inputs.flip(2))
+
+
 class Turned(nn.Module):
     """Tokens in the order of the picture turned upside down."""
 
@@ -376,7 +383,7 @@ PLANTED = {
         besides=("layout",),
     ),
     "location refuted": Planted(
-        lambda: nets.fixed(Turned(3)), "location", "problem", "", "do not lie as in the input"
+        lambda: nets.fixed(UpsideDown()), "location", "problem", "", "do not lie as in the input"
     ),
     "location of the last feature refuted": Planted(
         lambda: nets.fixed(Turned(1)), "location", "worth knowing", "turn.before", "those of 'turn' do not"
