@@ -24,7 +24,7 @@ def stub() -> str:
     imports = [
         f"from {each.module} import {name.name} as {name.asname or name.name}"
         for each in tree.body
-        if isinstance(each, ast.ImportFrom) and each.module not in ("whycam", "whycam.checkup", "typing")
+        if isinstance(each, ast.ImportFrom) and each.module not in ("whycam", "whycam.checkup", "whycam.kit", "typing")
         for name in each.names
         if name.name not in ("Session", "Request", "Progress", "as_vision_model", "WhycamError")
     ]

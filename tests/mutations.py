@@ -152,7 +152,7 @@ FAULTS = [
     Faults("engine/layer_plan.py", "engine/test_choice_cost.py", {"if sound and all(": "if all("}),
     Faults(
         "engine/maps.py",
-        "test_fusions.py engine/test_explain.py",
+        "kit/test_fusions.py engine/test_explain.py",
         {"finest = max(": "finest = min(", '"undetermined" if "undetermined" in known else known[0]': "known[0]"},
     ),
     Faults("engine/maps.py", "engine/test_faults.py engine/test_explain.py", {".abs().amax(1) == 0": ".amax(1) <= 0"}),

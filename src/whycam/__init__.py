@@ -50,7 +50,7 @@ _HOMES = {
     "method": "whycam.kit.registry",
     "read_photo": "whycam.pictures.photos",
 }
-_MODULES = {"fusions": "whycam.fusions", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
+_MODULES = {"fusions": "whycam.kit.fusions", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
 
 __all__ = [*sorted(_HOMES), *sorted(_MODULES)]
 

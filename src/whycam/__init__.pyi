@@ -5,7 +5,6 @@ from typing import Any, Literal, TypeAlias
 from collections.abc import Callable as Callable
 from collections.abc import Mapping as Mapping
 from collections.abc import Sequence as Sequence
-from whycam import fusions as fusions
 from whycam import targets as targets
 from whycam.checkup.cost import Estimate as Estimate
 from whycam.checkup.doctor import Checkup as Checkup
@@ -29,6 +28,7 @@ from whycam.errors import PhotoError as PhotoError
 from whycam.errors import TargetError as TargetError
 from whycam.errors import WhycamError as WhycamError
 from whycam.explainer import Explainer as Explainer
+from whycam.kit import fusions as fusions
 from whycam.kit.quantities import Result as Result
 from whycam.kit.quantities import Score as Score
 from whycam.kit.quantities import Trace as Trace

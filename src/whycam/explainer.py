@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from whycam import fusions
 from whycam.checkup import cost as costs
 from whycam.checkup import doctor as examination
 from whycam.checkup import layers as listing
@@ -16,6 +15,7 @@ from whycam.engine.request import LayerLike, MethodLike, Request
 from whycam.engine.session import Session
 from whycam.engine.smoothing import SmoothingLike
 from whycam.errors import WhycamError
+from whycam.kit import fusions
 from whycam.kit.progress import Progress
 from whycam.models.adopt import Labels, ModelLike, as_vision_model
 from whycam.models.vision_model import PreprocessLike, VisionModel

@@ -81,8 +81,8 @@ def compare(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam import fusions
         from whycam.explainer import compare as compare_all
+        from whycam.kit import fusions
         from whycam.pictures.figures import save_figure
         from whycam.pictures.photos import read_photo
         from whycam.targets import key

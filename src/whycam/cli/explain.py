@@ -86,7 +86,7 @@ def explain(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam import fusions
+        from whycam.kit import fusions
         from whycam.kit.registry import find as find_method
 
         chosen = find_method(method)

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from whycam import fusions
 from whycam.engine.input_order import turned
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Plan
@@ -18,6 +17,7 @@ from whycam.engine.provider import QuantityProvider
 from whycam.engine.request import Request
 from whycam.engine.smoothing import Augmentation
 from whycam.errors import LayerRefused, Misplaced, WhycamError
+from whycam.kit import fusions
 from whycam.kit.arrays import Making, making
 from whycam.kit.quantities import LAYER_QUANTITIES, Result
 from whycam.kit.registry import Method

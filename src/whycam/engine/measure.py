@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from whycam import fusions
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Passes, Plan, correct, plan
 from whycam.engine.request import Request
 from whycam.errors import WhycamError
+from whycam.kit import fusions
 from whycam.kit.registry import Method
 from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef

@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from whycam import fusions
 from whycam.engine.inputs import ViewLike
 from whycam.engine.smoothing import Smoothing, SmoothingLike
 from whycam.errors import OptionError, WhycamError
+from whycam.kit import fusions
 from whycam.kit.registry import Function, Method, find
 from whycam.kit.registry import methods as registered
 from whycam.network.layer_refs import is_pattern
