@@ -143,6 +143,44 @@ FAULTS = [
         "network/test_shared.py",
         {"and not self._users": "", "self._users.discard(me)": "self._users.clear()"},
     ),
+    # how maps are made, options, and what an Explainer knows
+    Faults(
+        "kit/arrays.py",
+        "engine/test_making.py",
+        {
+            "if making is None or not making.signed:": "if making is None or making.signed:",
+            "        making.products = products\n": "        making.products = products.relu()\n",
+            'mode="nearest-exact"': 'mode="bilinear"',
+            "making.colors = maps": "making.colors = maps.abs()",
+        },
+    ),
+    Faults(
+        "methods/shap_cam.py", "methods/test_shap_cam.py", {"return values.reshape_as": "return 2 * values.reshape_as"}
+    ),
+    Faults(
+        "kit/options.py",
+        "kit/test_options.py",
+        {
+            'a number, 1 or more", lambda value: value >= 1': 'a number, 1 or more", lambda value: value >= 0',
+            "and math.isfinite(value)": "",
+            "type(value) is type(each) and value == each": "value == each",
+        },
+    ),
+    Faults(
+        "network/model_tree.py",
+        "test_explainer.py",
+        {
+            "if self.training != [": "if False and self.training != [",
+            "or not all(map(is_, now, then))": "",
+            "found.model is model": "True",
+        },
+    ),
+    Faults("network/cache.py", "test_explainer.py", {"each.pop(model, None)": "pass"}),
+    Faults(
+        "pictures/overlay.py",
+        "pictures/test_overlay.py",
+        {"(2 * np.where": "(1 * np.where", "0.45 * _gray": "0.55 * _gray"},
+    ),
     # which layer, and what is said of it
     Faults(
         "network/layers/default_layer.py",

@@ -128,6 +128,31 @@ def test_a_walk_serves_its_own_network_on_its_own_thread(model):
     assert tree_of(model) is not tree
 
 
+class Turning(nn.Module):
+    """A network that a plain attribute turns: which layer is chosen depends on it."""
+
+    def __init__(self):
+        super().__init__()
+        self.early, self.late, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 2)
+        self.whole = True
+
+    def forward(self, inputs):
+        features = self.early(inputs)
+        features = self.late(features) if self.whole else features
+        return self.head(features.mean((2, 3)))
+
+
+def test_what_no_module_shows_is_forgotten_when_asked():
+    model, inputs = nets.fixed(Turning()).double(), nets.images()
+    explainer = whycam.Explainer(model)
+    assert explainer.explain(inputs, target=1).layer.name == "late"
+    model.whole = False
+    with pytest.raises(whycam.LayerNotFound, match="did not run"):
+        explainer.explain(inputs, target=1)
+    explainer.refresh()
+    assert explainer.explain(inputs, target=1).layer.name == "early"
+
+
 def test_threads_may_share_one(model):
     inputs = [nets.images() + number for number in range(4)]
     explainer = whycam.Explainer(model)

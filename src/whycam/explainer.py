@@ -71,6 +71,14 @@ class Explainer:
         """The network with its preprocessing and labels."""
         return self._session.vision
 
+    def refresh(self) -> None:
+        """Forget what is known about the network: its walk, its features, the layers that were chosen.
+
+        Only for a change that no module, mode, parameter, buffer or hook shows, such as a plain attribute that the
+        network's own code reads (`model.upside_down = True`), or code that was put in the place of a method.
+        """
+        self._session.refresh()
+
     def __repr__(self) -> str:
         return f"Explainer({self.model.name})"
 

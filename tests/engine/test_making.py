@@ -67,6 +67,8 @@ def test_what_each_channel_adds(model):
     assert whycam.explain(model, inputs, target=1, layer="conv2").channels is None
     with pytest.raises(WhycamError, match="does not add channels up"):
         whycam.explain(model, inputs, "eigen_cam", layer="conv2", per_channel=True)
+    with pytest.raises(WhycamError, match="keeps what the channels of one layer add, and 2 layers are fused"):
+        whycam.explain(model, inputs, target=1, layer=["conv1", "conv2"], per_channel=True)
     with pytest.raises(WhycamError, match="exclude each other"):
         whycam.explain(model, inputs, layer="conv2", per_channel=True, smoothing="augmentations")
 

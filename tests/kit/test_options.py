@@ -120,3 +120,9 @@ def test_what_has_no_annotation_takes_anything():
     check("mine", {}, {"other": 1})
     assert fits(Sequence[int], [1, 2])
     assert not fits(Sequence[int], [1, 2.0])
+
+
+def test_a_literal_takes_its_own_kind_alone():
+    assert fits(Literal["a", 1], 1)
+    assert not fits(Literal["a", 1], True)
+    assert not fits(Literal["a", 1], 1.0)

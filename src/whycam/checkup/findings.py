@@ -281,7 +281,7 @@ def of_zero(modules: Sequence[str]) -> Iterator[Finding]:
 
 
 def of_non_finite(cause: str) -> Finding:
-    """An output that is not finite, and where that began, as `network.diagnosis` says it."""
+    """An output that is not finite, and where that began, as `network/diagnosis/non_finite.py` says it."""
     module = cause.removeprefix("layer ").strip("'") if cause.startswith("layer ") else ""
     return problem(
         "non-finite",

@@ -4,7 +4,6 @@ import inspect
 import math
 import types
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from whycam.errors import WhycamError
@@ -39,26 +38,22 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
         if method is None:
             asked = ", ".join(each.name for each in methods)
             raise WhycamError(f"the option {entry!r} is for {owner!r}, which is not among the methods ({asked}).")
-        if name not in method.options:
-            near = get_close_matches(name, method.options, n=1)
-            known = ", ".join(map(str, method.options.values())) or "none"
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise WhycamError(f"{method.name} has no option {name!r}; its options are: {known}.{hint}")
+        option = method.option(name)
         if name in made[method.name]:
             raise WhycamError(f"the option {name!r} of {method.name} came twice.")
-        made[method.name][name] = convert(method, method.options[name], value.strip())
+        made[method.name][name] = convert(method, option, value.strip())
     return made
 
 
 def convert(method: Method, option: Option, value: str) -> Any:
     """A value as the option's annotation says, or, where it has none, of its default's type."""
-    from whycam.kit.options import check, choices
+    from whycam.kit.options import check
 
     kind = option.annotation
     if kind is inspect.Parameter.empty:
         kind = type(option.default) if option.default is not None else str
-    made = next((made for found, made in (_as(choice, value) for choice in choices(kind)) if found), value)
-    check(method.name, {option.name: kind}, {option.name: made})
+    found, made = _as(kind, value)
+    check(method.name, {option.name: kind}, {option.name: made if found else value})
     return made
 
 

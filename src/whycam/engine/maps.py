@@ -109,6 +109,11 @@ class MapBuilder:
         records = [each for tap in plan.taps for each in self._records(tap)]
         results, statuses = [], []
         places: list[LayerRecord | None] = [*records] or [None]
+        if self.request.per_channel and len(places) > 1:
+            raise WhycamError(
+                f"per_channel=True keeps what the channels of one layer add, and {len(places)} layers are fused here; "
+                "name one layer, or leave per_channel out."
+            )
         self.supply.work = []
         try:
             for record_ in places:
@@ -119,7 +124,7 @@ class MapBuilder:
             work = tuple(self.supply.work)
             self.spent += work
         maps = [each.maps for each in results]
-        context = self._scene(records)
+        context = self._context(records)
         fuse = self.request.fusion if self.request.fusion is not None else fusions.find(method.fusion)
         layer = self._layer(records, plan, context, fuse)
         if len(maps) == 1:
@@ -166,7 +171,7 @@ class MapBuilder:
             notes.append("signed: the positive part, the method's last step, was left out")
         return tuple(notes)
 
-    def _scene(self, records: Sequence[LayerRecord]) -> InputContext:
+    def _context(self, records: Sequence[LayerRecord]) -> InputContext:
         """What the layers look at: of several pictures the one that is theirs."""
         pictures = [each.picture if each.picture is not None else self.batch.context.inputs for each in records]
         if not pictures or all(picture is self.batch.context.inputs for picture in pictures):

@@ -17,6 +17,7 @@ from whycam.engine.measure import Ground, fusion_needs, ground, measure
 from whycam.engine.request import Request
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
+from whycam.network.cache import forget
 from whycam.network.diagnosis.non_finite import first_non_finite
 from whycam.network.model_tree import ModelTree, in_use, working_with
 from whycam.network.outputs import OutputSelector
@@ -53,6 +54,11 @@ class Session:
         if not self._tree.unchanged():
             self._tree = ModelTree(self.module)
         return working_with(self._tree)
+
+    def refresh(self) -> None:
+        """Forget what is known about the network, and walk its modules anew."""
+        self._tree = ModelTree(self.module)
+        forget(self.module)
 
     def resolvers(self, request: Request) -> list[Resolve]:
         """For each target of a request, what settles it on the network's output."""

@@ -23,7 +23,6 @@ Count: TypeAlias = Annotated[int, Domain("a whole number, 1 or more", lambda val
 NonNegative: TypeAlias = Annotated[float, Domain("a number, 0 or more", lambda value: value >= 0)]
 Positive: TypeAlias = Annotated[float, Domain("a number above 0", lambda value: value > 0)]
 AtLeastOne: TypeAlias = Annotated[float, Domain("a number, 1 or more", lambda value: value >= 1)]
-Share: TypeAlias = Annotated[float, Domain("a number from 0 to 1", lambda value: 0 <= value <= 1)]
 OpenShare: TypeAlias = Annotated[float, Domain("a number above 0 and below 1", lambda value: 0 < value < 1)]
 PartialShare: TypeAlias = Annotated[float, Domain("a number from 0, below 1", lambda value: 0 <= value < 1)]
 Percentile: TypeAlias = Annotated[float, Domain("a number from 0 to 100", lambda value: 0 <= value <= 100)]
@@ -48,7 +47,7 @@ def words(kind: Any) -> str:
         return next((each.words for each in kind.__metadata__ if isinstance(each, Domain)), words(kind.__origin__))
     if origin is Literal:
         return " or ".join(map(repr, get_args(kind)))
-    if origin in (tuple, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+    if isinstance(origin, type) and issubclass(origin, Sequence):
         return f"several of these, one for each axis ({words(get_args(kind)[0])})"
     return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
 
@@ -64,7 +63,7 @@ def fits(kind: Any, value: Any) -> bool:
         return fits(kind.__origin__, value) and all(each.holds(value) for each in domains)
     if origin is Literal:
         return any(type(value) is type(each) and value == each for each in get_args(kind))
-    if origin in (tuple, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+    if isinstance(origin, type) and issubclass(origin, Sequence):
         return isinstance(value, (list, tuple)) and all(fits(get_args(kind)[0], each) for each in value)
     if kind in (None, type(None)):
         return value is None

@@ -72,13 +72,16 @@ class Method:
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise an `OptionError` for an option that the method does not have, or a value that it does not take."""
-        for name in options.keys() - self.options.keys():
-            known = ", ".join(map(str, self.options.values())) or "none"
-            near = get_close_matches(name, self.options, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise OptionError(f"{self.name} has no option {name!r}; its options are: {known}.{hint}")
-        if options:
-            check(self.name, {name: option.annotation for name, option in self.options.items()}, options)
+        check(self.name, {name: self.option(name).annotation for name in options}, options)
+
+    def option(self, name: str) -> Option:
+        """The option of that name, or an `OptionError` that lists those there are."""
+        if name in self.options:
+            return self.options[name]
+        known = ", ".join(map(str, self.options.values())) or "none"
+        near = get_close_matches(name, self.options, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise OptionError(f"{self.name} has no option {name!r}; its options are: {known}.{hint}")
 
 
 _METHODS: dict[str, Method] = {}

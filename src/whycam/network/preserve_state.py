@@ -17,6 +17,7 @@ from torch.overrides import _pop_mode as _pop_function_mode
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode
 
 from whycam.network.adapted import Adapted
+from whycam.network.cache import table
 from whycam.network.model_tree import ModelTree, tree_of
 from whycam.network.pytree import tensors
 
@@ -65,7 +66,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
 
 #: Whether a network draws random numbers in evaluation, as far as that was watched.
-_known_to_draw: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
+_known_to_draw: "weakref.WeakKeyDictionary[nn.Module, bool]" = table()
 
 
 class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -59,7 +59,7 @@ def overlay(
     heat = _flat_heat(explanation, signed, enlarge) if parts is None else None
     pictures = []
     for i, status in enumerate(explanation.status):
-        image, geometry = canvas(scene_of(explanation), i, on)
+        image, geometry = canvas(context_of(explanation), i, on)
         text = str(status) if caption and not status.ok else None
         if heat is not None:
             over, seen = _on_canvas(heat[i], geometry)
@@ -129,7 +129,7 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
 
 
 def _row(one: ExplanationValues, colormap: str | None, signed: bool) -> list[Panel]:
-    context, heat = scene_of(one), _flat_heat(one, signed)[0]
+    context, heat = context_of(one), _flat_heat(one, signed)[0]
     raw = one.maps[0]
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
@@ -146,7 +146,7 @@ def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]
     """Each part by itself, in its color, as many in a row as there are panels above."""
     if one.parts is None:
         return []
-    image, geometry = canvas(scene_of(one), 0, "photo")
+    image, geometry = canvas(context_of(one), 0, "photo")
     strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
     colors = hues(len(strengths), colormap)
     look: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
@@ -165,7 +165,7 @@ def prediction(one: ExplanationValues) -> str:
     return str(one.predictions[0]) if one.predictions else ""
 
 
-def scene_of(explanation: ExplanationValues) -> InputContext:
+def context_of(explanation: ExplanationValues) -> InputContext:
     """What the network was shown, without which nothing can be drawn."""
     if explanation.context is None:
         raise WhycamError("this explanation does not keep what the network was shown, so it cannot be drawn over it.")
@@ -173,7 +173,7 @@ def scene_of(explanation: ExplanationValues) -> InputContext:
 
 
 def _check_flat(explanation: ExplanationValues) -> None:
-    if explanation.maps.ndim != 3 or len(scene_of(explanation).size) != 2:
+    if explanation.maps.ndim != 3 or len(context_of(explanation).size) != 2:
         raise WhycamError(
             f"a picture needs maps with two spatial axes; these have {explanation.maps.ndim - 1} "
             f"(shape {tuple(explanation.maps.shape)}). Their values are in .maps and .heatmaps()."
@@ -195,7 +195,7 @@ def _part_heat(explanation: ExplanationValues) -> Tensor:
     _check_flat(explanation)
     assert explanation.parts is not None  # asked for where there are some
     parts = explanation.parts.cpu()
-    large = resize(parts.flatten(0, 1), scene_of(explanation).size)
+    large = resize(parts.flatten(0, 1), context_of(explanation).size)
     scaled = normalize(large.reshape(len(parts), -1), "max")
     return scaled.reshape(*parts.shape[:2], *large.shape[1:])
 
@@ -213,7 +213,7 @@ def _flat_heat(explanation: ExplanationValues, signed: bool, enlarge: Enlarge = 
 
 def is_by_pixel(explanation: ExplanationValues) -> bool:
     """Whether the maps are as fine as the input, as guided backprop's are."""
-    return tuple(explanation.maps.shape[1:]) == tuple(scene_of(explanation).size)
+    return tuple(explanation.maps.shape[1:]) == tuple(context_of(explanation).size)
 
 
 def canvas(context: InputContext, sample: int, on: str) -> tuple[Image.Image, Geometry | None]:

@@ -8,7 +8,7 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import methods as registered
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
-from whycam.results.drawing import CLIPPED, canvas, is_by_pixel, overlay, prediction, raw_panel, scene_of
+from whycam.results.drawing import CLIPPED, canvas, context_of, is_by_pixel, overlay, prediction, raw_panel
 from whycam.results.values import ComparisonValues, ExplanationValues
 
 Compared: TypeAlias = ComparisonValues[ExplanationValues]
@@ -35,7 +35,7 @@ def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
     """Overlays of one sample beside its picture: a wrapped row where one thing varies, else a table."""
     plan = _Plan(comparison, sample)
     one = next(iter(comparison.values()))[sample]
-    picture = canvas(scene_of(one), 0, look.on)[0]
+    picture = canvas(context_of(one), 0, look.on)[0]
     shown = Panel("Photo" if look.on == "photo" else "Input", image=picture, note=prediction(one))
     if len(plan.axes) <= 1:
         name, values = plan.axes[0] if plan.axes else ("method", plan.methods)
@@ -176,7 +176,7 @@ def _pair(
 
 def _title(one: ExplanationValues) -> str:
     """A sample's name, if it has one, and what the model says of it."""
-    context = scene_of(one)
+    context = context_of(one)
     named = context.photos is not None and context.photos[0].path is not None
     return ", ".join(part for part in (context.name(0) if named else "", prediction(one)) if part)
 

@@ -17,7 +17,7 @@ blocks and normalizations return, and not the projections inside attention. Two 
 network is asked about its batch, each by one pass of the first sample, kept for the next call. The score must depend on
 most positions: a class token that is read alone leaves the patches of the last block without any gradient, and then the
 latest feature that has some is taken, in most families the norm before the last attention. And the positions must lie
-where the layout says (`location`).
+where the layout says (`positions`).
 """
 
 from collections.abc import Sequence

@@ -117,7 +117,7 @@ def record(
         guided: let every ReLU pass positive gradients only (guided backprop).
         layouts: how to read a layer's output, where it should not be inferred.
         must_depend: whether it is an error when no score depends on any recorded layer.
-        resume: keep what is needed to run only what comes after each layer (`network.resuming`).
+        resume: keep what is needed to run only what comes after each layer (`partial_forward`).
         views: the picture that each pass of the batch through a layer looks at, where that should not be measured.
 
     Raises:

@@ -1,7 +1,7 @@
 """Scores of many variants of the inputs or of a layer's activations: the one place where variants are batched.
 
 Variants are drawn one by one and packed into batches that fit a budget of memory. Three runners give the outputs of a
-pack: `Whole` runs the network on edited inputs, `Above` only the part of it above a layer (`network.resuming`), and
+pack: `Whole` runs the network on edited inputs, `Above` only the part of it above a layer (`partial_forward`), and
 `Replaced` runs the whole network with the layer's output replaced, where the part cannot be run by itself.
 """
 
@@ -48,7 +48,7 @@ class RunConfig:
     """How variants are run.
 
     Attributes:
-        precision: of a private copy of the network that is made fast (`network.fast`); `None` runs it as it is.
+        precision: of a private copy of the network that is made fast (`fast_copy`); `None` runs it as it is.
         compile: whether that copy is compiled.
         budget: bytes that the variants under way may take; by default half of what is free.
         progress: where long work is shown.
