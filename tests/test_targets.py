@@ -28,6 +28,17 @@ from whycam.targets import (
 
 Y = torch.tensor([[2.0, -1.0, 0.5, 1.5], [0.0, 3.0, 2.5, -2.0]], dtype=torch.float64)
 P = (Y.exp() / Y.exp().sum(1, keepdim=True)).double()
+
+
+def _finer(of, others, strength):
+    """The authors' sum: of each rival its probability times the difference, over the rivals' probabilities."""
+    shares = [[float(row[i]) for i in others] for row in P]
+    gaps = [[float(row[of]) - strength * float(row[i]) for i in others] for row in Y]
+    return [
+        sum(p * gap for p, gap in zip(*pair, strict=True)) / sum(pair[0]) for pair in zip(shares, gaps, strict=True)
+    ]
+
+
 LABELS = ["tabby cat", "Dog", "tiger cat", "crane"]
 BY_HAND = [
     (None, [2.0, 3.0]),
@@ -47,6 +58,8 @@ BY_HAND = [
     (Contrast(rivals=1), [2.0 - 0.6 * 1.5, 3.0 - 0.6 * 2.5]),
     (Contrast(rivals=2), [2.0 - 0.3 * (1.5 + 0.5), 3.0 - 0.3 * (2.5 + 0.0)]),
     (Contrast([2, 0], rivals=1, strength=1.0), [0.5 - 1.5, 0.0 - -2.0]),
+    (Contrast(0, against=[1, 2], weights="probability"), _finer(0, [1, 2], 1.0)),
+    (Contrast(0, against=[1, 2], weights="probability", strength=0.3), _finer(0, [1, 2], 0.3)),
     (MultiLabel((0, "crane")), [3.5, -2.0]),
     (MultiLabel(), [2.0 + 0.5 + 1.5, 3.0 + 2.5]),
     (MultiLabel(threshold=0.99), [2.0, 3.0]),
@@ -74,6 +87,7 @@ def test_scores_are_what_they_say(spec, scores):
         (Counterfactual(), ("against tabby cat", "against Dog")),
         (Contrast(0, against=("Dog", 3)), ("tabby cat rather than Dog, crane",) * 2),
         (Contrast(0, rivals=2), ("tabby cat rather than its 2 nearest rivals",) * 2),
+        (Contrast(0, against=3, weights="probability"), ("tabby cat rather than crane by probability",) * 2),
         (MultiLabel((0, 1)), ("tabby cat + Dog",) * 2),
         (MultiLabel(threshold=0.99), ("tabby cat (top class; none above 0.99)", "Dog (top class; none above 0.99)")),
         ([0, Probability(3)], ("tabby cat", "probability of crane")),
@@ -174,6 +188,7 @@ OF_CONTRAST = [
     ({"rivals": 1.5}, "rivals is a number of classes, 1 or more, not 1.5"),
     ({"rivals": True}, "rivals is a number of classes, 1 or more, not True"),
     ({"rivals": 0}, "rivals is a number of classes, 1 or more, not 0"),
+    ({"weights": "softmax"}, "weights is 'equal' or 'probability', not 'softmax'"),
     ({"against": []}, "against is empty"),
     ({"against": [2, 2]}, "against names other classes, each once"),
     ({"against": [None]}, "against names other classes, each once"),
@@ -305,6 +320,24 @@ def test_no_gradient_flows_through_the_choice_of_rivals():
     y = Y.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(resolve(Contrast(0, rivals=1, strength=0.6), y)(y).sum(), y)
     assert gradient.tolist() == [[1.0, 0.0, 0.0, -0.6], [1.0, 0.0, 0.0, -0.6]]
+
+
+def test_the_weights_of_rivals_by_probability_have_gradients():
+    score = resolve(Contrast(0, rivals=2, weights="probability"), Y)  # strength 1, as today's code has it
+    for row, others in ((0, (3, 2)), (1, (3, 2))):
+        y = Y[row].clone().requires_grad_()
+        p = y.softmax(0)
+        by_hand = sum(p[i] * (y[0] - y[i]) for i in others) / sum(p[i] for i in others)
+        full = Y.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(score(full)[row], full)
+        torch.testing.assert_close(score(Y)[row], by_hand.detach())
+        torch.testing.assert_close(gradient[row], torch.autograd.grad(by_hand, y)[0])
+
+
+def test_rivals_by_probability_where_the_output_is_one():
+    score = resolve(Contrast(0, against=[1, 2], weights="probability"), P)
+    shares = P[:, 1:3] / P[:, 1:3].sum(1, keepdim=True)
+    torch.testing.assert_close(score(P), P[:, 0] - (shares * P[:, 1:3]).sum(1))
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (2,)])

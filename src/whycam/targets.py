@@ -12,7 +12,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, final
 
@@ -301,9 +301,14 @@ class Counterfactual(Target):
 class Contrast(Target):
     """The class's logit less `strength` times the mean logit of other classes: what tells it from them.
 
-    `against` names those classes (strength 1 unless given). Without it they are the `rivals` classes whose logits lie
-    nearest to the class's own, with strength 0.6: Finer-CAM (Zhang et al., CVPR 2025, arXiv:2501.11309). The class
-    itself is never among its rivals, and no gradient flows through the choice of rivals.
+    `against` names those classes. Without it they are the `rivals` classes whose logits lie nearest to the class's own:
+    Finer-CAM (Zhang et al., CVPR 2025, arXiv:2501.11309). The class itself is never among its rivals, and no gradient
+    flows through the choice of rivals.
+
+    The mean is plain by default, with strength 0.6 for the nearest rivals, as in the authors' code when the paper
+    appeared, and 1 for named ones. `weights="probability"` is the authors' code of today: each rival counts by its
+    probability, through which gradients flow, with strength 1. The default is plain so that the score is linear in
+    the logits: a rival speaks as much when the network is sure as when it is not.
 
     Examples:
         >>> whycam.explain(net, batch, target=whycam.targets.Contrast(1, against=0)).target[0]
@@ -313,6 +318,7 @@ class Contrast(Target):
     against: int | str | Sequence[int | str] | None = None
     rivals: int = 3
     strength: float | None = None
+    weights: Literal["equal", "probability"] = "equal"
     _labels: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -322,6 +328,8 @@ class Contrast(Target):
             raise TargetError(f"rivals is a number of classes, 1 or more, not {self.rivals!r}.")
         if self.strength is not None and not _is_number(self.strength, at_least=0):
             raise TargetError(f"strength is a finite number, 0 or more, not {self.strength!r}.")
+        if self.weights not in ("equal", "probability"):
+            raise TargetError(f"weights is 'equal' or 'probability', not {self.weights!r}.")
         named = self._named()
         if not named and self.against is not None:
             raise TargetError("against is empty; name at least one class, or leave it out for the nearest rivals.")
@@ -336,17 +344,22 @@ class Contrast(Target):
     ) -> ResolvedTarget:
         """Settle the class and its rivals."""
         known = tuple(labels) if labels is not None else None
-        settled = Contrast(self.of, self.against, self.rivals, self.strength, known)
-        return Target.resolve(settled, output, labels, probability=probability)
+        return Target.resolve(replace(self, _labels=known), output, labels, probability=probability)
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c - strength * mean of the rivals' y."""
         rivals = self._rivals(logits, index)
-        strength = self.strength if self.strength is not None else 0.6 if self.against is None else 1.0
+        plain = self.weights == "equal"
+        strength = self.strength if self.strength is not None else 0.6 if plain and self.against is None else 1.0
 
         def score(output: Tensor) -> Tensor:
             values = classes.logits(output)
-            return _pick(values, index) - strength * values.gather(1, rivals).mean(1)
+            others = values.gather(1, rivals)
+            if plain:
+                return _pick(values, index) - strength * others.mean(1)
+            # probabilities over their sum: a softmax over the rivals alone
+            logs = others.clamp(min=torch.finfo(others.dtype).tiny).log() if classes.probability else others
+            return _pick(values, index) - strength * (logs.softmax(1) * others).sum(1)
 
         return score
 
@@ -367,10 +380,9 @@ class Contrast(Target):
 
     def describe(self, name: str) -> str:
         """`NAME rather than ...`."""
-        if self.against is None:
-            return f"{name} rather than its {self.rivals} nearest rivals"
         others = [name_of(each, self._labels) if isinstance(each, int) else each for each in self._named()]
-        return f"{name} rather than {', '.join(others)}"
+        against = ", ".join(others) or f"its {self.rivals} nearest rivals"
+        return f"{name} rather than {against}{' by probability' if self.weights == 'probability' else ''}"
 
 
 @final

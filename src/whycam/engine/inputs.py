@@ -160,6 +160,27 @@ def prepared_by(model: VisionModel) -> Callable[[Image.Image], Tensor]:
     return prepare
 
 
+def black(model: VisionModel, context: InputContext) -> Tensor:
+    """What a black pixel of a photo is in the model's inputs, `(1, channel, 1, ...)`, by its preprocessing.
+
+    Raises:
+        InputError: there is no preprocessing, or what it makes of a picture cannot be told.
+    """
+    known = context.preprocess or model.preprocess
+    try:
+        if known is None:
+            raise WhycamError("the model has no preprocessing")
+        if not isinstance(known, (Preprocess, Measured)):
+            height, width = context.size
+            known = measure(prepared_by(model), (height, width))
+    except WhycamError as error:
+        raise InputError(
+            f"what a black pixel is in these inputs is not known: {str(error).rstrip('.')}. Say it with preprocess= "
+            "(whycam.Explainer takes it for ready batches too), or pass baseline= a number or a tensor (1, C, 1, 1)."
+        ) from None
+    return known.black.reshape(1, -1, *[1] * len(context.size))
+
+
 def _readied(model: VisionModel, made: Any) -> Any:
     """What a preprocessing made of one photo, which may be another framework's array with its channels last."""
     if model.ready is None or isinstance(made, Tensor) or not hasattr(made, "shape"):

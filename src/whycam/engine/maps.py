@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from whycam.engine.input_order import turned
-from whycam.engine.inputs import Batch
+from whycam.engine.inputs import Batch, black
 from whycam.engine.layer_plan import Plan
 from whycam.engine.measure import Measured
 from whycam.engine.provider import QuantityProvider
 from whycam.engine.request import Request
 from whycam.engine.smoothing import Augmentation
-from whycam.errors import LayerRefused, Misplaced, WhycamError
+from whycam.errors import InputError, LayerRefused, Misplaced, WhycamError
 from whycam.kit import fusions
 from whycam.kit.arrays import Making, making
 from whycam.kit.quantities import LAYER_QUANTITIES, Result
@@ -114,10 +114,11 @@ class MapBuilder:
                 f"per_channel=True keeps what the channels of one layer add, and {len(places)} layers are fused here; "
                 "name one layer, or leave per_channel out."
             )
+        options, values, hidden = self._hidden(method, options)
         self.supply.work = []
         try:
             for record_ in places:
-                made, channels, colors = self._smoothed(method, record_, number, options)
+                made, channels, colors = self._smoothed(method, record_, number, values)
                 results.append(made)
                 statuses.append(self._judge(method, record_, number, made))
         finally:
@@ -148,7 +149,7 @@ class MapBuilder:
             "options": options,
             "layer": layer,
             "status": tuple(status),
-            "notes": (*self.notes, *_doubts(layer), *self._left(method), *self._smoothing_note(), *told(work)),
+            "notes": (*self.notes, *_doubts(layer), *self._left(method), *self._smoothing_note(), *hidden, *told(work)),
             "model": self.vision.name,
             "context": context,
             "work": work,
@@ -158,6 +159,21 @@ class MapBuilder:
             "outputs": recording.output,
             "values": results[0].values if len(results) == 1 else {},
         }
+
+    def _hidden(
+        self, method: Method, options: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+        """The options, the same with a tensor for `baseline="black"`, and a note where that default cannot be had."""
+        baseline = options.get("baseline")
+        if not isinstance(baseline, str) or baseline != "black":
+            return options, options, ()
+        try:
+            return options, {**options, "baseline": black(self.vision, self.batch.context)}, ()
+        except InputError as error:
+            if "baseline" in self.request.options.get(method.name, {}):
+                raise
+            zero = {**options, "baseline": "zero"}
+            return zero, zero, (f"hidden pixels are 0 in the model's inputs, not black: {error}",)
 
     def _smoothing_note(self) -> tuple[str, ...]:
         notes = []

@@ -7,18 +7,22 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import OptionError
 from whycam.kit.arrays import Variants, lazily, positive, resize, weighted_sum
 from whycam.kit.quantities import Result
 from whycam.kit.status import Status
 
-#: What stands where nothing is shown: 0 (the data set's mean color, in inputs that were normalized), the inputs
-#: blurred, a number, or an input of one's own.
-Baseline: TypeAlias = Literal["zero", "blur"] | float | Tensor
+#: What stands where nothing is shown: 0 (the data set's mean color, in inputs that were normalized), a black pixel as
+#: the model's preprocessing makes it of a photo, the inputs blurred, a number, or an input of one's own.
+Baseline: TypeAlias = Literal["zero", "black", "blur"] | float | Tensor
 
 
 def stand_in(inputs: Float[Tensor, "batch color *space"], baseline: Baseline) -> Float[Tensor, "batch color *space"]:
-    """What the inputs are replaced by where a mask hides them."""
+    """What the inputs are replaced by where a mask hides them.
+
+    Raises:
+        OptionError: `"black"`, in whose place `explain` passes a tensor, or none of these.
+    """
     if isinstance(baseline, str):
         if baseline == "zero":
             return torch.zeros_like(inputs)
@@ -30,11 +34,12 @@ def stand_in(inputs: Float[Tensor, "batch color *space"], baseline: Baseline) ->
         try:
             return baseline.to(inputs).expand_as(inputs)
         except RuntimeError:
-            raise WhycamError(
+            raise OptionError(
                 f"baseline has shape {tuple(baseline.shape)}, which cannot stand in for inputs of shape "
                 f"{tuple(inputs.shape)}."
             ) from None
-    raise WhycamError(f"baseline must be 'zero', 'blur', a number or a tensor like the inputs, not {baseline!r}.")
+    known = "; only explain knows what black is, by the preprocessing" if baseline == "black" else ""
+    raise OptionError(f"baseline is 'zero', 'blur', a number or a tensor like the inputs, not {baseline!r}{known}.")
 
 
 def blur(

@@ -19,7 +19,7 @@ def opti_cam(
     steps: Count = 50,
     lr: Positive = 0.1,
     probability: bool = False,
-    baseline: Baseline = "zero",
+    baseline: Baseline = "black",
 ) -> Result:
     """Sum the channels with the weights whose map, as a mask on the input, raises the score most, found by Adam.
 
@@ -30,6 +30,10 @@ def opti_cam(
     A map that was made to raise the score is no proof that the network looks there: the mask may as well find a
     picture that the network likes better. Where the score's gradient is zero the weights never move, the map is the
     mean of the channels, and the status says so.
+
+    What the mask hides is black, as in the authors' script, which masks pixels before they are normalized; where the
+    model's preprocessing is not known, as for a ready batch, it is 0, the data set's mean color in normalized inputs,
+    and the notes say so. Which of the two is asked changes the map more than anything else here.
 
     Loss (the score of the masked input), rate and number of steps are those of the authors' script; their class
     has an absolute difference to the input's own score as its default, by which a mask that beats the input is drawn

@@ -91,6 +91,11 @@ class Preprocess:
         scaled = self._ordered(pixels.permute(2, 0, 1)).contiguous().float().div(255)
         return (scaled - _channels(self.mean)) / _channels(self.std), geometry
 
+    @property
+    def black(self) -> Float[Tensor, " channel"]:
+        """What a black pixel is in the input, by channel."""
+        return -torch.tensor(self.mean, dtype=torch.float64) / torch.tensor(self.std, dtype=torch.float64)
+
     def geometry(self, photo_size: tuple[int, int]) -> Geometry:
         """Where the input made of a photo of (height, width) lies on it."""
         resized, corner, size = self._plan(photo_size)
