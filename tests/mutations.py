@@ -175,6 +175,16 @@ FAULTS = [
             "found.model is model": "True",
         },
     ),
+    Faults(
+        "network/preserve_state.py",
+        "network/test_preserve_state.py",
+        {
+            "users.discard(self)": "users.clear()",
+            "_leave_modes(*modes)\n": "pass\n",
+            "torch.set_autocast_cache_enabled(autocast)": "pass",
+            "if self.random and drew():": "if self.random:",
+        },
+    ),
     Faults("network/cache.py", "test_explainer.py", {"each.pop(model, None)": "pass"}),
     Faults(
         "pictures/overlay.py",

@@ -254,7 +254,8 @@ class Explainer:
             >>> [(each.name, each.grid) for each in whycam.Explainer(net).layers(batch)]
             [('0', (14, 14)), ('1', (14, 14))]
         """
-        return listing.layers(self._session, inputs)
+        with self._session.tree():
+            return listing.layers(self._session, inputs)
 
     def cost(
         self,
@@ -306,7 +307,8 @@ class Explainer:
             views=views,
             run=RunConfig(precision, False, budget, Progress(False)),
         )
-        return costs.estimates(self._session, inputs, request, Progress(progress))
+        with self._session.tree():
+            return costs.estimates(self._session, inputs, request, Progress(progress))
 
     def doctor(self, inputs: Any = None, *, output: OutputPath | None = None) -> Checkup:
         """Run a network for a try, and say what a user would stumble over and what each method would cost.
@@ -328,7 +330,8 @@ class Explainer:
             >>> checkup.layer.name, len(checkup.methods) == len(whycam.list_methods())
             ('0', True)
         """
-        return examination.doctor(self._session, inputs, output=output)
+        with self._session.tree():
+            return examination.doctor(self._session, inputs, output=output)
 
 
 def _over(method: Callable[..., Any]) -> Callable[[F], F]:

@@ -93,7 +93,7 @@ class ClassReading:
         Raises:
             WhycamError: the output has other axes.
         """
-        samples = len(output)
+        samples = output.shape[0]
         if output.ndim != 2 and output.numel() == samples * (output.shape[1] if output.ndim > 1 else 1):
             output = output.reshape(samples, -1)  # axes of one location
         if output.ndim != 2:
@@ -134,18 +134,21 @@ class Target(ABC):
         logits = classes.logits(output)
         labels = fitting(labels, logits.shape[1])
         index = _indices(self.of, logits, labels)
-        known = logits.detach().isfinite().all(1).tolist()
-        asked = self.of if isinstance(self.of, tuple) else (self.of,) * len(known)
+        asked = self.of if isinstance(self.of, tuple) else (self.of,) * logits.shape[0]
+        top = None in asked
+        known = logits.detach().isfinite().all(1).tolist() if top else [True] * len(asked)
         texts = tuple(
-            self.describe(name_of(int(i), labels) if finite or name is not None else NOTHING)
-            for i, finite, name in zip(index, known, asked, strict=True)
+            [
+                self.describe(name_of(i, labels) if finite or name is not None else NOTHING)
+                for i, finite, name in zip(index.tolist(), known, asked, strict=True)
+            ]
         )
         return ResolvedTarget(
             self.over(classes, logits.detach(), index),
             texts,
             index,
             self.bounded or classes.probability,
-            by_output=None in asked,
+            by_output=top,
             probability=_probability(self.side, classes, index),
         )
 
@@ -449,13 +452,13 @@ def resolve(
         WhycamError: a class out of range, an unknown or ambiguous label (near misses are suggested), a sequence
             whose length is not the batch's, or an output from which no class can be read.
     """
-    samples = len(output)
+    samples = output.shape[0]
     if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
         spec = spec.tolist()
+    if spec is None or isinstance(spec, (int, str)):
+        spec = ClassScore(spec)
     if isinstance(spec, (Target, MultiLabel)):
         return spec.resolve(output, labels, probability=probability)
-    if spec is None or isinstance(spec, (int, str)):
-        return ClassScore(_class(spec)).resolve(output, labels, probability=probability)
     if callable(spec):
         name = getattr(spec, "__name__", type(spec).__name__)
         return ResolvedTarget(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
@@ -502,7 +505,7 @@ def reading_of(output: Tensor, *, probability: bool = False) -> ClassReading:
 
 def is_one_unit(output: Tensor) -> bool:
     """Whether a head answers with one number for each sample."""
-    return output.numel() == len(output)
+    return output.numel() == output.shape[0]
 
 
 def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> int:
@@ -543,7 +546,7 @@ def _indices(of: Classes, logits: Float[Tensor, "batch class"], labels: Sequence
     wanted = of if isinstance(of, tuple) else (of,) * samples
     if len(wanted) != samples:
         raise TargetError(f"{len(wanted)} targets came for {samples} samples; pass one target, or one for each sample.")
-    top = logits.detach().argmax(1).tolist()
+    top = logits.detach().argmax(1).tolist() if None in wanted else wanted
     found = [
         best if name is None else class_index(name, classes, labels) for name, best in zip(wanted, top, strict=True)
     ]
@@ -602,6 +605,8 @@ def _is_number(value: object, *, at_least: float) -> bool:
 
 def _classes(value: Any) -> Any:
     """One class, or a tuple of them, from whatever sequence, array or tensor they came in."""
+    if type(value) is int:  # first, since it is what most are
+        return value
     if isinstance(value, Tensor) or type(value).__module__ == "numpy":
         value = value.tolist()
     return tuple(map(_class, value)) if isinstance(value, Iterable) and not isinstance(value, str) else _class(value)

@@ -218,7 +218,7 @@ def _check_tensor(inputs: Tensor, module: nn.Module) -> None:
             f"a ready batch has shape (N, C, *spatial), or (N, L) for signals; this tensor has shape "
             f"{tuple(inputs.shape)}. For a single image pass image[None]."
         )
-    if not len(inputs):
+    if not inputs.shape[0]:
         raise InputError(f"the batch is empty: shape {tuple(inputs.shape)}.")
 
 

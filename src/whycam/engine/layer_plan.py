@@ -13,6 +13,7 @@ from whycam.kit.registry import Method
 from whycam.network.layer_refs import LayerRef, find_layers, stage_count
 from whycam.network.layers.default_layer import Choice, choose, stages, zero_everywhere
 from whycam.network.layers.default_layer import correct as correct_choice
+from whycam.network.model_tree import tree_of
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Recording, Resolve
 from whycam.targets import ResolvedTarget
@@ -68,7 +69,7 @@ def plan(
             for spec in place.specs:
                 found, forwards = _find(module, batch, spec)
                 taps += [tap for tap in found if tap not in taps]
-                passes = passes.plus(forwards)
+                passes = passes.plus(forwards) if forwards else passes
             plans[method.name] += [Plan(tuple(taps), fused=True)] if place.fused else [Plan((t,), False) for t in taps]
     return plans, passes
 
@@ -76,7 +77,14 @@ def plan(
 def _find(module: nn.Module, batch: Batch, spec: Any) -> tuple[list[LayerRef], int]:
     """The places that one spec stands for, and the forwards it took to find them."""
     count = stage_count(spec)
-    return (find_layers(module, spec), 0) if count is None else stages(module, batch.inputs, count)
+    if count is not None:
+        return stages(module, batch.inputs, count)
+    found = tree_of(module).found
+    if not isinstance(spec, str):
+        return find_layers(module, spec), 0
+    if spec not in found:
+        found[spec] = find_layers(module, spec)
+    return found[spec], 0
 
 
 def correct(

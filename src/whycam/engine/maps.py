@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -42,15 +42,16 @@ def _turned(made: Result, augmentation: Augmentation) -> Result:
     return replace(made, maps=augmentation.inverse(made.maps), parts=parts)
 
 
-@contextmanager
-def plainly(device: torch.device) -> Iterator[None]:
+def plainly(device: torch.device) -> AbstractContextManager[None]:
     """A block of plain arithmetic, whatever the caller works under: no inference mode, gradients or autocast."""
-    with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        if torch.is_autocast_enabled(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(torch.no_grad())
+    if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device.type):
+        return _leaving(device)
+    return torch.set_grad_enabled(False)
+
+
+@contextmanager
+def _leaving(device: torch.device) -> Iterator[None]:
+    with torch.inference_mode(False), torch.autocast(device.type, enabled=False), torch.no_grad():
         yield
 
 
@@ -71,9 +72,10 @@ class MapBuilder:
         self.drafts: dict[tuple[str, str, Any], dict[str, Any]] = {}
         self.failures: dict[tuple[str, str, Any], WhycamError] = {}
         self.facts: dict[tuple[Any, ...], list[bool]] = {}
-        answer = measured.any.answer
+        self.recording = measured.any
+        answer = self.recording.answer
         reading = ClassReading(answer.probability)
-        self.predictions = predictions(measured.any.output, vision.labels, reading) if answer.classes else ()
+        self.predictions = predictions(self.recording.output, vision.labels, reading) if answer.classes else ()
         self.notes = self._notes()
         self.supply = QuantityProvider(module, batch, measured, request.run)
         self.spent: list[RunStats] = []
@@ -101,12 +103,13 @@ class MapBuilder:
         return {name: Explanation(**draft, cost=cost) for name, draft in self.drafts.items()}
 
     def _draft(self, method: Method, plan: Plan, number: int) -> dict[str, Any]:
-        for tap in (each for spread in plan.taps for each in self._calls(spread)):
+        taps = [each for spread in plan.taps for each in self._calls(spread)]
+        for tap in taps:
             if tap in self.measured.refusals:
                 raise Misplaced(self.measured.refusals[tap])
-        recording = self.measured.any
+        recording = self.recording
         options = {**{o.name: o.default for o in method.options.values()}, **self.request.options.get(method.name, {})}
-        records = [each for tap in plan.taps for each in self._records(tap)]
+        records = [self.measured.plain.layers[tap] for tap in taps] if self.measured.plain is not None else []
         results, statuses = [], []
         places: list[LayerRecord | None] = [*records] or [None]
         if self.request.per_channel and len(places) > 1:
@@ -126,11 +129,12 @@ class MapBuilder:
             self.spent += work
         maps = [each.maps for each in results]
         context = self._context(records)
-        fuse = self.request.fusion if self.request.fusion is not None else fusions.find(method.fusion)
-        layer = self._layer(records, plan, context, fuse)
+        why = plan.choice.why if plan.choice is not None else "as asked"
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
+            fuse = self.request.fusion if self.request.fusion is not None else fusions.find(method.fusion)
+            why = f"{len(records)} layers fused by {fusions.name_of(fuse)}"
             fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
@@ -138,6 +142,7 @@ class MapBuilder:
                 worst(mine, [(name, each[i]) for name, each in zip(names, statuses, strict=True)])
                 for i, mine in enumerate(own)
             ]
+        layer = self._layer(records, taps, context, why)
         target = recording.targets[number]
         return {
             "maps": fused,
@@ -189,8 +194,9 @@ class MapBuilder:
 
     def _context(self, records: Sequence[LayerRecord]) -> InputContext:
         """What the layers look at: of several pictures the one that is theirs."""
-        pictures = [each.picture if each.picture is not None else self.batch.context.inputs for each in records]
-        if not pictures or all(picture is self.batch.context.inputs for picture in pictures):
+        own = self.batch.context.inputs
+        pictures = [own if each.picture is None else each.picture for each in records]
+        if not [picture for picture in pictures if picture is not own]:
             return self.batch.context
         if any(picture is not pictures[0] for picture in pictures) and not _equal(pictures):
             raise WhycamError(
@@ -200,15 +206,11 @@ class MapBuilder:
             )
         return InputContext(pictures[0])
 
-    def _records(self, tap: LayerRef) -> list[LayerRecord]:
-        assert self.measured.plain is not None  # a method with a layer needs the plain recording
-        return [self.measured.plain.layers[each] for each in self._calls(tap)]
-
     def _calls(self, tap: LayerRef) -> list[LayerRef]:
         """The calls that a tap stands for."""
-        assert self.measured.plain is not None  # as above
         if tap.call != "all":
             return [tap]
+        assert self.measured.plain is not None  # a method with a layer needs the plain recording
         every = (tap.at(number) for number in itertools.count())
         return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
 
@@ -224,11 +226,15 @@ class MapBuilder:
         """The method's maps, made and smoothed as the caller asked."""
         request, smooth = self.request, self.request.smooth
         settings = Making(smooth.component, request.signed, request.per_channel)
-        plain = settings == Making() and "guided_gradients" not in method.needs
-        with nullcontext() if plain else making(settings):
+        if not (smooth.component or request.signed or request.per_channel or "guided_gradients" in method.needs):
             made = self._maps(method, layer, number, options)
-            colors, products = settings.colors, settings.products
+            colors = products = None
             every = [made, *self._augmented(method, layer, number, options)]
+        else:
+            with making(settings):
+                made = self._maps(method, layer, number, options)
+                colors, products = settings.colors, settings.products
+                every = [made, *self._augmented(method, layer, number, options)]
         if smooth.component and not settings.summed:
             raise WhycamError(
                 f"{method.title} sums no channels, so there is no principal component of them to smooth by; leave "
@@ -272,7 +278,7 @@ class MapBuilder:
         return self.measured.plain.layers[tap]
 
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
-        samples = len(self.measured.any.output)
+        samples = self.recording.output.shape[0]
         if layer is not None and layer.refusal:
             raise LayerRefused(layer.refusal)
         at_input = sorted(method.needs - LAYER_QUANTITIES - {"scores"})
@@ -289,7 +295,7 @@ class MapBuilder:
         found = method.function(**quantities, **options)
         maps: Any = found.maps if isinstance(found, Result) else found
         axes = 1 + len(self.batch.context.size) if layer is None else layer.activations.ndim - 1
-        if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != samples:
+        if not isinstance(maps, Tensor) or maps.ndim != axes or maps.shape[0] != samples:
             came = f"shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
             raise WhycamError(
                 f"{method.name} must return maps of shape (batch, *spatial), batch {samples}; it returned {came}."
@@ -297,7 +303,7 @@ class MapBuilder:
         return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
 
     def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
-        recording = self.measured.any
+        recording = self.recording
         bound = recording.targets[number]
         gradient = layer.gradients[number] if layer is not None and layer.gradients else None
         measured = layer is not None and "gradients" in method.needs
@@ -315,7 +321,7 @@ class MapBuilder:
                 signed=signed is not None and signed[i],
                 own=made.status[i] if made.status else None,
             )
-            for i in range(len(made.maps))
+            for i in range(len(scores))
         ]
         return judge_all(
             made.maps,
@@ -347,26 +353,24 @@ class MapBuilder:
             self.facts[key] = make().tolist()
         return self.facts[key]
 
-    def _layer(self, records: Sequence[LayerRecord], plan: Plan, context: InputContext, fuse: fusions.Fusion) -> Layer:
-        size = tuple(context.size)
+    def _layer(
+        self, records: Sequence[LayerRecord], taps: Sequence[LayerRef], context: InputContext, why: str
+    ) -> Layer:
+        size = context.size
         if not records:
             shape = tuple(context.inputs.shape)
             return Layer("input", shape, size, (1.0,) * len(size), "channels first", "the method works at the input")
-        finest = max(records, key=lambda each: each.activations[0, 0].numel())
+        finest = records[0] if len(records) == 1 else max(records, key=lambda each: each.activations[0, 0].numel())
         grid = tuple(finest.activations.shape[2:])
-        stride = tuple(s / g for s, g in zip(size, grid, strict=True)) if len(size) == len(grid) else ()
-        why = plan.choice.why if plan.choice is not None else "as asked"
-        if len(records) > 1:
-            why = f"{len(records)} layers fused by {fusions.name_of(fuse)}"
-        why += "".join(f"; {each.about}" for each in records if each.about)
-        known = [self.measured.locations.get(tap, "by construction") for tap in plan.taps for tap in self._calls(tap)]
+        stride = tuple([s / g for s, g in zip(size, grid, strict=True)]) if len(size) == len(grid) else ()
+        known = [self.measured.locations.get(tap, "by construction") for tap in taps]
         return Layer(
-            " + ".join(str(each.tap) for each in records),
+            " + ".join([str(each.tap) for each in records]),
             finest.shape,
             grid,
             stride,
             str(finest.layout),
-            why,
+            "; ".join([why, *[each.about for each in records if each.about]]),
             "undetermined" if "undetermined" in known else known[0],
         )
 
@@ -379,7 +383,7 @@ class MapBuilder:
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
-        output, answer = self.measured.any.output, self.measured.any.answer
+        output, answer = self.recording.output, self.recording.answer
         if answer.name:
             notes.append(f"explains the model's output{answer.name}")
         if answer.probability:
@@ -401,7 +405,7 @@ class MapBuilder:
 
     def bad_samples_unexplained(self) -> bool:
         """Whether some map is not finite, for which the cause has not been looked for."""
-        return any(status.kind == "non-finite" for each in self.drafts.values() for status in each["status"])
+        return "non-finite" in [status.kind for each in self.drafts.values() for status in each["status"]]
 
     def explain_non_finite(self, causes: Sequence[str | None]) -> None:
         """Say in the statuses where NaN or infinity first appeared, sample by sample."""

@@ -40,7 +40,7 @@ def ground(module: nn.Module, batch: Batch, request: Request, resolvers: Sequenc
     """
     methods = request.methods
     plans, choosing = plan(module, batch, methods, request.layers, resolvers)
-    automatic = any(each.choice is not None for several in plans.values() for each in several)
+    automatic = False in [each.choice is None for several in plans.values() for each in several]
     extra = fusion_needs(methods, plans, request.fusion)
 
     def run(*, must_depend: bool) -> Measured:
@@ -75,8 +75,10 @@ class Measured:
     @property
     def passes(self) -> Passes:
         """What the recordings took."""
-        runs = [run for run in (self.plain, self.guided) if run is not None]
-        return Passes(sum(run.forwards for run in runs), sum(run.backwards for run in runs))
+        passes = Passes()
+        for run in (self.plain, self.guided):
+            passes = passes if run is None else passes.plus(run.forwards, run.backwards)
+        return passes
 
     @property
     def disconnected(self) -> bool:
@@ -104,11 +106,12 @@ def measure(
     extra: frozenset[str] = frozenset(),
 ) -> Measured:
     """Record what the methods need, and `extra`, at the layers of their plans."""
-    needs = extra.union(*(method.needs for method in methods))
-    taps = list(dict.fromkeys(tap for each in plans.values() for plan in each for tap in plan.taps))
-    chosen = {plan.choice.tap: plan.choice for each in plans.values() for plan in each if plan.choice is not None}
-    layouts = {tap: choice.layout for tap, choice in chosen.items()} if layout is None else dict.fromkeys(taps, layout)
-    locations: dict[LayerRef, Location] = {tap: choice.location for tap, choice in chosen.items()}
+    needs = extra.union(*[method.needs for method in methods])
+    every = [plan for several in plans.values() for plan in several]
+    taps = list(dict.fromkeys([tap for plan in every for tap in plan.taps]))
+    choices = [plan.choice for plan in every if plan.choice is not None]
+    layouts = {each.tap: each.layout for each in choices} if layout is None else dict.fromkeys(taps, layout)
+    locations: dict[LayerRef, Location] = {each.tap: each.location for each in choices}
     refusals: dict[LayerRef, str] = {}
     plain = guided = refusal = None
     looking = 0
@@ -180,7 +183,7 @@ def _look(
         if feature is not None and tap.side == "output" and feature.shape[1:] == recording.layers[tap].shape[1:]:
             doubtful[tap] = list(feature.readings)
         else:
-            doubtful[tap] = readings(recording.layers[tap].shape, shape_of(module, first)) or doubtful[tap]
+            doubtful[tap] = [*readings(recording.layers[tap].shape, shape_of(module, first))] or doubtful[tap]
     found, spent = locate(module, batch.inputs, doubtful)
     return {**found, **others}, forwards + spent
 
@@ -207,6 +210,6 @@ def fusion_needs(
     found = [
         fusions.needs(fuse if fuse is not None else fusions.find(method.fusion))
         for method in methods
-        if any(len(plan.taps) > 1 or plan.taps[0].call == "all" for plan in plans[method.name] if plan.fused)
+        if [plan for plan in plans[method.name] if plan.fused and (len(plan.taps) > 1 or plan.taps[0].call == "all")]
     ]
     return frozenset().union(*found)

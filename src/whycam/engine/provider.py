@@ -62,7 +62,7 @@ class QuantityProvider:
             return recording.scores[number]
         if name == "input_gradients":
             return recording.input_gradients[number]
-        given = len(self.batch.context.inputs)
+        given = self.batch.context.inputs.shape[0]
         if name in ("score", "trace", "differentiate") and given != self.network.samples:
             raise WhycamError(
                 f"{title} runs the network on other inputs, one for each sample, and {given} came "

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.cache import forget
 from whycam.network.diagnosis.non_finite import first_non_finite
-from whycam.network.model_tree import ModelTree, in_use, working_with
+from whycam.network.model_tree import ModelTree, working_with
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Resolve
 from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
@@ -43,14 +43,11 @@ class Session:
     def batch(self, inputs: Any, request: Request | None = None) -> Batch:
         """The inputs as the network takes them."""
         refuse_scripted(self.module)
-        with self.tree():
-            refuse_lazy(self.module)
-            return make_batch(self.vision, inputs, request.views if request is not None else None)
+        refuse_lazy(self.module)
+        return make_batch(self.vision, inputs, request.views if request is not None else None)
 
     def tree(self) -> AbstractContextManager[None]:
         """A block in which nobody walks the network's modules anew. A network that changed is walked once more."""
-        if in_use(self._tree):
-            return nullcontext()
         if not self._tree.unchanged():
             self._tree = ModelTree(self.module)
         return working_with(self._tree)
@@ -63,7 +60,7 @@ class Session:
     def resolvers(self, request: Request) -> list[Resolve]:
         """For each target of a request, what settles it on the network's output."""
         labels = self.vision.labels
-        if not any(method.class_specific for method in request.methods):
+        if True not in [method.class_specific for method in request.methods]:
             return [OutputSelector(partial(_any, labels=labels), request.output, len(labels or ()), optional=True)]
         return [
             OutputSelector(
@@ -85,10 +82,6 @@ class Session:
         Raises:
             WhycamError: nothing at all could be explained.
         """
-        with self.tree():
-            return self._run(batch, request)
-
-    def _run(self, batch: Batch, request: Request) -> Comparison:
         started = time.perf_counter()
         found = self.ground(batch, request)
         plans, measured = found.plans, found.measured
@@ -104,10 +97,11 @@ class Session:
         if maker.bad_samples_unexplained():
             passes = passes.plus(1)
             maker.explain_non_finite(first_non_finite(self.module, batch.inputs))
-        passes = passes.plus(sum(each.forwards for each in maker.spent), sum(each.backwards for each in maker.spent))
+        for spent in maker.spent:
+            passes = passes.plus(spent.forwards, spent.backwards)
         if not maker.drafts:
             raise next(iter(maker.failures.values()))
-        parts = sum(each.parts for each in maker.spent)
+        parts = sum([spent.parts for spent in maker.spent])
         cost = Cost(*passes, time.perf_counter() - started, found.choosing.forwards, parts)
         failures = {name: str(error) for name, error in maker.failures.items()}
         return Comparison(maker.explanations(cost), failures, cost)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,12 +28,12 @@ _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 def pool(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch channel"]:
     """The mean over all locations."""
-    return reduce(maps, "batch channel ... -> batch channel", "mean")
+    return maps.reshape(*maps.shape[:2], -1).mean(2)
 
 
 def total(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch channel"]:
     """The sum over all locations."""
-    return reduce(maps, "batch channel ... -> batch channel", "sum")
+    return maps.reshape(*maps.shape[:2], -1).sum(2)
 
 
 def weighted_sum(

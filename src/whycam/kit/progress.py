@@ -37,7 +37,12 @@ class Progress:
     """
 
     def __init__(self, shown: bool | None = None) -> None:
-        self.shown = _watched() if shown is None else shown
+        self._shown = shown
+
+    @property
+    def shown(self) -> bool:
+        """Whether somebody is watching."""
+        return _watched() if self._shown is None else self._shown
 
     @contextmanager
     def of(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:

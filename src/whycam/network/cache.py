@@ -3,7 +3,7 @@
 import weakref
 from typing import Any, Generic, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import tensors
@@ -33,9 +33,14 @@ class Cache(Generic[Value]):
 
     def of(self, model: nn.Module, inputs: Any) -> dict[Any, Value]:
         """The table for this network, as it is built and set to train now, and for inputs of these shapes."""
-        return self._tables.setdefault(model, {}).setdefault(_key(model, inputs), {})
+        tables = self._tables.setdefault(model, {})
+        key = _key(model, inputs)
+        if key not in tables:
+            tables[key] = {}
+        return tables[key]
 
 
 def _key(model: nn.Module, inputs: Any) -> Any:
-    shapes = tuple((path, tuple(tensor.shape[1:])) for path, tensor in tensors(inputs))
-    return shapes, tree_of(model).code
+    if isinstance(inputs, Tensor):
+        return inputs.shape[1:], tree_of(model).code
+    return tuple((path, tensor.shape[1:]) for path, tensor in tensors(inputs)), tree_of(model).code

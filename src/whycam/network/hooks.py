@@ -1,8 +1,7 @@
 """How a network is called, and watched while it runs. The only module that registers hooks."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
@@ -33,30 +32,33 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
         raise
 
 
-@contextmanager
-def watching(module: nn.Module, side: str, see: Callable[[Any, Any], Any]) -> Iterator[None]:
+class watching:
     """Let `see` look at, and replace, what a module returns or is given, for this thread's calls, until the block ends.
 
     `see(value, given)` gets the output, or for side `"input"` the pair of positional and keyword arguments, and what
     the module was given; returning `None` leaves the value as it is. Other threads' calls pass by unseen.
     """
-    owner = threading.get_ident()
 
-    # `given` is (args, kwargs), or (args,) alone in another thread that caught a hook half registered or removed
+    def __init__(self, module: nn.Module, side: str, see: Callable[[Any, Any], Any]) -> None:
+        self._module, self._side, self._see = module, side, see
 
-    def output_hook(module: nn.Module, *given_and_output: Any) -> Any:
-        *given, output = given_and_output
-        return see(output, tuple(given)) if threading.get_ident() == owner else None
+    def __enter__(self) -> None:
+        owner, see = threading.get_ident(), self._see
 
-    def input_hook(module: nn.Module, *given: Any) -> Any:
-        return see(given, given) if threading.get_ident() == owner else None
+        # `given` is (args, kwargs), or (args,) alone in another thread that caught a hook half registered or removed
 
-    handle = (
-        module.register_forward_hook(output_hook, with_kwargs=True)
-        if side == "output"
-        else module.register_forward_pre_hook(input_hook, with_kwargs=True)
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
+        def output_hook(module: nn.Module, *given_and_output: Any) -> Any:
+            *given, output = given_and_output
+            return see(output, tuple(given)) if threading.get_ident() == owner else None
+
+        def input_hook(module: nn.Module, *given: Any) -> Any:
+            return see(given, given) if threading.get_ident() == owner else None
+
+        self._handle = (
+            self._module.register_forward_hook(output_hook, with_kwargs=True)
+            if self._side == "output"
+            else self._module.register_forward_pre_hook(input_hook, with_kwargs=True)
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()

@@ -37,6 +37,8 @@ def as_given(variant: Tensor, space: tuple[int, ...]) -> Tensor:
 
 def shape_of(model: nn.Module, picture: Tensor) -> tuple[int, ...]:
     """The shape of an input as `(N, C, *space)`."""
+    if picture.ndim not in (2, 5):
+        return tuple(picture.shape)
     space = space_axes(model, picture)
     channels = [side for axis, side in enumerate(picture.shape[1:], 1) if axis not in space] or [1]
     return (len(picture), *channels, *(picture.shape[axis] for axis in space))

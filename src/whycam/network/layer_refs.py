@@ -33,12 +33,14 @@ class LayerRef(NamedTuple):
     spelled: str = ""
 
     def __str__(self) -> str:
+        if self.call == "last" and self.side == "output":
+            return self.spelled or self.module
         call = {"last": "", "all": "#*"}.get(str(self.call), f"#{self.call}")
         return f"{self.spelled or self.module}{call}{':input' if self.side == 'input' else ''}"
 
-    def at(self, call: int) -> "LayerRef":
+    def at(self, call: int | Literal["last", "all"]) -> "LayerRef":
         """The same place at that call."""
-        return self._replace(call=call)
+        return LayerRef(self.module, call, self.side, self.spelled)
 
 
 def find_layers(model: nn.Module, layer: Any) -> list[LayerRef]:

@@ -142,9 +142,10 @@ class Tokens:
 Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens
 
 
+@lru_cache(maxsize=1024)
 def readings(
-    output: Sequence[int], inputs: Sequence[int], claim: Tokens | None = None, patches: tuple[int, ...] = ()
-) -> list[Layout]:
+    output: tuple[int, ...], inputs: tuple[int, ...], claim: Tokens | None = None, patches: tuple[int, ...] = ()
+) -> tuple[Layout, ...]:
     """The layouts that an output of shape `output` may have in a network given `inputs`, the likeliest first.
 
     Args:
@@ -168,10 +169,10 @@ def readings(
         swapped = distorted < _distortion(first, space) and distorted <= _ROUNDING
         found = [ChannelsLast(), ChannelsFirst()] if swapped else [ChannelsFirst(), ChannelsLast()]
         if prod(found[0].grid(output)) <= 1:
-            return []
+            return ()
     if len(output) == 3 and len(space) > 1:
         found = [*_tokens(output[1], space, claim, patches)]
-    return [layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1]
+    return tuple(layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1)
 
 
 def _tokens(count: int, space: tuple[int, ...], claim: Tokens | None, patches: tuple[int, ...]) -> Iterator[Tokens]:
@@ -202,7 +203,7 @@ def _tokens(count: int, space: tuple[int, ...], claim: Tokens | None, patches: t
 
 
 def infer_layout(
-    output: Sequence[int], inputs: Sequence[int], layer: str = "the layer", claim: Tokens | None = None
+    output: tuple[int, ...], inputs: tuple[int, ...], layer: str = "the layer", claim: Tokens | None = None
 ) -> Layout:
     """The likeliest layout of an output of shape `output` in a network given `inputs` of that shape.
 

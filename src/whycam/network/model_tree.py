@@ -1,8 +1,6 @@
 """The modules of a network, walked once, and what follows from their kinds: kept by an `Explainer` between calls."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from operator import is_
 from typing import Any
@@ -29,6 +27,7 @@ class ModelTree:
         self._walk(model, "", set())
         self.training = [module.training for module in self.modules]
         self._seen = self._look()
+        self.found: dict[Any, Any] = {}  # layers by what was asked for
 
     def _walk(self, module: nn.Module, name: str, seen: set[nn.Module]) -> None:
         seen.add(module)
@@ -39,25 +38,35 @@ class ModelTree:
             if child is not None and child not in seen:
                 self._walk(child, start + key, seen)
 
-    def _look(self) -> tuple[list[Any], ...]:
+    def _look(self) -> list[Any]:
         """What a walk depends on, in comprehensions alone, since a call for each module would cost."""
-        modules = [each for each in self.modules if type(each._modules) is dict]  # scripted ones keep no dicts
-        return (
-            [each._modules[key] for each in modules for key in each._modules],
-            [each._parameters[key] for each in modules for key in each._parameters],
-            [each._buffers[key] for each in modules for key in each._buffers],
-            [bool(each._forward_pre_hooks) for each in modules],
-            [each._compiled_call_impl for each in modules],
-        )
+        modules = self._plain
+        return [
+            *[each._modules[key] for each in modules for key in each._modules],
+            *[each._parameters[key] for each in modules for key in each._parameters],
+            *[each._buffers[key] for each in modules for key in each._buffers],
+            *[part for each in self.modules for part in (each.training, not each._forward_pre_hooks)],
+            *[each._compiled_call_impl for each in modules],
+        ]
 
     def unchanged(self) -> bool:
         """Whether every module, mode, parameter and hook is the one that the walk found."""
-        if self.training != [module.training for module in self.modules]:
-            return False
-        for now, then in zip(self._look(), self._seen, strict=True):
-            if len(now) != len(then) or not all(map(is_, now, then)):
-                return False
-        return True
+        now, then = self._look(), self._seen
+        return len(now) == len(then) and all(map(is_, now, then))
+
+    def module(self, name: str) -> nn.Module:
+        """The module of that name, which may be one of several that it has."""
+        found = self._by_name.get(name)
+        return found if found is not None else self.model.get_submodule(name)
+
+    @cached_property
+    def _plain(self) -> list[nn.Module]:
+        """The modules that keep dicts, as scripted ones do not."""
+        return [each for each in self.modules if type(each._modules) is dict]
+
+    @cached_property
+    def _by_name(self) -> dict[str, nn.Module]:
+        return dict(zip(self.names, self.modules, strict=True))
 
     @cached_property
     def kinds(self) -> frozenset[type[nn.Module]]:
@@ -67,7 +76,13 @@ class ModelTree:
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
         """The parameters, in the order of the modules."""
-        return [each for each in self._seen[1] if each is not None]
+        dicts = [module._parameters for module in self._plain]
+        return [each for held in dicts for key in held if (each := held[key]) is not None]
+
+    @cached_property
+    def _buffers(self) -> list[torch.Tensor]:
+        dicts = [module._buffers for module in self._plain]
+        return [each for held in dicts for key in held if (each := held[key]) is not None]
 
     @cached_property
     def code(self) -> int:
@@ -87,9 +102,9 @@ class ModelTree:
     @cached_property
     def is_compiled(self) -> bool:
         """Whether some module runs compiled code: by `compile()`, `torch.compile(module)` or of its `forward`."""
-        if any(self._seen[4]) or any(
-            hasattr(getattr(each, "forward", None), "_torchdynamo_orig_callable") for each in self.kinds
-        ):
+        if {module._compiled_call_impl for module in self._plain} - {None}:
+            return True
+        if any(hasattr(getattr(each, "forward", None), "_torchdynamo_orig_callable") for each in self.kinds):
             return True
         if True in ["_orig_mod" in module._modules for module in self.modules]:
             return True
@@ -117,7 +132,7 @@ class ModelTree:
     @property
     def devices(self) -> set[torch.device]:
         """The devices of the parameters and buffers now."""
-        return {each.device for each in self.parameters} | {each.device for each in self._seen[2] if each is not None}
+        return {each.device for each in self.parameters} | {each.device for each in self._buffers}
 
     @cached_property
     def classes(self) -> int | None:
@@ -144,17 +159,17 @@ def tree_of(model: nn.Module) -> ModelTree:
     return found if found is not None and found.model is model else ModelTree(model)
 
 
-def in_use(tree: ModelTree) -> bool:
-    """Whether this thread works with this walk already."""
-    return getattr(_in_use, "tree", None) is tree
-
-
-@contextmanager
-def working_with(tree: ModelTree) -> Iterator[None]:
+class working_with:
     """A block in which `tree_of` finds this walk on this thread."""
-    before = getattr(_in_use, "tree", None)
-    _in_use.tree = tree
-    try:
-        yield
-    finally:
-        _in_use.tree = before
+
+    __slots__ = ("_before", "_tree")
+
+    def __init__(self, tree: ModelTree) -> None:
+        self._tree = tree
+
+    def __enter__(self) -> None:
+        self._before = getattr(_in_use, "tree", None)
+        _in_use.tree = self._tree
+
+    def __exit__(self, *_: object) -> None:
+        _in_use.tree = self._before

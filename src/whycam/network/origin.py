@@ -84,15 +84,16 @@ def settled(
         labels: how many texts for classes there are, which says that there are as many classes.
     """
     made, forwards = Origin(), 0
-    flat = output.reshape(len(output), -1) if output.ndim > 2 and output[:, 0].numel() == len(output) else output
-    readable = flat.ndim <= 2 and len(flat) > 0
+    samples = output.shape[0]
+    flat = output.reshape(samples, -1) if output.ndim > 2 and output[:, 0].numel() == samples else output
+    readable = flat.ndim <= 2 and samples > 0
     bounded = readable and bool(((flat >= 0) & (flat <= 1)).all())
     width = flat.shape[1] if readable and flat.ndim == 2 else 1
     doubtful = width > 1 and labels != width and width != number_of_classes(model)
     if readable and not callable(part) and (bounded or doubtful):
         made, forwards = origin(model, inputs, name, 0 if bounded else width)
     why = embedding(name, flat, model, "" if labels == width else made.features)
-    probability = reading_of(output, probability=bool(made.squash) and bounded).probability
+    probability = bounded and reading_of(output, probability=bool(made.squash)).probability
     found = (name or None) if part is None else part
     return Answer(name, found, readable and not why, why, probability), forwards
 

@@ -165,7 +165,7 @@ def embedding(name: str, tensor: Tensor, model: nn.Module, made: str = "") -> st
     if not name and getattr(model, "num_classes", None) == 0:
         return "the model has no classifier, num_classes is 0"
     if tensor.ndim == 2 and tensor.shape[1] >= _WIDE:
-        off = float((tensor.detach().double().norm(dim=1) - 1).abs().amax())
+        off = float((torch.linalg.vector_norm(tensor.detach().double(), dim=1) - 1).abs().amax())
         if (off < 1e-5 or (off < 3e-3 and is_half(tensor))) and bool((tensor < 0).any()):
             return "each row has length 1"
     return made if tensor.ndim == 2 and tensor.shape[1] > 1 else ""

@@ -6,7 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,8 +26,8 @@ _training = threading.RLock()
 #: Packages that stand between a caller and a warning: this one, and those that check its types in the tests.
 _OURS = {"whycam", "contextlib", "jaxtyping", "beartype"}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
-#: Models in use now: how many blocks use them, and their attributes as the first found them.
-_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[int, _Attributes]]"
+#: Models in use now: the blocks that use them, and their attributes as the first found them.
+_attributes: "weakref.WeakKeyDictionary[nn.Module, tuple[set[_State], _Attributes]]"
 _attributes = weakref.WeakKeyDictionary()
 _attributes_lock = threading.Lock()
 
@@ -43,6 +43,36 @@ def as_found(model: nn.Module) -> Iterator[None]:
     tree = tree_of(model)
     adapted = model if isinstance(model, Adapted) else None
     training = True in tree.training
+    beside = threading.active_count() > 1 and not training
+    unusual = training or beside or adapted is not None or torch.is_inference_mode_enabled()
+    # each in a block of its own, since an interrupt may come at any moment, also while things are put back
+    modes = torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
+    try:
+        with _unusual(model, adapted, training, beside) if unusual else _USUAL as drew:
+            grad, autocast = torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
+            state = _State(tree)
+            try:
+                state.keep()
+                yield
+            finally:
+                try:
+                    state.restore(drew)
+                finally:
+                    torch.set_autocast_cache_enabled(autocast)
+                    torch._C._set_grad_enabled(grad)
+    finally:
+        _leave_modes(*modes)
+
+
+_USUAL: AbstractContextManager[Callable[[], bool]] = nullcontext(lambda: True)
+
+
+@contextmanager
+def _unusual(model: nn.Module, adapted: Adapted | None, training: bool, beside: bool) -> Iterator[Callable[[], bool]]:
+    """What some networks and threads need besides: training mode, other frameworks, inference mode, random draws.
+
+    It yields whether the network may have drawn random numbers.
+    """
     if training and adapted is None:
         _warn_if_it_matters(model)
     with ExitStack() as stack:
@@ -52,17 +82,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
             stack.enter_context(adapted.kept())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
-        # before anything is changed, since an interrupt may come at any moment, also while things are put back
-        stack.callback(torch._C._set_grad_enabled, torch.is_grad_enabled())
-        stack.callback(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
-        stack.callback(_leave_modes, torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack())
-        state = _State(tree)
-        stack.callback(state.restore)
-        if threading.active_count() > 1 and not training:
-            state.drew = stack.enter_context(_drawing(model))
-        if tree.keeping:
-            stack.enter_context(_same_attributes(tree))
-        yield
+        yield stack.enter_context(_drawing(model)) if beside else lambda: True
 
 
 #: Whether a network draws random numbers in evaluation, as far as that was watched.
@@ -94,23 +114,45 @@ def _drawing(model: nn.Module) -> Iterator[Callable[[], bool]]:
 
 
 class _State:
-    """What a pass may change: buffers and generators. Gradients and autocast's cache are off from now on."""
+    """What a pass may change: buffers, generators, attributes. Gradients and autocast's cache are off after `keep`."""
 
     def __init__(self, tree: ModelTree) -> None:
-        torch.set_grad_enabled(False)
-        self.buffers = [(owner, name, owner._buffers[name]) for owner, name in tree.written]
+        self.tree = tree
+        self.buffers: list[tuple[nn.Module, str, Any]] = []
+        self.values: list[Tensor] = []
+        self.random: dict[torch.device | None, Tensor] = {}
+
+    def keep(self) -> None:
+        """Remember all of it."""
+        torch._C._set_grad_enabled(False)
+        self.buffers = [(owner, name, owner._buffers[name]) for owner, name in self.tree.written]
         self.values = [buffer.detach().clone() for _, _, buffer in self.buffers if buffer is not None]
-        self.random = _random_state(tree)
-        self.drew: Callable[[], bool] = lambda: True  # or may have
+        self.random = _random_state(self.tree)
         # weights that autocast casts while gradients are off must not be reused by the caller's own training step
         torch.set_autocast_cache_enabled(False)
+        if self.tree.keeping:
+            with _attributes_lock:
+                users, _ = _attributes.setdefault(self.tree.model, (set(), _Attributes(self.tree.keeping)))
+                users.add(self)
 
-    def restore(self) -> None:
-        """Put all of it back."""
-        if self.drew():
-            _rewind(self.random)
-        torch.set_grad_enabled(False)
-        _put_back(self.buffers, self.values)
+    def restore(self, drew: Callable[[], bool]) -> None:
+        """Put all of it back, the generators only where the pass may have drawn from them.
+
+        Tensors that a pass leaves on the modules would keep its graph alive. Blocks in several threads share what the
+        first of them found there; the last puts it back.
+        """
+        try:
+            with _attributes_lock:
+                users, found = _attributes.get(self.tree.model, (set(), None))
+                users.discard(self)
+                if found is not None and not users:
+                    del _attributes[self.tree.model]
+                    found.restore()
+        finally:
+            if self.random and drew():
+                _rewind(self.random)
+            torch._C._set_grad_enabled(False)
+            _put_back(self.buffers, self.values)
 
 
 def _leave_modes(functions: int, dispatches: int) -> None:
@@ -128,29 +170,6 @@ def _put_back(buffers: Sequence[tuple[nn.Module, str, Any]], values: Sequence[Te
         if not torch.equal(buffer, value):
             # .data: a bumped version would break a backward pass that the caller still has to make
             buffer.data.copy_(value)
-
-
-@contextmanager
-def _same_attributes(tree: ModelTree) -> Iterator[None]:
-    """Take away tensors that a pass leaves on the modules, which would keep its graph alive, and put back the old ones.
-
-    Blocks in several threads share what the first of them found; the last puts it back.
-    """
-    model = tree.model
-    with _attributes_lock:
-        users, found = _attributes.get(model, (0, None))
-        if found is None:
-            found = _Attributes(tree.keeping)
-        _attributes[model] = users + 1, found
-    try:
-        yield
-    finally:
-        with _attributes_lock:
-            users, found = _attributes.pop(model)
-            if users > 1:
-                _attributes[model] = users - 1, found
-            else:
-                found.restore()
 
 
 class _Attributes:
@@ -197,7 +216,7 @@ def _values(held: list[Any] | dict[Any, Any]) -> Sequence[Any]:
 
 def _random_state(tree: ModelTree) -> dict[torch.device | None, Tensor]:
     """The state of the generators that a pass may draw from: the CPU's, under `None`, and those of its GPUs."""
-    states: dict[torch.device | None, Tensor] = {None: torch.get_rng_state()}
+    states: dict[torch.device | None, Tensor] = {None: torch.default_generator.get_state()}
     for device in tree.devices:
         if device.type == "cuda":
             states[device] = torch.cuda.get_rng_state(device)
@@ -208,7 +227,7 @@ def _rewind(states: Mapping[torch.device | None, Tensor]) -> None:
     """Put back the generators that were drawn from, and leave alone the others, from which other threads may draw."""
     for device, state in states.items():
         if device is None:
-            if not torch.equal(torch.get_rng_state(), state):
+            if not torch.equal(torch.default_generator.get_state(), state):
                 torch.set_rng_state(state)
         elif not torch.equal(torch.cuda.get_rng_state(device), state):
             torch.cuda.set_rng_state(state, device)

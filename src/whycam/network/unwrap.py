@@ -33,7 +33,10 @@ def parallel(model: nn.Module) -> str | None:
 
 
 def _inside(model: nn.Module) -> nn.Module | None:
-    inner = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", None)
+    held = model._modules
+    inner = model._orig_mod if "_orig_mod" in held else None
+    if "module" in held and isinstance(model, _PARALLEL):
+        inner = model.module
     return inner if isinstance(inner, nn.Module) else None
 
 

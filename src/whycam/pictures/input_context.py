@@ -1,6 +1,5 @@
 """What the network was shown: its inputs and, where known, the photos they were made from and how."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,10 +32,10 @@ class InputContext:
     space: tuple[int, ...] | None = None
 
     @property
-    def size(self) -> Sequence[int]:
+    def size(self) -> tuple[int, ...]:
         """The inputs' spatial size; of a clip the frames come first."""
-        axes = range(2, self.inputs.ndim) if self.space is None else self.space
-        return tuple(self.inputs.shape[axis] for axis in axes)
+        shape = self.inputs.shape
+        return tuple(shape[2:]) if self.space is None else tuple([shape[axis] for axis in self.space])
 
     def __getitem__(self, index: slice) -> "InputContext":
         """The context of those samples."""

@@ -255,7 +255,7 @@ class _Watcher:
         patches: tuple[int, ...] = ()  # the grid on which a convolution put them
         for made, group in groups.items():
             first = group[0]
-            layouts = readings(first.shape, inputs, claim, patches)
+            layouts = list(readings(first.shape, inputs, claim, patches))
             if not layouts:
                 continue
             if _works_on_the_last_axis(first.module):

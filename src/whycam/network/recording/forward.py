@@ -13,6 +13,7 @@ from whycam.errors import LayerNotFound, LayerRefused, NoGradient, OutputError, 
 from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.layer_refs import LayerRef
+from whycam.network.model_tree import tree_of
 from whycam.network.origin import Answer as Answer
 from whycam.network.origin import settled
 from whycam.network.outputs import OutputSelector, Scores, number_of_classes, read
@@ -74,15 +75,10 @@ class Attempt:
     found: list[Gradients]
     repeated: int
 
-    @property
-    def cut(self) -> bool:
-        """Whether some score does not depend on some place."""
-        return any(gradient is None for row in self.found for gradient in row.values())
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether no score depends on any place."""
-        return all(gradient is None for row in self.found for gradient in row.values())
+    def __post_init__(self) -> None:
+        found = [gradient is None for row in self.found for gradient in row.values()]
+        #: Whether some score does not depend on some place, and whether none does on any.
+        self.cut, self.disconnected = True in found, False not in found
 
 
 class Forward:
@@ -103,6 +99,10 @@ class Forward:
     ) -> None:
         self.model = model
         self.taps = taps
+        #: Where hooks go, and which calls are asked for there.
+        self.places: dict[Where, list[Any]] = {}
+        for tap in taps:
+            self.places.setdefault((tap.module, tap.side), []).append(tap.call)
         self.resolvers: Sequence[Resolve] = resolvers
         self.nothing = False  # whether the output holds no answer, and none is needed
         self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
@@ -127,13 +127,14 @@ class Forward:
             self.want_gradients = True  # which row belongs to which sample is told by gradients
             output, name = self._run(inputs, from_start=from_start)
             repeated = 1
-        answer, spent = self._settled(inputs, output.detach(), name)
+        seen = output.detach()
+        answer, spent = self._settled(inputs, seen, name)
         repeated += spent
         targets = tuple(
-            resolve(output.detach(), probability=answer.probability)
-            if isinstance(resolve, OutputSelector)
-            else resolve(output.detach())
-            for resolve in self.resolvers
+            [
+                resolve(seen, probability=answer.probability) if isinstance(resolve, OutputSelector) else resolve(seen)
+                for resolve in self.resolvers
+            ]
         )
         if answer.embedding and any(target.by_output for target in targets):
             raise OutputError(
@@ -147,7 +148,7 @@ class Forward:
         if leaf is not None:
             points[INPUT] = leaf
         needed = scores if self.wanted or leaf is not None else scores[:1] if points else []
-        found = self.differentiate(needed, points, keep=any(each.odd for each in passes))
+        found = self.differentiate(needed, points, keep=True in [each.odd for each in passes])
         return Attempt(output, answer, targets, scores, passes, found, repeated)
 
     def differentiate(self, scores: Sequence[Tensor], points: Mapping[Call, Tensor], *, keep: bool) -> list[Gradients]:
@@ -167,12 +168,13 @@ class Forward:
         self.kept, self.rows = {}, {}
         self.from_start = from_start
         picture = first_tensor(inputs)
-        self.samples = len(picture)  # until the answer tells
+        self.samples = picture.shape[0]  # until the answer tells
         self.stacks = tuple(picture.shape[1:3]) if picture.ndim >= 5 else ()
         with ExitStack() as stack:
-            for where in dict.fromkeys((tap.module, tap.side) for tap in self.taps):
+            tree = tree_of(self.model)
+            for where in self.places:
                 self.kept[where], self.rows[where] = {}, []
-                stack.enter_context(watching(self.model.get_submodule(where[0]), where[1], partial(self._keep, where)))
+                stack.enter_context(watching(tree.module(where[0]), where[1], partial(self._keep, where)))
             if self.resume:
                 self.watch = Watch(self.model, self.taps)
                 stack.enter_context(self.watch.watching())
@@ -197,7 +199,7 @@ class Forward:
                 "output= where they are, or pass the model that computes them."
             )
         torch.set_grad_enabled(True)  # for the scores
-        self.samples = len(tensor)
+        self.samples = tensor.shape[0]
         return wide(tensor), name
 
     def read(self, output: Any, samples: int) -> tuple[str, Tensor]:
@@ -225,7 +227,7 @@ class Forward:
         """What the output's numbers are, and the forwards it took to find out."""
         if self.nothing or isinstance(self.part, Scores):
             return Answer(name, self.part), 0
-        labels = max((each.labels for each in self.resolvers if isinstance(each, OutputSelector)), default=0)
+        labels = max([each.labels for each in self.resolvers if isinstance(each, OutputSelector)], default=0)
         return settled(self.model, inputs, output, name, self.part, labels=labels)
 
     def _keep(self, where: Where, result: Any, given: Any) -> Any:
@@ -242,14 +244,14 @@ class Forward:
                 f"layer {where[0]!r} is quantized ({tensor.dtype}), and no gradient goes through it; explain the "
                 "network as it was before it was quantized, or use a method that needs no gradient, such as eigen_cam."
             )
-        number = len(self.rows[where])
-        whole = len(tensor) == self.samples
-        self.rows[where].append(len(tensor))
-        wanted = [tap.call for tap in self.taps if (tap.module, tap.side) == where]
-        if whole and not self.stacks and all(isinstance(each, int) and 0 <= each != number for each in wanted):
-            return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
-        if whole and not self.stacks and all(each == "last" for each in wanted):
-            self.kept[where].clear()
+        rows, wanted = self.rows[where], self.places[where]
+        number = len(rows)
+        rows.append(tensor.shape[0])
+        if tensor.shape[0] == self.samples and not self.stacks:
+            if wanted == ["last"]:
+                self.kept[where].clear()
+            elif all(isinstance(each, int) and 0 <= each != number for each in wanted):
+                return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
         if self.want_gradients:
             torch.set_grad_enabled(True)
             kept = tensor if tensor.requires_grad else tensor.detach()
@@ -290,7 +292,9 @@ class Forward:
 
     def odd(self, where: Where) -> bool:
         """Whether a layer's rows are no samples, one for one: parts of the batch, or several views of each sample."""
-        rows, samples = self.rows[where], max(1, self.samples)
+        rows, samples = self.rows[where], self.samples or 1
+        if rows == [samples]:
+            return False
         if len(self.kept[where]) < len(rows) or sum(rows) % samples:
             return False
         if all(each == samples for each in rows):  # as many rows as samples, but of which?
@@ -316,7 +320,7 @@ class Forward:
                 numbers = [number]
             for number in numbers:
                 calls = tuple((where, k) for k in (range(len(rows)) if odd else [number]))
-                one = tap.at(number) if count > 1 or tap.call == "all" else tap._replace(call="last")
+                one = tap.at(number) if count > 1 or tap.call == "all" else tap.at("last")
                 asked = tap.at(number) if tap.call == "all" else tap
                 made.append(Pass(asked, one, calls, number, count, odd))
         return made
@@ -327,7 +331,7 @@ class Forward:
 
     def depends(self, each: Pass, row: Gradients) -> bool:
         """Whether a score depends on a pass."""
-        return any(row[one] is not None for one in each.calls)
+        return False in [row[one] is None for one in each.calls]
 
     def joined(self, each: Pass, values: Gradients) -> Tensor:
         """The values at a pass's calls, one behind the other; zero where there are none."""

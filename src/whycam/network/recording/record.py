@@ -20,6 +20,7 @@ from whycam.network.hooks import watching as watching
 from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layout
+from whycam.network.model_tree import tree_of
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor
 from whycam.network.recording.checkpointing import asks_for_a_start, hidden, recomputed
@@ -126,7 +127,7 @@ def record(
     """
     model = unwrapped(model)
     for tap in taps:
-        refuse_scripted(model.get_submodule(tap.module))
+        refuse_scripted(tree_of(model).module(tap.module))
     wants = gradients and bool(taps)
     run = Forward(model, taps, resolvers, want_gradients=wants, guided=guided, resume=resume)
     around = differentiable(model) if wants or input_gradients else nullcontext()
@@ -170,7 +171,7 @@ def record(
             output=wide(attempt.output.detach()),
             answer=attempt.answer,
             targets=attempt.targets,
-            scores=tuple(wide(score.detach()) for score in attempt.scores),
+            scores=tuple([wide(score.detach()) for score in attempt.scores]),
             input_gradients=tuple(
                 wide(gradient if (gradient := row[INPUT]) is not None else torch.zeros_like(leaf)).detach()
                 for row in attempt.found
@@ -194,14 +195,13 @@ def _record(
 ) -> LayerRecord:
     """What one pass did, in maps layout; or why that cannot be told."""
 
-    def of_the_pass(rows_of_calls: Tensor) -> Tensor:
-        return rows_of_calls[rows[each.number]] if each.odd and rows is not None else rows_of_calls
-
-    tensor = of_the_pass(run.joined(each, {one: run.tensor(one).detach() for one in each.calls}))
+    tensor = run.joined(each, {one: run.tensor(one).detach() for one in each.calls})
     if tensor.is_inference():
         tensor = tensor.clone()
-    joined = [run.joined(each, row) if run.depends(each, row) else None for row in found]
-    raw = tuple(None if gradient is None else of_the_pass(gradient) for gradient in joined)
+    raw = tuple([run.joined(each, row) if run.depends(each, row) else None for row in found])
+    if each.odd and rows is not None:  # of all calls those rows that are the pass's
+        mine = rows[each.number]
+        tensor, raw = tensor[mine], tuple([None if gradient is None else gradient[mine] for gradient in raw])
     if refusal := _refusal(run, each, rows, look):
         outside = (False,) * len(raw)
         return LayerRecord(
@@ -210,7 +210,7 @@ def _record(
     assert look is not None  # else it was refused
     picture = tuple(look.view.picture.shape) if look.view is not None else shape_of(run.model, leaf)
     owner = f"layer {str(each.asked)!r}"
-    layout = layouts.get(each.asked) or layouts.get(each.asked._replace(call="all"))
+    layout = layouts.get(each.asked) or (layouts.get(each.asked.at("all")) if layouts else None)
     if layout is None:
         claim = token_claim(run.model, picture) if tensor.ndim == 3 else None
         layout = infer_layout(tensor.shape, picture, owner, claim)
@@ -218,7 +218,7 @@ def _record(
         check_fits(layout, tensor.shape, owner)
     gradients, beside = [], []
     for gradient in raw:
-        maps = None if gradient is None else wide(layout.to_maps(gradient)).detach()
+        maps = None if gradient is None else wide(layout.to_maps(gradient))
         gradients.append(maps)
         beside.append(
             gradient is not None
@@ -235,7 +235,7 @@ def _record(
         wide(layout.to_maps(tensor)),
         tuple(gradients),
         tuple(beside),
-        about="; ".join(filter(None, (_which(run, each), look.about))),
+        about="; ".join(filter(None, (_which(run, each) if each.odd or each.count > 1 else "", look.about))),
         picture=look.view.picture if look.view is not None else None,
         number=each.number,
         rows=rows[each.number] if each.odd and rows is not None else None,
@@ -257,7 +257,9 @@ def _which(run: Forward, each: Pass) -> str:
 
 def _refusal(run: Forward, each: Pass, rows: Tensor | None, look: Seen | None) -> str:
     """Why no map can be made of a pass, empty if one can."""
-    returned = sum(run.rows[each.where]) if each.odd else len(run.tensor(each.calls[0]))
+    returned = sum(run.rows[each.where]) if each.odd else run.tensor(each.calls[0]).shape[0]
+    if returned == run.samples and not each.odd and look is not None:
+        return ""
     start = f"layer {str(each.tap)!r} returned {returned} samples where the model answers for {run.samples}"
     if returned != run.samples and not each.odd:
         return f"{start}; choose a layer that is given the whole batch at once."

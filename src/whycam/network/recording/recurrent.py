@@ -1,7 +1,7 @@
 """Recurrent layers on CUDA: cuDNN's kernels keep nothing for a backward pass unless the layer is in training mode."""
 
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,13 +21,18 @@ def _without_cudnn() -> Generator[None]:
         torch.backends.cudnn.enabled = True
 
 
-@contextmanager
-def differentiable(model: nn.Module) -> Iterator[None]:
-    """Until the block ends, run those recurrent layers without cuDNN through which it would refuse to go back.
+def differentiable(model: nn.Module) -> AbstractContextManager[None]:
+    """A block that runs those recurrent layers without cuDNN through which it would refuse to go back.
 
     It is switched off while such a layer runs and no longer.
     """
-    layers = [module for module in tree_of(model).recurrent if refuses(module)]
+    recurrent = tree_of(model).recurrent
+    layers = [module for module in recurrent if refuses(module)] if recurrent else []
+    return _without(layers) if layers else nullcontext()
+
+
+@contextmanager
+def _without(layers: Sequence[nn.RNNBase]) -> Iterator[None]:
     running = ExitStack()
 
     def begin(value: Any, given: Any) -> None:

@@ -76,6 +76,8 @@ def seen(
             for each in passes
             if each.count == len(views)
         }, 0
+    if isinstance(inputs, Tensor) and inputs.ndim < 5 and not rows:
+        return dict.fromkeys(passes, Seen(None)), 0
     found = pictures(inputs)
     if len(found) > 1:
         return _told(model, inputs, passes, [[Slot(path) for path, _ in found]])
@@ -205,6 +207,8 @@ def arranged(run: Forward, attempt: Attempt) -> dict[Where, Tensor]:
     Layers of which it cannot be told are left out.
     """
     odd = {each.where: each for each in attempt.passes if each.odd}
+    if not odd:
+        return {}
     if run.samples == 1:
         every = {
             where: torch.arange(each.count, device=run.tensor(each.calls[0]).device) for where, each in odd.items()

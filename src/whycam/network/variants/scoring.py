@@ -60,9 +60,8 @@ class RunConfig:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        known = get_args(Precision)
-        if self.precision is not None and self.precision not in known:
-            names = ", ".join(map(repr, known))
+        if self.precision is not None and self.precision not in get_args(Precision):
+            names = ", ".join(map(repr, get_args(Precision)))
             raise WhycamError(f"precision must be one of {names}, or left out; not {self.precision!r}.")
         if self.compile and self.precision is None:
             raise WhycamError(
