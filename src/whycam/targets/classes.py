@@ -1,27 +1,19 @@
-"""What is explained: a model's output -> one score per sample.
-
-Ready ones are `ClassScore`, `Probability`, `LogProbability`, `Contrast`, `Counterfactual`, `ReST` and `MultiLabel`. Any
-callable from the output to a score per sample, shape `(batch,)`, will do. Each ready one takes a class as index or
-label text, a sequence with one for each sample, or `None` for each sample's top class.
-
-A target is *bound* to a batch's output once, when the network has run: top classes, rivals and sides are settled then,
-so that scoring an edited input later asks about the same classes.
-"""
+"""Targets read from class scores: one class, its probability, its contrast with others, several classes."""
 
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from whycam.errors import TargetError
+from whycam.targets.reading import ClassReading, class_index, fitting, name_of, pick, reading_of
+from whycam.targets.resolved import ResolvedTarget, Score
 
 #: One class: an index, a label text, or `None` for the top class.
 Class: TypeAlias = int | str | None
@@ -29,92 +21,6 @@ Class: TypeAlias = int | str | None
 Classes: TypeAlias = Class | Sequence[Class]
 #: What a sample's top class is called where the output is not finite.
 NOTHING = "no class (the output is not finite)"
-Score: TypeAlias = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class ResolvedTarget:
-    """A target settled for one batch.
-
-    Attributes:
-        score: output -> the score of each sample, shape `(batch,)`.
-        texts: what is explained, in words, one for each sample.
-        class_index: the class each sample is explained for, where there is one, shape `(batch,)`.
-        is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
-        by_output: whether the output itself chose the classes, which only class scores can do.
-        probability: output -> the probability of what is explained, where that is one class or the others of one.
-    """
-
-    score: Score = field(repr=False)
-    texts: tuple[str, ...]
-    class_index: Int[Tensor, " batch"] | None = None
-    is_probability: bool = False
-    by_output: bool = False
-    probability: Score | None = field(default=None, repr=False)
-
-    def as_probability(self) -> Score:
-        """The probability of what is explained.
-
-        Raises:
-            WhycamError: that is not one class.
-        """
-        if self.probability is None:
-            raise TargetError(
-                f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single "
-                "class; pass probability=False to have it read the target's own score, or a class as target."
-            )
-        return self.probability
-
-    def __call__(self, output: Tensor) -> Tensor:
-        """The score of each sample, checked to be one number each."""
-        scores = self.score(output)
-        if not isinstance(scores, Tensor) or scores.shape != (len(self.texts),):
-            came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
-            raise TargetError(
-                f"the target returned {came} for a batch of {len(self.texts)}; "
-                f"it must return one score per sample, shape ({len(self.texts)},)."
-            )
-        return scores
-
-
-@dataclass(frozen=True)
-class ClassReading:
-    """How classes are read from an output, settled once for a batch; `probability`: its numbers are probabilities.
-
-    A head of one unit, `(batch, 1)` or `(batch,)`, has two classes: class 1 is the unit y, class 0 its other side, -y
-    for a score and 1 - y for a probability, so that the top class is the predicted side.
-    """
-
-    probability: bool = False
-
-    def logits(self, output: Tensor) -> Float[Tensor, "batch class"]:
-        """The classes' scores as the model gives them, shape `(batch, class)`.
-
-        Raises:
-            WhycamError: the output has other axes.
-        """
-        samples = output.shape[0]
-        if output.ndim != 2 and output.numel() == samples * (output.shape[1] if output.ndim > 1 else 1):
-            output = output.reshape(samples, -1)  # axes of one location
-        if output.ndim != 2:
-            raise TargetError(
-                f"the output has shape {tuple(output.shape)}, not (batch, class), so no class can be read from it; "
-                f"pass a target, for example lambda output: output[:, {min(7, output.shape[1] - 1)}].flatten(1).sum(1)."
-            )
-        if output.shape[1] != 1:
-            return output
-        return torch.cat([1 - output if self.probability else -output, output], 1)
-
-    def log_probability(self, output: Tensor, index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Each sample's log-probability of its class: by softmax, or by the sigmoid of a one-unit head."""
-        logits = self.logits(output)
-        if self.probability:
-            return _pick(logits, index).clamp(min=torch.finfo(logits.dtype).tiny).log()
-        return _pick(F.logsigmoid(logits) if is_one_unit(output) else logits.log_softmax(1), index)
-
-    def probability_of(self, output: Tensor, index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Each sample's probability of its class."""
-        return _pick(self.logits(output), index) if self.probability else self.log_probability(output, index).exp()
 
 
 @dataclass(frozen=True)
@@ -191,7 +97,7 @@ class ClassScore(Target):
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c."""
-        return lambda output: _pick(classes.logits(output), index)
+        return lambda output: pick(classes.logits(output), index)
 
     def describe(self, name: str) -> str:
         """The class's name."""
@@ -268,7 +174,7 @@ class ReST(Target):
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c + log softmax(y)_c."""
-        return lambda output: _pick(classes.logits(output), index) + classes.log_probability(output, index)
+        return lambda output: pick(classes.logits(output), index) + classes.log_probability(output, index)
 
     def describe(self, name: str) -> str:
         """`logit + log-probability of NAME`."""
@@ -292,7 +198,7 @@ class Counterfactual(Target):
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """-y_c."""
-        return lambda output: -_pick(classes.logits(output), index)
+        return lambda output: -pick(classes.logits(output), index)
 
     def describe(self, name: str) -> str:
         """`against NAME`."""
@@ -359,10 +265,10 @@ class Contrast(Target):
             values = classes.logits(output)
             others = values.gather(1, rivals)
             if plain:
-                return _pick(values, index) - strength * others.mean(1)
+                return pick(values, index) - strength * others.mean(1)
             # probabilities over their sum: a softmax over the rivals alone
             logs = others.clamp(min=torch.finfo(others.dtype).tiny).log() if classes.probability else others
-            return _pick(values, index) - strength * (logs.softmax(1) * others).sum(1)
+            return pick(values, index) - strength * (logs.softmax(1) * others).sum(1)
 
         return score
 
@@ -373,7 +279,7 @@ class Contrast(Target):
                 raise TargetError(
                     f"rivals must lie between 1 and {classes - 1} for {classes} classes, not {self.rivals}."
                 )
-            distance = (logits - _pick(logits, index)[:, None]).abs()
+            distance = (logits - pick(logits, index)[:, None]).abs()
             distance = distance.scatter(1, index[:, None], torch.inf)
             return distance.topk(self.rivals, largest=False).indices
         found = [class_index(each, classes, self._labels) for each in self._named()]
@@ -437,110 +343,6 @@ class MultiLabel:
         )
 
 
-TargetSpec: TypeAlias = Any  #: None, class, target object, callable, or a sequence or tensor with one for each sample
-
-
-def resolve(
-    spec: TargetSpec, output: Tensor, labels: Sequence[str] | None = None, *, probability: bool = False
-) -> ResolvedTarget:
-    """Settle whatever a caller may pass as `target` for a batch's output.
-
-    Args:
-        probability: whether the output is known to hold probabilities; a softmax is seen by its values.
-
-    Raises:
-        WhycamError: a class out of range, an unknown or ambiguous label (near misses are suggested), a sequence
-            whose length is not the batch's, or an output from which no class can be read.
-    """
-    samples = output.shape[0]
-    if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
-        spec = spec.tolist()
-    if spec is None or isinstance(spec, (int, str)):
-        spec = ClassScore(spec)
-    if isinstance(spec, (Target, MultiLabel)):
-        return spec.resolve(output, labels, probability=probability)
-    if callable(spec):
-        name = getattr(spec, "__name__", type(spec).__name__)
-        return ResolvedTarget(spec, (name if name != "<lambda>" else "a function of the output",) * samples)
-    if not isinstance(spec, Iterable):
-        raise TargetError(
-            f"a target is a class index, a label text, a target object, a function of the output, or a sequence of "
-            f"these, not {type(spec).__name__}."
-        )
-    each = list(spec)
-    if len(each) != samples:
-        raise TargetError(f"{len(each)} targets came for {samples} samples; pass one target, or one for each sample.")
-    if all(item is None or isinstance(item, str) or _is_index(item) for item in each):
-        return ClassScore(tuple(map(_class, each))).resolve(output, labels, probability=probability)
-    parts = [resolve(item, output[i : i + 1], labels, probability=probability) for i, item in enumerate(each)]
-    indices = [part.class_index for part in parts]
-    probabilities = [part.probability for part in parts]
-    return ResolvedTarget(
-        lambda output: torch.cat([part(output[i : i + 1]) for i, part in enumerate(parts)]),
-        tuple(part.texts[0] for part in parts),
-        torch.cat([i for i in indices if i is not None]) if all(i is not None for i in indices) else None,
-        any(part.is_probability for part in parts),
-        any(part.by_output for part in parts),
-        None if None in probabilities else lambda output: _joined(probabilities, output),
-    )
-
-
-def key(spec: TargetSpec) -> Any:
-    """A hashable form of a target, by which a `Comparison` is keyed."""
-    if isinstance(spec, Tensor) or type(spec).__module__ == "numpy":
-        spec = spec.tolist()
-    return tuple(map(key, spec)) if isinstance(spec, list) else spec
-
-
-def reading_of(output: Tensor, *, probability: bool = False) -> ClassReading:
-    """How classes are read from an output: as probabilities where that is known, or the rows are a softmax's."""
-    softmax = (
-        output.ndim == 2
-        and output.shape[1] > 1
-        and bool((output >= 0).all())
-        and bool(((output.sum(1) - 1).abs() < 1e-3).all())
-    )
-    return ClassReading(probability or softmax)
-
-
-def is_one_unit(output: Tensor) -> bool:
-    """Whether a head answers with one number for each sample."""
-    return output.numel() == output.shape[0]
-
-
-def class_index(name: int | str, classes: int, labels: Sequence[str] | None) -> int:
-    """The index of a class given as an index or a label text (case does not matter)."""
-    if isinstance(name, str):
-        return _index_of_label(name, labels)
-    if not 0 <= name < classes:
-        raise TargetError(f"class {name} is out of range; this model has {classes} classes, 0 to {classes - 1}.")
-    return name
-
-
-class Borrowed(tuple[str, ...]):
-    """Labels of a model inside a wrapper, which may answer with something else: they count where the number fits."""
-
-    __slots__ = ()
-
-
-def fitting(labels: Sequence[str] | None, classes: int) -> Sequence[str] | None:
-    """The labels of that many classes, or none.
-
-    Raises:
-        WhycamError: there is not one for each.
-    """
-    if labels is None or len(labels) == classes:
-        return labels
-    if isinstance(labels, Borrowed):
-        return None
-    raise TargetError(f"{len(labels)} labels came for a model with {classes} classes; pass one for each, or none.")
-
-
-def name_of(index: int, labels: Sequence[str] | None) -> str:
-    """A class's label text, or `class 281` where there is none."""
-    return labels[index] if labels is not None and 0 <= index < len(labels) else f"class {index}"
-
-
 def _indices(of: Classes, logits: Float[Tensor, "batch class"], labels: Sequence[str] | None) -> Int[Tensor, " batch"]:
     samples, classes = logits.shape
     wanted = of if isinstance(of, tuple) else (of,) * samples
@@ -553,10 +355,6 @@ def _indices(of: Classes, logits: Float[Tensor, "batch class"], labels: Sequence
     return torch.tensor(found, device=logits.device)
 
 
-def _pick(values: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    return values.gather(1, index[:, None]).squeeze(1)
-
-
 def _probability(
     side: Literal["for", "against"] | None, classes: ClassReading, index: Int[Tensor, " batch"]
 ) -> Score | None:
@@ -567,34 +365,7 @@ def _probability(
     return lambda output: 1 - classes.probability_of(output, index)
 
 
-def _joined(scores: Sequence[Score | None], output: Tensor) -> Tensor:
-    """Each sample's own score."""
-    return torch.cat([score(output[i : i + 1]) for i, score in enumerate(scores) if score is not None])
-
-
-def _index_of_label(name: str, labels: Sequence[str] | None) -> int:
-    if labels is None:
-        raise TargetError(
-            f"the target is the text {name!r}, but this model comes without labels; pass labels=, or an index."
-        )
-    wanted = name.strip().casefold()
-    # ImageNet has a Cardigan, which is a dog, and a cardigan
-    found = [i for i, label in enumerate(labels) if label == name.strip()]
-    found = found or [i for i, label in enumerate(labels) if label.casefold() == wanted]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise TargetError(
-            f"{len(found)} classes are called {name!r}: {', '.join(map(str, found))}; pass one of the indices."
-        )
-    by_text = {label.casefold(): label for label in labels}
-    near = [by_text[text] for text in by_text if wanted in text][:5]
-    near = near or [by_text[text] for text in get_close_matches(wanted, by_text, n=3, cutoff=0.6)]
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise TargetError(f"no class is called {name!r}.{hint}")
-
-
-def _is_index(value: object) -> bool:
+def is_index(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
@@ -609,12 +380,14 @@ def _classes(value: Any) -> Any:
         return value
     if isinstance(value, Tensor) or type(value).__module__ == "numpy":
         value = value.tolist()
-    return tuple(map(_class, value)) if isinstance(value, Iterable) and not isinstance(value, str) else _class(value)
+    return (
+        tuple(map(as_class, value)) if isinstance(value, Iterable) and not isinstance(value, str) else as_class(value)
+    )
 
 
-def _class(value: Any) -> Class:
+def as_class(value: Any) -> Class:
     if value is None or isinstance(value, str):
         return value
-    if not _is_index(value):
+    if not is_index(value):
         raise TargetError(f"a class is an index or a label text, not {value}.")
     return operator.index(value)

@@ -1,0 +1,31 @@
+"""What is explained: a model's output -> one score per sample.
+
+Ready ones are `ClassScore`, `Probability`, `LogProbability`, `Contrast`, `Counterfactual`, `ReST` and `MultiLabel`. Any
+callable from the output to a score per sample, shape `(batch,)`, will do. Each ready one takes a class as index or
+label text, a sequence with one for each sample, or `None` for each sample's top class.
+
+A target is *resolved* on a batch's output once, when the network has run: top classes, rivals and sides are settled
+then, so that scoring an edited input later asks about the same classes.
+"""
+
+from whycam.targets.classes import NOTHING as NOTHING
+from whycam.targets.classes import ClassScore as ClassScore
+from whycam.targets.classes import Contrast as Contrast
+from whycam.targets.classes import Counterfactual as Counterfactual
+from whycam.targets.classes import LogProbability as LogProbability
+from whycam.targets.classes import MultiLabel as MultiLabel
+from whycam.targets.classes import Probability as Probability
+from whycam.targets.classes import ReST as ReST
+from whycam.targets.classes import Target as Target
+from whycam.targets.reading import Borrowed as Borrowed
+from whycam.targets.reading import ClassReading as ClassReading
+from whycam.targets.reading import class_index as class_index
+from whycam.targets.reading import fitting as fitting
+from whycam.targets.reading import is_one_unit as is_one_unit
+from whycam.targets.reading import name_of as name_of
+from whycam.targets.reading import reading_of as reading_of
+from whycam.targets.resolved import ResolvedTarget as ResolvedTarget
+from whycam.targets.resolved import Score as Score
+from whycam.targets.specs import TargetSpec as TargetSpec
+from whycam.targets.specs import key as key
+from whycam.targets.specs import resolve as resolve

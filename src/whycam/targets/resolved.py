@@ -1,0 +1,57 @@
+"""A target settled for one batch: what every kind of target becomes once the network has run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from jaxtyping import Int
+from torch import Tensor
+
+from whycam.errors import TargetError
+
+Score: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """A target settled for one batch.
+
+    Attributes:
+        score: output -> the score of each sample, shape `(batch,)`.
+        texts: what is explained, in words, one for each sample.
+        class_index: the class each sample is explained for, where there is one, shape `(batch,)`.
+        is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
+        by_output: whether the output itself chose the classes, which only class scores can do.
+        probability: output -> the probability of what is explained, where that is one class or the others of one.
+    """
+
+    score: Score = field(repr=False)
+    texts: tuple[str, ...]
+    class_index: Int[Tensor, " batch"] | None = None
+    is_probability: bool = False
+    by_output: bool = False
+    probability: Score | None = field(default=None, repr=False)
+
+    def as_probability(self) -> Score:
+        """The probability of what is explained.
+
+        Raises:
+            WhycamError: that is not one class.
+        """
+        if self.probability is None:
+            raise TargetError(
+                f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single "
+                "class; pass probability=False to have it read the target's own score, or a class as target."
+            )
+        return self.probability
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The score of each sample, checked to be one number each."""
+        scores = self.score(output)
+        if not isinstance(scores, Tensor) or scores.shape != (len(self.texts),):
+            came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            raise TargetError(
+                f"the target returned {came} for a batch of {len(self.texts)}; "
+                f"it must return one score per sample, shape ({len(self.texts)},)."
+            )
+        return scores
