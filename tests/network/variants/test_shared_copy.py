@@ -76,15 +76,15 @@ def test_a_hook_put_on_meanwhile_only_delays_it(monkeypatch):
 
     def disturbed(value, memo):
         tries.append(value)
-        if len(tries) < 3:
+        if sum(each is model for each in tries) < 3 and value is model:
             raise RuntimeError("OrderedDict mutated during iteration")
         return copied(value, memo)
 
     monkeypatch.setattr(home.copy, "deepcopy", disturbed)
     assert torch.equal(twin(model)(nets.images()), model(nets.images()))
-    assert tries == [model] * 3
+    assert sum(each is model for each in tries) == 3
     tries[:] = []
-    monkeypatch.setattr(home.copy, "deepcopy", lambda *_: disturbed(None, tries.clear()))
+    monkeypatch.setattr(home.copy, "deepcopy", lambda *_: disturbed(model, tries.clear()))
     with pytest.raises(WhycamError, match="during iteration"):
         twin(model)
 
