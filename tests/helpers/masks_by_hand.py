@@ -9,13 +9,14 @@ from torch import Tensor
 Network = Callable[[Tensor], Tensor]
 
 
-def resized(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Linear interpolation between pixel centers, axis by axis."""
+def resized(values: np.ndarray, size: Sequence[int], *, corners: bool = False) -> np.ndarray:
+    """Linear interpolation between pixel centers, or from corner to corner, axis by axis."""
     for axis, length in enumerate(size):
         rows = np.moveaxis(values, axis, 0)
         made = []
         for i in range(length):
             at = max((i + 0.5) * len(rows) / length - 0.5, 0)
+            at = i * (len(rows) - 1) / max(1, length - 1) if corners else at
             low = min(int(at), len(rows) - 1)
             high = min(low + 1, len(rows) - 1)
             made.append(rows[low] * (1 - (at - low)) + rows[high] * (at - low))

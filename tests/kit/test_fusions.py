@@ -50,6 +50,28 @@ def test_the_product_is_of_scaled_maps_at_one_size():
     torch.testing.assert_close(fusions.product([COARSE, FINE]), scaled[0] * scaled[1])
 
 
+@pytest.mark.parametrize("size", [(8, 8), [6, 9]])
+def test_the_product_can_be_of_maps_at_the_inputs_size(size):
+    scaled = [by_hand.unit(by_hand.resized(each[0].numpy(), size)) for each in (COARSE, FINE)]
+    found = fusions.product([COARSE, FINE], size=size)
+    torch.testing.assert_close(found, torch.from_numpy(scaled[0] * scaled[1])[None])
+    small = F.interpolate(fusions.product([COARSE, FINE])[:, None], tuple(size), mode="bilinear")[:, 0]
+    assert not torch.allclose(found, small, atol=0.05)
+
+
+def test_a_product_at_the_inputs_size_is_a_map_of_that_size():
+    torch.manual_seed(0)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU(), pool).eval()
+    x = torch.rand(2, 3, 16, 16)
+    large = partial(fusions.product, size=(16, 16))
+    found = whycam.explain(model, x, layer=["1", "4"], target=0, fusion=large)
+    assert found.maps.shape == (2, 16, 16)
+    assert torch.equal(found.maps, found.heatmaps(normalize="none"))
+    with pytest.raises(WhycamError, match="the option 'size' of product takes"):
+        whycam.explain(model, x, layer=["1", "4"], target=0, fusion=partial(fusions.product, size=(0, 16)))
+
+
 def test_poly_by_hand():
     # by twos the fine map is [2, 0], and back at its own size [2, 1.5, 0.5, 0]: locally [0.5, 2, 0] and nothing to
     # divide by; the coarse one is [2, 2.5, 3.5, 4] there

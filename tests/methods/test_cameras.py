@@ -54,6 +54,34 @@ def test_is_the_product_of_the_means_over_sizes(space, steps, largest, generator
     assert found.any()
 
 
+def test_the_input_can_be_enlarged_by_a_cubic_curve(generator):
+    net, inputs = Small(2, generator), pictures((5, 7), generator)
+    found = cameras(inputs, net.trace, steps=2, largest=1.8, same_class=False, enlarge="cubic")
+
+    def weight(at):  # Keys' cubic convolution, a = -0.75, as torch has it
+        at = abs(at)
+        if at <= 1:
+            return 1.25 * at**3 - 2.25 * at**2 + 1
+        return -0.75 * (at**3 - 5 * at**2 + 8 * at - 4) if at < 2 else 0.0
+
+    def cubic(values, length):
+        made = np.zeros((*values.shape[:-1], length))
+        for i in range(length):
+            at = (i + 0.5) * values.shape[-1] / length - 0.5
+            for k in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
+                made[..., i] += weight(at - k) * values[..., min(max(k, 0), values.shape[-1] - 1)]
+        return made
+
+    large = cubic(cubic(inputs.numpy(), 13).swapaxes(2, 3), 9).swapaxes(2, 3)
+    runs = [net.run(inputs), net.run(torch.from_numpy(large))]
+    means = [
+        sum(np.stack([enlarged(one, (5, 7)) for one in getattr(run, what).numpy()]) for run in runs) / 2
+        for what in ("activations", "gradients")
+    ]
+    torch.testing.assert_close(found, torch.from_numpy(np.maximum((means[0] * means[1]).sum(1), 0)))
+    assert not torch.allclose(found, cameras(inputs, net.trace, steps=2, largest=1.8, same_class=False))
+
+
 def test_the_default_sizes_are_the_authors():
     seen = []
 

@@ -12,7 +12,7 @@ from whycam.methods.simple_full_grad import simple_full_grad
 every_rank = pytest.mark.parametrize("space", [(7,), (4, 5), (3, 4, 4)], ids=["1d", "2d", "3d"])
 
 
-def by_loops(inputs, input_gradients, biases, *, times_bias=True):
+def by_loops(inputs, input_gradients, biases, *, times_bias=True, corners=False):
     x, g = inputs.numpy(), input_gradients.numpy()
     maps = np.zeros((x.shape[0], *x.shape[2:]))
 
@@ -22,7 +22,7 @@ def by_loops(inputs, input_gradients, biases, *, times_bias=True):
         low, high = size.min(), size.max()
         for channel in size:
             if high > low:
-                maps[n] += resized((channel - low) / (high - low), x.shape[2:])
+                maps[n] += resized((channel - low) / (high - low), x.shape[2:], corners=corners)
 
     for n in range(x.shape[0]):
         add(n, np.stack([x[n, c] * g[n, c] for c in range(x.shape[1])]))
@@ -62,6 +62,16 @@ def test_both_are_the_sum_over_layers(space, generator):
     simple = simple_full_grad(inputs, gradients, biases)
     torch.testing.assert_close(simple, by_loops(inputs, gradients, biases, times_bias=False))
     assert not torch.allclose(simple, found.maps)
+
+
+@every_rank
+def test_layers_can_be_resized_from_corner_to_corner(space, generator):
+    inputs, gradients, biases = measured(space, generator)
+    found = full_grad(inputs, gradients, biases, torch.zeros(2).double(), align_corners=True)
+    torch.testing.assert_close(found.maps, by_loops(inputs, gradients, biases, corners=True))
+    simple = simple_full_grad(inputs, gradients, biases, align_corners=True)
+    torch.testing.assert_close(simple, by_loops(inputs, gradients, biases, times_bias=False, corners=True))
+    assert not torch.allclose(found.maps, by_loops(inputs, gradients, biases))
 
 
 def test_worked_example():

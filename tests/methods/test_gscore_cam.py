@@ -23,6 +23,20 @@ def by_loops(activations, gradients, inputs, net, channels):
     return torch.from_numpy(np.stack(maps))
 
 
+def as_the_authors(activations, gradients, inputs, net, channels):
+    """All channels are weighed, those left out by a score of 0; masks go from corner to corner."""
+    maps = []
+    for n in range(len(inputs)):
+        order = sorted(range(activations.shape[1]), key=lambda k: -gradients[n, k].numpy().mean())
+        scores = np.zeros(activations.shape[1])
+        for k in order[:channels]:
+            mask = by_hand.unit(by_hand.resized(activations[n, k].numpy(), inputs.shape[2:], corners=True))
+            scores[k] = by_hand.of_one(net, inputs[n].numpy() * mask)
+        weights = np.exp(scores) / np.exp(scores).sum()
+        maps.append(np.maximum(sum(w * channel.numpy() for w, channel in zip(weights, activations[n], strict=True)), 0))
+    return torch.from_numpy(np.stack(maps))
+
+
 def case(generator, space=(2, 3), size=(5, 7)):
     activations, gradients = torch.randn(2, 3, 6, *space, generator=generator, dtype=torch.float64)
     inputs = torch.randn(3, 2, *size, generator=generator, dtype=torch.float64)
@@ -58,6 +72,24 @@ def test_trap_s10_what_was_not_chosen_has_no_part_in_the_softmax():
     found = gscore_cam(activations, gradients, torch.ones(1, 1, 300), score, channels=2)
     torch.testing.assert_close(found.maps[0, :2], torch.tensor([0.01, 0.0]).softmax(0))
     assert not found.maps[0, 2:].any()
+
+
+@every_rank
+@pytest.mark.parametrize("channels", [1, 4, 300])
+def test_the_authors_softmax_and_masks(space, size, channels, generator):
+    activations, gradients, inputs, net = case(generator, space, size)
+    score, given = by_hand.Scored(net), (activations, gradients, inputs)
+    found = gscore_cam(*given, score, channels=channels, softmax="all", align_corners=True)
+    torch.testing.assert_close(found.maps, as_the_authors(*given, net, channels))
+    assert score.runs == min(channels, 6)
+
+
+@pytest.mark.parametrize("one", [{"softmax": "all"}, {"align_corners": True}], ids=str)
+def test_each_of_the_two_changes_the_map(one, generator):
+    activations, gradients, inputs, net = case(generator)
+    found = gscore_cam(activations, gradients, inputs, by_hand.Scored(net), channels=4, **one)
+    assert not torch.allclose(found.maps, by_loops(activations, gradients, inputs, net, 4))
+    assert not torch.allclose(found.maps, as_the_authors(activations, gradients, inputs, net, 4))
 
 
 def test_the_gradient_chooses_and_does_not_weigh(generator):

@@ -15,10 +15,10 @@ from whycam.methods.integrated_grad_cam import integrated_grad_cam
 every_rank = pytest.mark.parametrize("space", [(6,), (5, 7), (3, 4, 5)], ids=["1d", "2d", "3d"])
 
 
-def by_loops(net, inputs, start, steps):
-    before = net.run(start).activations.numpy()
+def by_loops(net, inputs, start, steps, *, notebook=False):
+    before = net.run(start).activations.numpy() * (not notebook)
     maps = np.zeros((before.shape[0], *before.shape[2:]))
-    for step in range(1, steps + 1):
+    for step in range(steps) if notebook else range(1, steps + 1):
         run = net.run(start + (inputs - start) * (step / steps))
         a, g = run.activations.numpy(), run.gradients.numpy()
         for n in range(len(a)):
@@ -56,6 +56,17 @@ def test_the_path_begins_at_the_baseline(baseline, start, generator):
     expected = by_loops(net, inputs, start(inputs), 3)
     torch.testing.assert_close(made(net, inputs, steps=3, baseline=baseline), expected)
     assert not torch.allclose(made(net, inputs, steps=3), expected)
+
+
+@every_rank
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_notebook_subtracts_nothing_and_begins_at_the_baseline(space, steps, generator):
+    net, inputs = Small(len(space), generator), pictures(space, generator)
+    found = made(net, inputs, steps=steps, baseline=0.5, form="notebook")
+    start = torch.full_like(inputs, 0.5)
+    torch.testing.assert_close(found, by_loops(net, inputs, start, steps, notebook=True))
+    assert not torch.allclose(found, by_loops(net, inputs, start, steps))
+    assert len(net.traced) == steps
 
 
 @every_rank

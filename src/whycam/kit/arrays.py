@@ -114,23 +114,25 @@ def making(settings: Making) -> Iterator[Making]:
 
 
 def resize(
-    maps: Float[Tensor, "batch *spatial"], size: Sequence[int], enlarge: Enlarge = "bilinear"
+    maps: Float[Tensor, "batch *spatial"],
+    size: Sequence[int],
+    enlarge: Enlarge = "bilinear",
+    *,
+    align_corners: bool = False,
 ) -> Float[Tensor, "batch *size"]:
-    """Interpolation between pixel centers (`align_corners=False`), for one to three spatial axes; linear unless asked.
+    """Interpolation between pixel centers, or from corner to corner, of one to three spatial axes; linear unless asked.
 
     Raises:
         OptionError: an unknown way, or cubic splines for other than two axes.
     """
     if maps.shape[1:] == tuple(size):
         return maps
-    if enlarge == "nearest":
-        return F.interpolate(maps.unsqueeze(1), tuple(size), mode="nearest-exact").squeeze(1)
-    if enlarge == "cubic" and len(size) == 2:
-        return F.interpolate(maps.unsqueeze(1), tuple(size), mode="bicubic", align_corners=False).squeeze(1)
-    if enlarge != "bilinear":
+    modes = {"nearest": "nearest-exact", "bilinear": _INTERPOLATION[len(size)]}
+    mode = "bicubic" if enlarge == "cubic" and len(size) == 2 else modes.get(enlarge)
+    if mode is None:
         raise OptionError(f"enlarge is 'nearest', 'bilinear' or, for two axes, 'cubic'; not {enlarge!r}.")
-    mode = _INTERPOLATION[len(size)]
-    return F.interpolate(maps.unsqueeze(1), tuple(size), mode=mode, align_corners=False).squeeze(1)
+    corners = None if enlarge == "nearest" else align_corners
+    return F.interpolate(maps.unsqueeze(1), tuple(size), mode=mode, align_corners=corners).squeeze(1)
 
 
 def normalize(maps: Float[Tensor, "batch *spatial"], how: Normalize = "max") -> Float[Tensor, "batch *spatial"]:
@@ -155,6 +157,11 @@ def normalize(maps: Float[Tensor, "batch *spatial"], how: Normalize = "max") -> 
     if how == "signed":
         return (maps / largest).where(largest > 0, maps.new_zeros(()))
     raise ValueError(f"normalize must be 'max', 'minmax', 'signed' or 'none', not {how!r}")
+
+
+def scaled_sum(terms: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch *spatial"]:
+    """The magnitudes of one layer, scaled together to [0, 1] in each image, summed over the channels."""
+    return normalize(terms.abs(), "minmax").sum(1) + 0 * terms.sum(1)  # which leaves NaN and infinity to be seen
 
 
 def merge_colors(maps: Float[Tensor, "batch color *space"], how: Colors) -> Float[Tensor, "batch *space"]:

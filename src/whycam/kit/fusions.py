@@ -20,7 +20,7 @@ from torch import Tensor
 
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.arrays import normalize, pool, resize
-from whycam.kit.options import Percentile, check
+from whycam.kit.options import Count, Percentile, check
 from whycam.kit.quantities import FUNCTIONS, LAYER_QUANTITIES
 
 Fusion: TypeAlias = Callable[..., Tensor]
@@ -78,14 +78,19 @@ def tanh(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
 
 
 @_named
-def product(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
+def product(
+    maps: Sequence[Float[Tensor, "batch ..."]], *, size: Sequence[Count] | None = None
+) -> Float[Tensor, "batch *spatial"]:
     """RefineCAM's fusion: the product of the maps, each resized and then scaled to [0, 1] (arXiv:2605.14641).
+
+    At the finest layer's size, or at `size`: the authors' code multiplies at the input's, as
+    `partial(whycam.fusions.product, size=(224, 224))` does. A product of enlarged maps is not the enlarged product.
 
     Examples:
         >>> whycam.explain(net, batch, layer=["0", "1"], fusion="product").layer.why
         '2 layers fused by product'
     """
-    return torch.stack([normalize(each, "minmax") for each in _resized(maps)]).prod(0)
+    return torch.stack([normalize(each, "minmax") for each in _resized(maps, size)]).prod(0)
 
 
 @_named
@@ -196,7 +201,7 @@ def names() -> list[str]:
     return list(_FUSIONS)
 
 
-def _resized(maps: Sequence[Tensor]) -> list[Tensor]:
-    """All maps at the finest size, axis by axis."""
-    size = [max(sides) for sides in zip(*(each.shape[1:] for each in maps), strict=True)]
+def _resized(maps: Sequence[Tensor], size: Sequence[int] | None = None) -> list[Tensor]:
+    """All maps at that size, or at the finest, axis by axis."""
+    size = size or [max(sides) for sides in zip(*(each.shape[1:] for each in maps), strict=True)]
     return [resize(each, size) for each in maps]

@@ -84,14 +84,14 @@ def to_unit(maps: Float[Tensor, "batch *spatial"]) -> Float[Tensor, "batch *spat
 
 
 def channel_mask(
-    maps: Float[Tensor, "batch channel *spatial"], channel: int, size: tuple[int, ...]
+    maps: Float[Tensor, "batch channel *spatial"], channel: int, size: tuple[int, ...], *, align_corners: bool = False
 ) -> Float[Tensor, "batch *size"]:
     """One channel resized to the input and then scaled to [0, 1], in this order; 0 where the channel is flat.
 
     Resizing first is what the Score-CAM paper and its authors' code do. One channel at a time, because all channels at
     the input's size are more than memory holds.
     """
-    return to_unit(resize(maps[:, channel], size))
+    return to_unit(resize(maps[:, channel], size, align_corners=align_corners))
 
 
 def flat_channels(maps: Float[Tensor, "batch channel *spatial"]) -> Bool[Tensor, "batch channel"]:
@@ -118,11 +118,19 @@ def strongest(
 
 
 def through_channels(
-    inputs: Float[Tensor, "batch color *space"], maps: Float[Tensor, "batch channel *spatial"], baseline: Baseline
+    inputs: Float[Tensor, "batch color *space"],
+    maps: Float[Tensor, "batch channel *spatial"],
+    baseline: Baseline,
+    *,
+    align_corners: bool = False,
 ) -> Variants:
     """The inputs as each channel's mask shows them, one by one."""
     behind, size = stand_in(inputs, baseline), inputs.shape[2:]
-    return lazily(lambda channel: shown(inputs, channel_mask(maps, channel, size), behind), range(maps.shape[1]))
+
+    def variant(channel: int) -> Tensor:
+        return shown(inputs, channel_mask(maps, channel, size, align_corners=align_corners), behind)
+
+    return lazily(variant, range(maps.shape[1]))
 
 
 def weigh_channels(

@@ -20,11 +20,13 @@ def bag_cam(
     global average pooling the factors differ little from 1; the map then is close to the element-wise Grad-CAM over
     the score.
 
-    A score of 0 or below has no logarithm, and the authors' code gives NaN for it. Here the gradient is divided by the
-    score's magnitude, so that positive values still speak for the target, and the status says so; at 0 the map is 0.
+    A score of 0 or below has no logarithm. Here the gradient is divided by the score's magnitude, so that positive
+    values still speak for the target, and the status says so; at 0 the map is 0. The authors' code divides by the score
+    itself: below 0 its map shows what speaks against the target.
 
-    The authors' code also passes positive gradients only through every ReLU module, as guided backprop does; here
-    gradients are what they are. It scales the map to [0, 1].
+    The authors' code also passes positive gradients only through every ReLU module above the layer, as guided backprop
+    does; here gradients are what they are, which is the same where no ReLU lies between layer and score. It scales the
+    map to [0, 1].
     """
     sizes = scores.abs().reshape(-1, *[1] * (activations.ndim - 1))
     products = (activations * gradients / sizes).masked_fill(sizes == 0, 0)

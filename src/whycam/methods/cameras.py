@@ -1,8 +1,10 @@
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.kit.arrays import lazily, positive, resize
+from whycam.kit.arrays import Enlarge, lazily, positive, resize
 from whycam.kit.options import AtLeastOne, Count
 from whycam.kit.quantities import Trace, Traced
 from whycam.kit.registry import method
@@ -19,6 +21,7 @@ def cameras(
     steps: Count = 8,
     largest: AtLeastOne = 4.125,
     same_class: bool = True,
+    enlarge: Enlarge = "bilinear",
 ) -> Float[Tensor, "batch *space"]:
     """Run the input at several sizes, average activations and gradients resized to it, and add up their products.
 
@@ -33,12 +36,12 @@ def cameras(
     authors' code does so where no class was named; where one was, it leaves no size out, for which there is
     `same_class=False`. Outputs other than one number for each class are not compared.
 
-    Enlarged linearly, between pixel centers, where the authors' code enlarges the input by a bicubic curve, which
-    overshoots; and not scaled to [0, 1], which is NaN for a map without positive values.
+    The input is enlarged linearly, between pixel centers; `enlarge="cubic"` is the authors' code, whose curve
+    overshoots at edges. Their map is scaled to [0, 1], which is NaN for one without positive values; this one is not.
     """
     space = tuple(inputs.shape[2:])
     sizes = [1 + (largest - 1) * step / max(1, steps - 1) for step in range(steps)]
-    runs = list(trace(lazily(lambda size: _resized(inputs, tuple(round(side * size) for side in space)), sizes)))
+    runs = list(trace(lazily(lambda size: _resized(inputs, [round(side * size) for side in space], enlarge), sizes)))
     kept = _kept(runs) if same_class else torch.ones(steps, len(inputs), dtype=torch.bool, device=inputs.device)
     maps = torch.zeros_like(inputs[:, 0])
     for first in range(0, runs[0].activations.shape[1], _CHANNELS):
@@ -49,9 +52,9 @@ def cameras(
 
 
 def _resized(
-    maps: Float[Tensor, "batch channel *space"], size: tuple[int, ...]
+    maps: Float[Tensor, "batch channel *space"], size: Sequence[int], enlarge: Enlarge = "bilinear"
 ) -> Float[Tensor, "batch channel *size"]:
-    return resize(maps.flatten(0, 1), size).reshape(*maps.shape[:2], *size)
+    return resize(maps.flatten(0, 1), size, enlarge).reshape(*maps.shape[:2], *size)
 
 
 def _kept(runs: list[Traced]) -> Bool[Tensor, "step batch"]:

@@ -33,8 +33,9 @@ def deep_feature_factorization(
     several photos share becomes one concept. More concepts than the layer has independent channels or locations stay
     zero.
 
-    Multiplicative updates (Lee and Seung) until ten of them lower the error by less than `tolerance` of the
-    activations, or `steps` are done, as in the authors' code. That starts from random numbers; here the start is the
+    Multiplicative updates (Lee and Seung), as in the authors' code, until ten of them lower the error by less than
+    `tolerance` of the activations, or `steps` are done. Theirs stop below 1e-4 of the error at the start, or after 200
+    steps. They start from random numbers; here the start is the
     positive sides of the leading singular vectors (NNDSVD, zeros filled with the mean), so the concepts are the same
     every time, and the error no higher than from most random starts. The paper factors the output of a ReLU: values
     below zero count as zero, where pytorch-grad-cam shifts each channel by its minimum. Samples that are not finite

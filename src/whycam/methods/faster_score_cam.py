@@ -21,7 +21,8 @@ def faster_score_cam(
 
     `channels` are run, whatever the layer has; with all of them it is Score-CAM, and `probability`, `baseline` and the
     units are as there. The author's code takes the class's probability unless asked otherwise, here the default is
-    Score-CAM's.
+    Score-CAM's. Its masks are divided by the channel's range without being shifted to 0 first, so that the lowest value
+    of a channel still shows something, or less than nothing; these are Score-CAM's.
 
     How far a channel varies says nothing about the class: one that is weak and decides is never looked at, and a layer
     whose channels differ in scale shows the large ones.

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import normalize, precise, resize, total
+from whycam.kit.arrays import precise, resize, scaled_sum, total
 from whycam.kit.quantities import BiasGradient, Result
 from whycam.kit.registry import method
 from whycam.kit.status import Status
@@ -19,6 +19,8 @@ def full_grad(
     input_gradients: Float[Tensor, "batch color *space"],
     bias_gradients: Sequence[BiasGradient],
     scores: Float[Tensor, " batch"],
+    *,
+    align_corners: bool = False,
 ) -> Result:
     """Add up the magnitudes of input times gradient and, for every layer, of bias times gradient, each layer scaled.
 
@@ -37,25 +39,20 @@ def full_grad(
     implicit biases are left out as in the authors' code, or constants that are added outside of a layer. Biases
     without a place on the image (vectors, tokens, windows) count in the sums and not in the map.
 
-    As in the authors' code, but for the resizing, which is between pixel centers where theirs aligns corners, and the
-    1e-6 that theirs adds to divisors.
+    `align_corners=True` resizes from corner to corner, as the authors' code does; the default is between pixel centers,
+    as everywhere here. Theirs also adds 1e-6 to divisors.
     """
-    maps = _scaled(inputs * input_gradients)
+    maps = scaled_sum(inputs * input_gradients)
     from_inputs = precise(inputs * input_gradients).flatten(1).sum(1)
     from_biases = torch.zeros_like(from_inputs)
     for each in bias_gradients:
         terms = each.bias.to(each.gradients).reshape(-1, *[1] * (each.gradients.ndim - 2)) * each.gradients
         from_biases += total(precise(terms)).sum(1)
         if terms.ndim == inputs.ndim:
-            maps += resize(_scaled(terms), inputs.shape[2:]).to(maps)
+            maps += resize(scaled_sum(terms), inputs.shape[2:], align_corners=align_corners).to(maps)
     gap = precise(scores) - from_inputs - from_biases
     status = [_status(*row) for row in zip(scores.tolist(), from_inputs.tolist(), from_biases.tolist(), strict=True)]
     return Result(maps, values={"completeness_gap": gap.to(scores)}, status=status)
-
-
-def _scaled(terms: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch *spatial"]:
-    """The magnitudes of one layer, scaled over all its channels in each image, summed."""
-    return normalize(terms.abs(), "minmax").sum(1) + 0 * terms.sum(1)  # which leaves NaN and infinity to be seen
 
 
 def _status(score: float, from_input: float, from_biases: float) -> Status:

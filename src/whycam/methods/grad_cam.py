@@ -18,6 +18,9 @@ def grad_cam(
     Zero everywhere when the score ignores these locations, as after the last block of a ViT read through its class
     token; record an earlier layer there. Zero too where all evidence is negative: use HiResCAM to see it.
 
+    The layer chosen for it lies before the last activation function; in VGG-16 that is `features.28`. The authors look
+    behind the ReLU there (relu5_3): `layer="features.29"`.
+
     The authors' code sums the gradients where the paper takes their mean: the same map times the number of locations.
     """
     return positive(weighted_sum(pool(gradients), activations))

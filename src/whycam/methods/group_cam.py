@@ -32,8 +32,9 @@ def group_cam(
     image does not hold. `probability=False` weighs by the target's own score.
 
     As in the authors' latest code. `denoise` is the share of locations, the lowest of each group, that are set to 0
-    before; the paper's and the earlier code's is 0.7, and the latest takes none. A group whose mask is flat has no
-    weight, and no NaN as in the authors' code.
+    before; the latest code takes none. Their code of June 2021 took 0.7, but no value of `denoise` gives its maps: it
+    adds up the masks in place of the groups' maps, and takes the positive part of that sum in place of the gains'. A
+    group whose mask is flat has no weight, and no NaN as in the authors' code.
     """
     parts = zip(pool(gradients).chunk(groups, 1), activations.chunk(groups, 1), strict=True)
     maps = torch.stack([_without_lowest(weighted_sum(*part, final=False).relu(), denoise) for part in parts], 1)

@@ -1,3 +1,6 @@
+from typing import Literal
+
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +20,8 @@ def gscore_cam(
     *,
     channels: Count = 300,
     baseline: Baseline = "zero",
+    softmax: Literal["chosen", "all"] = "chosen",
+    align_corners: bool = False,
 ) -> Result:
     """Score-CAM of those channels only that have the largest mean gradient.
 
@@ -26,10 +31,12 @@ def gscore_cam(
     The gradients choose, signed as in the authors' code, and do not weigh: where they are zero, as after the last
     block of a ViT read through its class token, the choice is arbitrary (the first channels).
 
-    Channels that were not chosen have no part in the softmax, as the paper means it. The authors' code gives them a
-    score of 0 and lets them share in it, which does nothing beside CLIP's logits of 20 and more, and waters down every
-    other model's weights. Its masks are resized with aligned corners, Score-CAM's and these are not.
+    Channels that were not chosen have no part in the softmax, as the paper means it. `softmax="all"` gives them a score
+    of 0 and lets them share in it and in the map, as the authors' code does: that is nothing beside CLIP's logits of 20
+    and more, and waters down every other model's weights. `align_corners=True` resizes the masks as their code does;
+    Score-CAM's, and these by default, are resized between pixel centers. Their masks are also divided by 1e-6 more.
     """
-    maps = varying(strongest(activations, pool(gradients), channels))
-    gains = score(through_channels(inputs, maps, baseline))
-    return weigh_channels(maps, gains, softmax=True)
+    maps = varying(strongest(activations, pool(gradients), activations.shape[1] if softmax == "all" else channels))
+    gains = score(through_channels(inputs, maps[:, :channels], baseline, align_corners=align_corners))
+    left = maps.shape[1] - len(gains)
+    return weigh_channels(maps, F.pad(gains, (0, 0, 0, left)), softmax=True)

@@ -1,3 +1,6 @@
+from itertools import chain
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +21,7 @@ def integrated_grad_cam(
     *,
     steps: Count = 50,
     baseline: Baseline = "zero",
+    form: Literal["paper", "notebook"] = "paper",
 ) -> Float[Tensor, "batch *spatial"]:
     """Average Grad-CAM along the straight path from a baseline to the input, of what the layer gained on the baseline.
 
@@ -29,18 +33,16 @@ def integrated_grad_cam(
     depends on the baseline, which is 0 unless another is given: in normalized inputs the data set's mean color. Many
     points on the path are pictures that the network has never seen.
 
-    The sum over the points is divided by their number, so that it does not grow with `steps`. The authors' notebook
-    subtracts no activations of the baseline, and begins its points at the baseline instead of ending them at the
-    input; 50 steps are its default.
+    The sum over the points is divided by their number, so that it does not grow with `steps`. `form="notebook"` is the
+    authors' notebook, which subtracts no activations of the baseline and takes the points `0/steps` up to
+    `(steps - 1)/steps`; 50 steps are its default. The two may have nothing in common where the layer is far from 0 at
+    the baseline.
     """
     start = stand_in(inputs, baseline)
     runs = iter(trace(lazily(lambda number: start + number / steps * (inputs - start), range(steps))))
-    before = next(runs).activations
-
-    def gained(gradients: Tensor, activations: Tensor) -> Tensor:
-        return weighted_sum(pool(gradients), activations - before).relu()
-
+    before = next(runs).activations if form == "paper" else torch.zeros_like(activations)
+    points = ((run.gradients, run.activations) for run in runs)
     maps = torch.zeros_like(activations[:, 0])
-    for run in runs:
-        maps += gained(run.gradients, run.activations)
-    return (maps + gained(gradients, activations)) / steps
+    for slopes, values in chain(points, [(gradients, activations)] if form == "paper" else []):
+        maps += weighted_sum(pool(slopes), values - before).relu()
+    return maps / steps

@@ -35,9 +35,10 @@ def rise(
     which also takes away the noise of pixels shown more often than others; the map then is signed.
 
     Every mask is a grid of `grid` cells along each axis (a tuple: so many along each), each shown with probability
-    `keep`, stretched linearly by one cell more than the input and cropped at random, as in the authors' code. The
-    defaults are the paper's for VGG-16; it takes 8,000 masks for ResNet-50, and the authors' notebook 6,000 of 8 cells
-    kept with probability 0.1.
+    `keep`, stretched linearly by one cell more than the input and cropped at random. Beyond the outermost cells the
+    authors' code mirrors them, here they are repeated: a mask's outer half cell may differ, its expected value does
+    not. The defaults are the paper's for VGG-16; it takes 8,000 masks for ResNet-50, and the authors' notebook 6,000 of
+    8 cells kept with probability 0.1.
 
     Noisy with few masks, and small when `keep` leaves too little for the class to be seen at all. Objects much smaller
     than a cell do not stand out.

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.arrays import normalize, resize
+from whycam.kit.arrays import resize, scaled_sum
 from whycam.kit.quantities import BiasGradient
 from whycam.kit.registry import method
 
@@ -13,6 +13,8 @@ def simple_full_grad(
     inputs: Float[Tensor, "batch color *space"],
     input_gradients: Float[Tensor, "batch color *space"],
     bias_gradients: Sequence[BiasGradient],
+    *,
+    align_corners: bool = False,
 ) -> Float[Tensor, "batch *space"]:
     """FullGrad without the biases: add up the magnitudes of every layer's gradient, each layer scaled.
 
@@ -22,14 +24,10 @@ def simple_full_grad(
 
     The map has no unit and no sign: what speaks against the target counts like what speaks for it. The layers are
     those that add a bias, as in FullGrad: a convolution without one does not count, the normalization behind it does.
+    `align_corners` is as there: the authors' code resizes so, and the default does not.
     """
-    maps = _scaled(inputs * input_gradients)
+    maps = scaled_sum(inputs * input_gradients)
     for each in bias_gradients:
         if each.gradients.ndim == inputs.ndim:
-            maps += resize(_scaled(each.gradients), inputs.shape[2:]).to(maps)
+            maps += resize(scaled_sum(each.gradients), inputs.shape[2:], align_corners=align_corners).to(maps)
     return maps
-
-
-def _scaled(terms: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "batch *spatial"]:
-    """The magnitudes of one layer, scaled over all its channels in each image, summed."""
-    return normalize(terms.abs(), "minmax").sum(1) + 0 * terms.sum(1)  # which leaves NaN and infinity to be seen
