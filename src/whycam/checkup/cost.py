@@ -120,6 +120,15 @@ def estimates(session: Session, inputs: Any, request: Request, progress: Progres
     return made
 
 
+def refusal(error: Exception) -> WhycamError:
+    """What the network itself raised, as a refusal; a mistake of ours goes on."""
+    if isinstance(error, WhycamError):
+        return error
+    if is_ours(error):
+        raise error
+    return WhycamError(f"{type(error).__name__}: {error}")
+
+
 class _Price(NamedTuple):
     """What one run takes."""
 
@@ -160,12 +169,8 @@ class Rehearsal:
         """What one method would cost. What the network itself raises is a reason why it cannot be run."""
         try:
             return self._of(method)
-        except WhycamError as error:
-            return Estimate(method.name, method.title, reason=str(error))
         except Exception as error:  # a model that runs for a prediction may raise once gradients are on
-            if is_ours(error):
-                raise
-            return Estimate(method.name, method.title, reason=f"{type(error).__name__}: {error}")
+            return Estimate(method.name, method.title, reason=str(refusal(error)))
 
     def _of(self, method: Method) -> Estimate:
         ground, recorded = self._ground(method)

@@ -14,13 +14,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from whycam.checkup import findings
-from whycam.checkup.cost import Rehearsal
+from whycam.checkup.cost import Rehearsal, refusal
 from whycam.checkup.findings import Finding, Severity
 from whycam.engine.inputs import prepared_by
 from whycam.engine.maps import predictions
 from whycam.engine.request import Request
 from whycam.engine.session import Session
-from whycam.errors import WhycamError
+from whycam.errors import Misplaced, WhycamError
 from whycam.kit.progress import Progress
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, methods
@@ -187,8 +187,6 @@ def trial_input(model: VisionModel, shape: Sequence[int] | None = None) -> Tenso
     return torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu").to(dtype)
 
 
-#: What the refusal of a layer says whose positions do not lie where its layout puts them.
-_MISPLACED = "do not lie as in the input"
 #: What is said of methods that are not tried.
 _NOT_RUN = "it runs the network many times, so what it would cost was found without running it."
 #: Modules that take channels first and nothing else, so that their axes leave no doubt.
@@ -290,7 +288,7 @@ class _Examination:
         try:
             part, values = self._answer(seen.output, inputs)
         except WhycamError as error:
-            self._note("answer", findings.refused("answer", str(error)))
+            self._note("answer", findings.refused("answer", error))
             return False
         values = values.detach().float()
         known, _ = settled(self.module, inputs, values, part, self.part, labels=len(self.vision.labels or ()))
@@ -340,23 +338,23 @@ class _Examination:
         try:
             found, self.prepares = features(self.module, inputs)
         except WhycamError as error:
-            self._note("layer", findings.refused("layer", str(error)))
+            self._note("layer", findings.refused("layer", error))
             self.barred["activations"] = str(error)
             return
         sides = {each.side: each.name for each in methods().values() if each.needs == {"activations", "gradients"}}
         self.asked = [sides["before"], sides["after"]]
         made = self._compare(inputs, self.asked)
-        if isinstance(made, str):
-            if _MISPLACED in made:
-                self._note("location", findings.refused("location", made))
-                self.barred["activations"] = made
-            else:
-                self.barred["gradients"] = made
+        if isinstance(made, Misplaced):
+            self._note("location", findings.refused("location", made))
+            self.barred["activations"] = str(made)
+            return
+        if isinstance(made, WhycamError):
+            self.barred["gradients"] = str(made)
             return
         self.first = made.cost.forwards
         self.checked |= {"layer", "layout", "location", "in-place", "zero gradient"}
         for reason in dict.fromkeys(made.failures.values()):
-            self._note("layer", findings.refused("location" if _MISPLACED in reason else "layer", reason))
+            self._note("layer", findings.refused("layer", WhycamError(reason)))
         told: set[str] = set()
         for layer in {each.layer.name: each.layer for each in made.values()}.values():
             self.layer = self.layer or layer
@@ -383,8 +381,8 @@ class _Examination:
             return self._estimate(method, inputs)
         with counted() as counter:
             made = self._compare(inputs, [method.name])
-        if isinstance(made, str):
-            return MethodCheck(method.name, method.title, "", "not possible", made)
+        if isinstance(made, WhycamError):
+            return MethodCheck(method.name, method.title, "", "not possible", str(made))
         (one,) = made.values()
         if self.layer is None and method.has_layer:
             self.layer = one.layer
@@ -418,29 +416,17 @@ class _Examination:
         self.backwards += self.rehearsal.backwards - before
         if not found.possible:
             return MethodCheck(method.name, method.title, "", "not possible", found.reason)
-        return MethodCheck(
-            method.name,
-            method.title,
-            found.layer,
-            "not run",
-            _NOT_RUN,
-            found.forwards,
-            found.backwards,
-            found.total,
-            sum(each.number for each in found.parts),
-        )
+        parts = sum(each.number for each in found.parts)
+        counts = found.forwards, found.backwards, found.total, parts
+        return MethodCheck(method.name, method.title, found.layer, "not run", _NOT_RUN, *counts)
 
-    def _compare(self, inputs: Inputs, names: Sequence[str]) -> Comparison | str:
-        """The explanations, or the reason why there are none."""
+    def _compare(self, inputs: Inputs, names: Sequence[str]) -> Comparison | WhycamError:
+        """The explanations, or why there are none."""
         try:
             request = Request.several(names, None, [self.target], None, None, output=self.part)
             made = self.bare.run(self.bare.batch(inputs), request)
-        except WhycamError as error:
-            return str(error)
         except Exception as error:  # a model that runs for a prediction may raise once gradients are on
-            if is_ours(error):
-                raise
-            return f"{type(error).__name__}: {error}"
+            return refusal(error)
         self.backwards += made.cost.backwards
         return made
 

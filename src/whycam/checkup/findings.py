@@ -85,12 +85,9 @@ def notable(kind: str, module: str, text: str, advice: str) -> Finding:
     return Finding("worth knowing", kind, module, text, advice)
 
 
-def refused(kind: str, reason: str) -> Finding:
-    """A refusal as a problem; its last sentence, or what follows a semicolon, is what to do."""
-    said, mark, advice = reason.rpartition(". ")
-    if not mark:
-        said, mark, advice = reason.rpartition("; ")
-    return problem(kind, "", sentence(said or advice), sentence(advice) if said else "")
+def refused(kind: str, error: WhycamError) -> Finding:
+    """A refusal as a problem."""
+    return problem(kind, "", sentence(error.reason), sentence(error.advice) if error.advice else "")
 
 
 def sentence(text: str) -> str:
@@ -171,7 +168,7 @@ def _of_wrappers(state: Condition) -> Iterator[Finding]:
             "Nothing to do; numbers may differ in the last digits.",
         )
     if state.refused:
-        yield refused("scripted", state.refused)
+        yield refused("scripted", WhycamError(state.refused))
     elif state.scripted:
         yield notable(
             "scripted",

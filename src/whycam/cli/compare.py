@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from whycam.cli import arguments as given
-from whycam.cli.figure import figure_path
+from whycam.cli.figure import figure_path, write_figure
 from whycam.cli.inputs import Failure, find
 from whycam.cli.options import parse_options
 from whycam.cli.output import SOME_FAILED, Output, counted, fields, status_text, table, text
@@ -17,10 +17,9 @@ from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
 
 if TYPE_CHECKING:
-    from whycam.kit.registry import Method
     from whycam.results.explanation import Comparison, Explanation
 else:
-    Comparison = Explanation = Method = Any  # bring torch
+    Comparison = Explanation = Any  # bring torch
 
 #: Three that weigh evidence for the class in different ways.
 _METHODS = "grad_cam,grad_cam_plus_plus,layer_cam"
@@ -81,13 +80,14 @@ def compare(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
+        from whycam.engine.request import chosen_methods
         from whycam.explainer import compare as compare_all
         from whycam.kit import fusions
-        from whycam.pictures.figures import save_figure
         from whycam.pictures.photos import read_photo
         from whycam.targets import key
 
-        chosen = _methods(given.split_list(methods or [_METHODS]))
+        listed = given.split_list(methods or [_METHODS])
+        chosen = chosen_methods("all" if listed == ["all"] else listed)
         options = parse_options(option or [], chosen)
         execution = given.execution(precision, compile, budget, smoothing, quiet)
         execution |= given.reading(answer, layout, views)
@@ -119,21 +119,9 @@ def compare(
         made = compare_all(
             vision, picture, names, places or None, list(asked), fusion=fusion, options=options, **execution
         )
-        try:
-            save_figure(made.figure(colormap=colormap, signed=signed), path)
-        except OSError as error:
-            raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None
+        write_figure(made.figure(colormap=colormap, signed=signed), path)
         _report(out, made, path, asked, found.photos[0])
         raise typer.Exit(SOME_FAILED if _failures(made, asked) or _non_finite(made) else 0)
-
-
-def _methods(names: list[str]) -> list[Method]:
-    from whycam.kit.registry import find as find_method
-    from whycam.kit.registry import methods
-
-    if names == ["all"]:
-        return list(methods().values())
-    return list({each.name: each for each in map(find_method, names)}.values())
 
 
 def _failures(made: Comparison, asked: dict[Hashable, str]) -> list[dict[str, str]]:

@@ -1,9 +1,15 @@
 """Where a command's figure goes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from whycam.cli.arguments import make_folder
 from whycam.errors import WhycamError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any  # an extra
 
 
 def figure_path(output: Path, name: str) -> Path:
@@ -24,3 +30,17 @@ def figure_path(output: Path, name: str) -> Path:
         )
     make_folder(output.parent)
     return output
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure.
+
+    Raises:
+        WhycamError: the file cannot be written.
+    """
+    from whycam.pictures.figures import save_figure
+
+    try:
+        save_figure(figure, path)
+    except OSError as error:
+        raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from whycam.cli import arguments as given
 from whycam.cli import trial
-from whycam.cli.figure import figure_path
+from whycam.cli.figure import figure_path, write_figure
 from whycam.cli.output import Output, counted, fields, table, text
 from whycam.errors import WhycamError
 from whycam.kit.progress import duration
@@ -95,7 +95,6 @@ def _draw(
     """Draw the method's map at the layers with two spatial axes; what is said of the sheet."""
     from whycam.explainer import compare
     from whycam.kit.registry import find
-    from whycam.pictures.figures import save_figure
 
     chosen = find(method)
     if not chosen.has_layer:
@@ -107,10 +106,7 @@ def _draw(
     first = sorted(drawable, key=lambda each: (not each.chosen_for, each.name.count(".")))
     names = {each.name for each in (first if every else first[:_MOST])}
     made = compare(vision, photo, [method], layers=[each.name for each in found if each.name in names])
-    try:
-        save_figure(made.figure(colormap=colormap), path)
-    except OSError as error:
-        raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from None
+    write_figure(made.figure(colormap=colormap), path)
     one = next(iter(made.values()))
     drawn = [{"layer": layer, **asdict(each.status[0])} for (_, layer, _), each in made.items()]
     failed = [{"layer": layer, "kind": "not possible", "message": why} for (_, layer, _), why in made.failures.items()]
