@@ -413,3 +413,28 @@ def test_rows_on_a_processor_stay_within_its_caches_and_the_most(each, rows):
     runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.RunConfig(budget=2**50))
     runner.set_limit(peak=each, rows=1, held=1)
     assert runner.limit == rows
+
+
+class Viewed(nn.Module):
+    """Looks at its inputs in the order of memory that they come in, which only rows one after the other bear."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.orders = nets.plain(), []
+
+    def forward(self, x):
+        self.orders.append(x.is_contiguous())
+        return self.net(x.view(-1).view(x.shape))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_rows_that_run_together_have_their_channels_last_where_the_network_bears_it(strict):
+    model, inputs = Viewed().eval() if strict else nets.plain(), nets.images()
+    seen = []
+    handle = model.register_forward_pre_hook(
+        lambda module, given: seen.append((len(given[0]), given[0].is_contiguous()))
+    )
+    found = whycam.explain(model, inputs, "occlusion", target=1)
+    handle.remove()
+    assert not found.work[0].alone
+    assert all(whole == strict for rows, whole in seen[-3:])
