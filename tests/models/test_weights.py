@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import whycam
-from whycam.models.weights import load_weights, read_state
+from whycam.models.weights import ChosenWeights, read_state
 
 
 def network():
@@ -73,7 +73,7 @@ def test_a_torch_checkpoint(tmp_path, trained, form, suffix):
     path = tmp_path / f"w{suffix}"
     torch.save(FORMS[form](trained.state_dict()), path)
     module = network()
-    load_weights(module, path)
+    ChosenWeights(path).into(module)
     assert_loaded(module, trained.state_dict())
 
 
@@ -82,7 +82,7 @@ def test_safetensors(tmp_path, trained, form):
     path = tmp_path / "w.safetensors"
     save_file(FORMS[form](trained.state_dict()), path)
     module = network()
-    load_weights(module, path)
+    ChosenWeights(path).into(module)
     assert_loaded(module, trained.state_dict())
 
 
@@ -90,7 +90,7 @@ def test_the_old_checkpoint_format(tmp_path, trained):
     path = tmp_path / "w.pth"
     torch.save(trained.state_dict(), path, _use_new_zipfile_serialization=False)
     module = network()
-    load_weights(module, path)
+    ChosenWeights(path).into(module)
     assert_loaded(module, trained.state_dict())
 
 
@@ -108,7 +108,7 @@ def test_names_that_do_not_fit_are_counted_and_shown(tmp_path, trained):
     module = network()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(whycam.WhycamError) as caught:
-        load_weights(module, tmp_path / "w.pt")
+        ChosenWeights(tmp_path / "w.pt").into(module)
     assert str(caught.value) == (
         "w.pt does not fit this Sequential: 2 weights of the model are not in it (3.bias, 3.weight); "
         "it has 2 that the model lacks (head.bias, head.weight)."
@@ -119,7 +119,7 @@ def test_names_that_do_not_fit_are_counted_and_shown(tmp_path, trained):
 def test_many_names_are_cut_short(tmp_path):
     torch.save({"other": torch.ones(1)}, tmp_path / "w.pt")
     with pytest.raises(whycam.WhycamError, match=r"9 weights .* \(0.bias, 0.weight, 1.bias, \.\.\.\); it has 1 that"):
-        load_weights(network(), tmp_path / "w.pt")
+        ChosenWeights(tmp_path / "w.pt").into(network())
 
 
 def test_shapes_that_do_not_fit_are_both_told(tmp_path, trained):
@@ -129,7 +129,7 @@ def test_shapes_that_do_not_fit_are_both_told(tmp_path, trained):
     module = network()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(whycam.WhycamError) as caught:
-        load_weights(module, tmp_path / "w.pt")
+        ChosenWeights(tmp_path / "w.pt").into(module)
     assert str(caught.value) == (
         "w.pt does not fit this Sequential: 3.weight has shape (1000, 4), the model wants (2, 4)."
     )
@@ -153,7 +153,7 @@ def test_code_in_a_checkpoint_is_not_run_and_the_refusal_says_why(tmp_path, suff
     path, made = tmp_path / f"w{suffix}", tmp_path / "made-by-the-checkpoint"
     hostile(path, made, how)
     with pytest.raises(whycam.WhycamError) as caught:
-        load_weights(network(), path)
+        ChosenWeights(path).into(network())
     assert not made.exists()
     message = str(caught.value)
     assert message.startswith(
@@ -176,9 +176,9 @@ def test_a_whole_pickled_module_needs_the_flag(tmp_path, trained):
     path = tmp_path / "w.pt"
     torch.save(trained, path)
     with pytest.raises(whycam.WhycamError, match="holds more than tensors"):
-        load_weights(network(), path)
+        ChosenWeights(path).into(network())
     module = network()
-    load_weights(module, path, unsafe_pickle=True)
+    ChosenWeights(path, unsafe_pickle=True).into(module)
     assert_loaded(module, trained.state_dict())
 
 
@@ -200,16 +200,16 @@ def test_load_passes_the_flag_on(tmp_path, monkeypatch, trained, flag):
 
 def test_no_such_file(tmp_path):
     with pytest.raises(whycam.WhycamError, match=r"no weights file .*absent\.pt\."):
-        load_weights(network(), tmp_path / "absent.pt")
+        ChosenWeights(tmp_path / "absent.pt").into(network())
     with pytest.raises(whycam.WhycamError, match="no weights file"):
-        load_weights(network(), tmp_path)
+        ChosenWeights(tmp_path).into(network())
 
 
 @pytest.mark.parametrize("name", ["w.h5", "w.onnx", "w", "w.pt.zip"])
 def test_another_kind_of_file_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(whycam.WhycamError) as caught:
-        load_weights(network(), tmp_path / name)
+        ChosenWeights(tmp_path / name).into(network())
     assert str(caught.value) == f"weights come from .safetensors, .pt or .pth files; {name} is none of these."
 
 
@@ -224,7 +224,7 @@ def test_a_truncated_file_is_told_apart_from_a_hostile_one(tmp_path, trained, na
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
     with pytest.raises(whycam.WhycamError) as caught:
-        load_weights(network(), path)
+        ChosenWeights(path).into(network())
     assert str(caught.value).startswith(f"{name} cannot be read as a checkpoint: ")
     assert "run code" not in str(caught.value)
 
@@ -233,7 +233,7 @@ def test_a_text_file_with_a_checkpoint_s_name(tmp_path):
     for name in ("w.pt", "w.safetensors"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
         with pytest.raises(whycam.WhycamError, match=f"{name} cannot be read as a checkpoint: ") as caught:
-            load_weights(network(), tmp_path / name)
+            ChosenWeights(tmp_path / name).into(network())
         assert "run code" not in str(caught.value)
 
 
@@ -241,7 +241,7 @@ def test_a_zip_of_something_else(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as file:
         file.writestr("hello.txt", "hello")
     with pytest.raises(whycam.WhycamError, match=r"w\.pt cannot be read as a checkpoint"):
-        load_weights(network(), tmp_path / "w.pt")
+        ChosenWeights(tmp_path / "w.pt").into(network())
 
 
 @pytest.mark.parametrize(
@@ -254,13 +254,13 @@ def test_a_zip_of_something_else(tmp_path):
 def test_a_checkpoint_without_a_state_dict(tmp_path, held, words):
     torch.save(held, tmp_path / "w.pt")
     with pytest.raises(whycam.WhycamError, match=words):
-        load_weights(network(), tmp_path / "w.pt")
+        ChosenWeights(tmp_path / "w.pt").into(network())
 
 
 def test_weights_in_half_precision_are_brought_to_the_model_s(tmp_path, trained):
     torch.save({name: value.half() for name, value in trained.state_dict().items()}, tmp_path / "w.pt")
     module = network()
-    load_weights(module, tmp_path / "w.pt")
+    ChosenWeights(tmp_path / "w.pt").into(module)
     assert {value.dtype for value in module.state_dict().values()} == {torch.float32, torch.int64}
     torch.testing.assert_close(module[3].weight, trained[3].weight, rtol=1e-3, atol=0)
 
@@ -279,7 +279,7 @@ def test_a_failed_read_leaves_the_model_as_it_was(tmp_path):
     before = {name: value.clone() for name, value in module.state_dict().items()}
     (tmp_path / "w.pt").write_bytes(b"")
     with pytest.raises(whycam.WhycamError):
-        load_weights(module, tmp_path / "w.pt")
+        ChosenWeights(tmp_path / "w.pt").into(module)
     assert_loaded(module, before)
 
 
@@ -288,7 +288,7 @@ def test_without_safetensors_the_extra_is_named(tmp_path, monkeypatch, trained):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(whycam.WhycamError) as caught:
-        load_weights(network(), tmp_path / "w.safetensors")
+        ChosenWeights(tmp_path / "w.safetensors").into(network())
     assert str(caught.value) == (
         "reading w.safetensors needs safetensors, which is not installed: pip install 'whycam[safetensors]'"
     )

@@ -56,36 +56,19 @@ class ChosenWeights:
         return read_state(self.file, unsafe_pickle=self.unsafe_pickle)
 
     def into(self, module: nn.Module) -> None:
-        """Load the file's tensors into a module, if a file was given."""
-        if self.file is not None:
-            load_weights(module, self.file, unsafe_pickle=self.unsafe_pickle)
+        """Load the file's tensors into a module, if a file was given; every name and shape has to fit."""
+        if self.file is None:
+            return
+        state = self.state()
+        if (reason := misfit(module, state)) is not None:
+            raise ModelError(f"{self.file.name} does not fit this {type(module).__name__}: {reason}.")
+        adopt(module, state)
 
     def titled(self, name: str) -> str:
         """A model's name that says whose weights it has."""
         return (
             f"{name} (random weights)" if self.random else name if self.file is None else f"{name} ({self.file.name})"
         )
-
-
-def load_weights(module: nn.Module, path: Path, *, unsafe_pickle: bool = False) -> None:
-    """Load a `.safetensors`, `.pt` or `.pth` file into a module, every name matched.
-
-    Raises:
-        WhycamError: no such file, a checkpoint that needs full unpickling (unless `unsafe_pickle`), or names and
-            shapes that do not fit.
-    """
-    fit(module, read_state(path, unsafe_pickle=unsafe_pickle), path.name)
-
-
-def fit(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Load named tensors into a module, every name matched.
-
-    Raises:
-        WhycamError: names and shapes that do not fit what `name` holds.
-    """
-    if (reason := misfit(module, state)) is not None:
-        raise ModelError(f"{name} does not fit this {type(module).__name__}: {reason}.")
-    adopt(module, state)
 
 
 def adopt(module: nn.Module, state: dict[str, Tensor]) -> None:
