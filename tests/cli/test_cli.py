@@ -412,7 +412,7 @@ def test_compare_takes_options_by_method(run: Callable[..., Result], cat: Path) 
     ("args", "said"),
     [
         (["-m", "gradcan"], "no method"),
-        (["-m", ","], "--methods came without any entry"),
+        (["-m", ","], "methods, layers and targets each need at least one entry"),
         (["-t", "tabbby"], "no class is called"),
         (["-l", "nope"], "no layer 'nope'"),
         (["-o", "grid.docx"], "a figure is written as one of"),

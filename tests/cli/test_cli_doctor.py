@@ -129,7 +129,7 @@ def test_a_healthy_network(run):
     assert "input   1x3x8x8, cat.png" in lines
     assert any(line.startswith("answer  5 classes, says ") for line in lines)
     assert any(line.startswith("layer   conv2 (4x4, channels first): the last feature") for line in lines)
-    assert any(line.startswith("Fine: weights, training mode, mixed modes,") for line in lines)
+    assert any(line.startswith("Fine: weights, training mode, precision,") for line in lines)
     assert lines[-1].startswith("This took 27 forwards, 20 backwards, ")
     assert "Problem" not in lines
     assert "Worth knowing" not in lines
@@ -215,14 +215,14 @@ def test_everything_in_one_document(run):
     by_name = {each["name"]: each for each in made["methods"]}
     assert by_name["fem"]["flops"] == 1.0
     assert by_name["grad_cam"]["forwards"] is None
-    assert made["cost"]["forwards"] == 24
+    assert made["cost"]["forwards"] == 23
 
 
 def test_quiet_prints_problems_alone(run):
     assert run("doctor", "tinynets:build", "-q") == (0, "", "")
     result = run("doctor", "tinynets:cut", "-q")
     assert (result.exit_code, result.out) == (1, "")
-    assert result.err.startswith("whycam: cut gradient: No gradient reaches the layer")
+    assert result.err.startswith("whycam: cut gradient: No map can be made from gradients")
 
 
 def test_mistakes_in_the_command(run):

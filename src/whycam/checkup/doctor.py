@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,28 +15,27 @@ from torch.nn.modules.conv import _ConvNd
 
 from whycam.checkup import findings
 from whycam.checkup.cost import Rehearsal, refusal
-from whycam.checkup.findings import Finding, Severity
+from whycam.checkup.findings import CHECKS, Finding, Severity, notable, problem, sentence
 from whycam.engine.inputs import prepared_by
 from whycam.engine.maps import predictions
 from whycam.engine.request import Request
 from whycam.engine.session import Session
-from whycam.errors import Misplaced, WhycamError
+from whycam.errors import LayerRefused, Misplaced, WhycamError
 from whycam.kit.progress import Progress
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, methods
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import VisionModel
-from whycam.network.diagnosis.condition import condition
 from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.non_finite import first_non_finite
-from whycam.network.diagnosis.survey import Survey, is_ours, survey
+from whycam.network.diagnosis.survey import Survey, survey
 from whycam.network.hooks import Inputs, watching
 from whycam.network.layer_refs import find_layers
-from whycam.network.layers.features import Feature, features
+from whycam.network.layers.features import features
 from whycam.network.origin import settled
 from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.pytree import first_sample, first_tensor
-from whycam.network.recording.graph_breaks import Cut, follow
+from whycam.network.recording.graph_breaks import follow
 from whycam.network.unwrap import unwrapped
 from whycam.network.variants.scoring import RunConfig
 from whycam.pictures.preprocess import Preprocess
@@ -158,7 +157,10 @@ def doctor(session: Session, inputs: Any = None, *, output: OutputPath | None = 
     """What `Explainer.doctor` returns."""
     started = time.perf_counter()
     made = _Examination(session, inputs if inputs is not None else trial_input(session.vision), output)
-    with _no_mode_warning(), made.counting():
+    # a scripted network takes no hook, and is not run
+    scripted = isinstance(made.module, torch.jit.ScriptModule)
+    with warnings.catch_warnings(), nullcontext() if scripted else watching(made.module, "input", made.count):
+        warnings.filterwarnings("ignore", "the model is in training mode")  # which is among the findings
         made.run()
     return made.checkup(time.perf_counter() - started)
 
@@ -194,67 +196,67 @@ _CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
 
 
 class _Examination:
-    """One dry run, step by step; a step after which nothing more can be said ends it."""
+    """One dry run, step by step; a step after which nothing more can be said ends it.
+
+    Attributes:
+        bare: the network without labels and preprocessing, so that those that do not fit stop nothing.
+        barred: quantities that cannot be had, with the reason.
+        target: what is explained where no class can be read.
+        forwards, backwards: passes so far, those that end in an error as well.
+    """
 
     def __init__(self, session: Session, given: Any, part: OutputPath | None) -> None:
-        vision = session.vision
-        self.session, self.vision, self.given, self.part = session, vision, given, part
+        self.session, self.vision, self.given, self.part = session, session.vision, given, part
+        self.module = unwrapped(self.vision.module)
+        self.bare = Session(replace(self.vision, preprocess=None, labels=None))
         self.inputs: Inputs | None = None
-        self.module = unwrapped(vision.module)
-        #: asked by number, so that labels that do not fit stop nothing
-        self.bare = Session(replace(vision, preprocess=None, labels=None))
+        self.seen: Survey | None = None
         self.findings: list[Finding] = []
         self.checked: set[str] = set()
         self.layer: Layer | None = None
         self.methods: list[MethodCheck] = []
-        #: quantities that cannot be had, with the reason
-        self.barred: dict[str, str] = {}
         self.output: Answer | None = None
-        self.chosen: list[str] = []
+        self.barred: dict[str, WhycamError] = {}
         self.target: Callable[[Tensor], Tensor] | None = None
-        #: methods that were asked first, which pay for choosing the layer, and what they paid
-        self.asked: list[str] = []
-        self.forwards = self.backwards = self.prepares = self.first = 0
-        self.seen: Survey | None = None
-        self.rehearsal: Rehearsal | None = None
+        self.forwards = self.backwards = self.prepares = 0
 
     def run(self) -> None:
         """Every step, until one says that nothing more can be found."""
-        if not self._look_over():
+        self._note(findings.of_network(self.module), "weights", "training mode", "precision", "scripted")
+        self._note(findings.of_vision(self.vision), "checkpointing", "preprocessing")
+        if any(each.kind == "scripted" and each.severity == "problem" for each in self.findings):
+            return
+        if any(each.device.type == "meta" for each in self.module.parameters()):
             return
         self.inputs = first_sample(self.session.batch(self.given).inputs)
         seen = self.seen = survey(self.module, self.inputs)
-        self._note("forward", *findings.of_survey(seen))
+        self._note(findings.of_survey(seen), "forward")
         if seen.error is not None:
             return
-        self.checked |= {"repeated", "unused"}
+        self._note((), "repeated", "unused", "dead layer")
+        explained: list[str] = []
         if self._read_output(seen, self.inputs):
-            cut = self._look_for_cuts(self.inputs)
-            self._choose_layer(seen, self.inputs)
-            self.methods = [self._try_method(each, seen, self.inputs) for each in methods().values()]
-            again = [each.forwards for each in self.methods if each.name in self.asked and each.forwards is not None]
-            self.prepares += self.first - min(again) if again else 0
-            self._note("cut gradient", *findings.of_cuts(cut, self.barred.get("gradients")))
-        self._note("dead layer", *findings.of_zero([name for name in seen.zero if name not in self.chosen]))
+            explained = self._choose_layer(seen, self.inputs)
+            rehearsal = self._rehearsal(self.inputs)
+            self.methods = [self._try_method(each, seen, self.inputs, rehearsal) for each in methods().values()]
+            self._note(self._cuts(self.inputs), "cut gradient")
+        self._note(findings.of_zero([name for name in seen.zero if name not in explained]))
 
-    @contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count the forwards, those that end in an error as well."""
-        if isinstance(self.module, torch.jit.ScriptModule):  # which takes no hook, and is not run
-            yield
-            return
-        with watching(self.module, "input", self._count):
-            yield
-
-    def _count(self, *_: Any) -> None:
+    def count(self, *_: Any) -> None:
+        """One forward began."""
         self.forwards += 1
 
     def checkup(self, seconds: float) -> Checkup:
         """What was found."""
-        order = {severity: rank for rank, severity in enumerate(("problem", "worth knowing", "fine"))}
-        every = [*self.findings, *findings.fine(self.checked, self.findings)]
+        found = {each.kind for each in self.findings}
+        fine = [
+            Finding("fine", kind, "", text)
+            for kind, text in CHECKS.items()
+            if kind in self.checked and kind not in found
+        ]
+        order = ("problem", "worth knowing", "fine")
         return Checkup(
-            tuple(sorted(dict.fromkeys(every), key=lambda each: order[each.severity])),
+            tuple(sorted(dict.fromkeys([*self.findings, *fine]), key=lambda each: order.index(each.severity))),
             self.layer,
             tuple(self.methods),
             self.output,
@@ -265,134 +267,126 @@ class _Examination:
             self.prepares,
         )
 
-    def _has(self, kind: str) -> bool:
-        return any(each.kind == kind for each in self.findings)
-
-    def _note(self, check: str, *found: Finding) -> None:
-        self.checked.add(check)
+    def _note(self, found: Iterable[Finding], *checks: str) -> None:
+        self.checked.update(checks)
         self.findings += found
-
-    def _look_over(self) -> bool:
-        """Whether the network can be run and watched at all."""
-        state = condition(self.vision.module)
-        self.findings += [*findings.of_condition(state), *findings.of_vision(self.vision)]
-        self.checked |= {
-            "weights", "training mode", "mixed modes", "precision", "devices", "compiled", "scripted", "parallel",
-            "checkpointing", "preprocessing",
-        }  # fmt: skip
-        return not state.absent and not state.refused
 
     def _read_output(self, seen: Survey, inputs: Inputs) -> bool:
         """Whether there is an answer that can be explained."""
         samples = len(first_tensor(inputs))
         try:
-            part, values = self._answer(seen.output, inputs)
+            part, values = read(seen.output, self.part, samples, number_of_classes(self.module))
         except WhycamError as error:
-            self._note("answer", findings.refused("answer", error))
+            self._note([findings.refused("answer", error)])
             return False
         values = values.detach().float()
         known, _ = settled(self.module, inputs, values, part, self.part, labels=len(self.vision.labels or ()))
-        why, reading = known.embedding, ClassReading(known.probability)
-        readable = known.classes and len(values) == samples
         found = findings.of_answer(
-            seen.output, part, values, samples=samples, probability=known.probability, embedding=why
+            seen.output, part, values, samples=samples, probability=known.probability, embedding=known.embedding
         )
-        self._note("answer", *found)
-        self.checked |= {"probability", "one unit", "constant answer"}
-        prediction = None
-        if readable:
+        self._note(found, "answer", "probability", "one unit", "constant answer", "non-finite")
+        classes = prediction = None
+        if known.classes and len(values) == samples:
+            reading, labels = ClassReading(known.probability), self.vision.labels
             classes = reading.logits(values).shape[1]
-            self._note("labels", *findings.of_labels(self.vision.labels, classes))
-            fits = self.vision.labels is not None and len(self.vision.labels) == classes
-            (prediction,) = predictions(values[:1], self.vision.labels if fits else None, reading)
+            self._note(findings.of_labels(labels, classes), "labels")
+            fits = labels is not None and len(labels) == classes
+            (prediction,) = predictions(values[:1], labels if fits else None, reading)
         else:
-            classes = None
             self.target = _largest
         self.output = Answer(part, tuple(values.shape), classes, prediction)
-        self.checked.add("non-finite")
         if bool(values.isfinite().all()):
             return len(values) == samples
-        cause = first_non_finite(self.module, inputs)[0] or "the output"
-        self._note("non-finite", findings.of_non_finite(cause))
+        where = first_non_finite(self.module, inputs)[0] or "the output"
+        text = f"The output is not finite: NaN or infinity first appears in {where}."
+        advice = "Check the input and the weights there; half precision overflows above 65,504."
+        self._note([problem("non-finite", text, advice)])
         return False
 
-    def _answer(self, raw: Any, inputs: Inputs) -> tuple[str, Tensor]:
-        """The part of what the network returned that is explained, and where it is."""
-        return read(raw, self.part, len(first_tensor(inputs)), number_of_classes(self.module))
-
-    def _look_for_cuts(self, inputs: Inputs) -> list[Cut]:
-        """What ends the gradient's way from the answer to the input."""
-        try:
-            trail = follow(self.module, inputs, read=lambda raw: self._answer(raw, inputs)[1])
-        except Exception as error:  # a model that raises once gradients are on: the methods to come will say so
-            if is_ours(error):
-                raise
-            return []
-        return [] if trail.arrives else list(trail.cuts)
-
-    def _choose_layer(self, seen: Survey, inputs: Inputs) -> None:
-        """Look at the layers that are chosen when none is named.
+    def _choose_layer(self, seen: Survey, inputs: Inputs) -> list[str]:
+        """Look at the layers that are chosen when none is named; their modules' names.
 
         The choice is kept by the network's layers for the methods to come, so that their cost is their own.
         """
-        try:
-            found, self.prepares = features(self.module, inputs)
-        except WhycamError as error:
-            self._note("layer", findings.refused("layer", error))
-            self.barred["activations"] = str(error)
-            return
         sides = {each.side: each.name for each in methods().values() if each.needs == {"activations", "gradients"}}
-        self.asked = [sides["before"], sides["after"]]
-        made = self._compare(inputs, self.asked)
-        if isinstance(made, Misplaced):
-            self._note("location", findings.refused("location", made))
-            self.barred["activations"] = str(made)
-            return
-        if isinstance(made, WhycamError):
-            self.barred["gradients"] = str(made)
-            return
-        self.first = made.cost.forwards
-        self.checked |= {"layer", "layout", "location", "in-place", "zero gradient"}
-        for reason in dict.fromkeys(made.failures.values()):
-            self._note("layer", findings.refused("layer", WhycamError(reason)))
-        told: set[str] = set()
+        try:
+            found, spent = features(self.module, inputs)
+            made = self._compare(inputs, [sides["before"], sides["after"]])
+        except LayerRefused as error:
+            kind = "location" if isinstance(error, Misplaced) else "layer"
+            self._note([findings.refused(kind, error)])
+            self.barred["activations"] = error
+            return []
+        except WhycamError as error:
+            self.barred["gradients"] = error
+            return []
+        self.prepares = spent + made.cost.choosing
+        self._note((), "layer", "layout", "location", "zero gradient")
+        explained: list[str] = []
+        about: dict[str, Finding] = {}
         for layer in {each.layer.name: each.layer for each in made.values()}.values():
             self.layer = self.layer or layer
-            about = [each for each in self._about(layer, found, seen) if each.kind not in told]
-            told |= {each.kind for each in about}
-            self._note("layer", *about)
+            (tap,) = find_layers(self.module, layer.name)
+            explained.append(tap.module)
+            readings = next((each.readings for each in found if each.tap.module == tap.module), ())
+            if isinstance(self.module.get_submodule(tap.module), _CHANNELS_FIRST):
+                readings = readings[:1]
+            for each in findings.of_layer(layer, readings, dead=tap.module in seen.zero):
+                about.setdefault(each.kind, each)
+        self._note(about.values())
+        return explained
 
-    def _about(self, layer: Layer, found: Sequence[Feature], seen: Survey) -> Iterator[Finding]:
-        (tap,) = find_layers(self.module, layer.name)
-        readings = next((each.readings for each in found if each.tap.module == tap.module), ())
-        if isinstance(self.module.get_submodule(tap.module), _CHANNELS_FIRST):
-            readings = readings[:1]
-        last = seen.calls[tap.module] - 1
-        number = min(tap.call, last) if isinstance(tap.call, int) else last  # a view of one call has a number too
-        self.chosen.append(tap.module)
-        return findings.of_layer(
-            layer, readings, seen.overwritten.get((tap.module, number)), dead=tap.module in seen.zero
-        )
+    def _cuts(self, inputs: Inputs) -> Iterable[Finding]:
+        """What ends the gradient's way from the answer to the layer, or to the input."""
+        advice = "Let gradients through there, or use a method that needs none, such as eigen_cam."
+        if "gradients" in self.barred:
+            text = f"No map can be made from gradients: {self.barred['gradients']}"
+            yield problem("cut gradient", sentence(text), advice)
+            return
+        samples, classes = len(first_tensor(inputs)), number_of_classes(self.module)
+        try:
+            trail = follow(self.module, inputs, read=lambda raw: read(raw, self.part, samples, classes)[1])
+        except Exception as error:  # a model that raises once gradients are on: the methods have said so
+            refusal(error)
+            return
+        if trail.cuts and not trail.arrives:
+            text = f"On its way to the input the gradient ends at {trail.cuts[0]}."
+            advice = "Nothing to do for layers behind that; those before it, and guided_backprop, have no gradient."
+            yield notable("cut gradient", text, advice, trail.cuts[0].module)
 
-    def _try_method(self, method: Method, seen: Survey, inputs: Inputs) -> MethodCheck:
-        if reasons := [self.barred[need] for need in sorted(method.needs) if need in self.barred]:
-            return MethodCheck(method.name, method.title, "", "not possible", reasons[0])
+    def _rehearsal(self, inputs: Inputs) -> Rehearsal:
+        """Estimates for methods that run the network many times: trying all of those would take hours."""
+        quiet = RunConfig(progress=Progress(False))
+        request = Request.several(["rise"], None, [self.target], None, None, output=self.part, run=quiet)
+        return Rehearsal(self.bare, self.bare.batch(inputs), request)
+
+    def _try_method(self, method: Method, seen: Survey, inputs: Inputs, rehearsal: Rehearsal) -> MethodCheck:
+        refusals = [self.barred[need] for need in sorted(method.needs) if need in self.barred]
+        if refusals:
+            return MethodCheck(method.name, method.title, "", "not possible", str(refusals[0]))
         if method.needs & FUNCTIONS:
-            return self._estimate(method, inputs)
-        with counted() as counter:
-            made = self._compare(inputs, [method.name])
-        if isinstance(made, WhycamError):
-            return MethodCheck(method.name, method.title, "", "not possible", str(made))
+            before = rehearsal.backwards
+            cost = rehearsal.of(method)
+            self.backwards += rehearsal.backwards - before
+            if not cost.possible:
+                return MethodCheck(method.name, method.title, "", "not possible", cost.reason)
+            runs = sum(each.number for each in cost.parts)
+            return MethodCheck(
+                method.name, method.title, cost.layer, "not run", _NOT_RUN, cost.forwards, cost.backwards, cost.total,
+                runs,
+            )  # fmt: skip
+        try:
+            with counted() as counter:
+                made = self._compare(inputs, [method.name])
+        except WhycamError as error:
+            return MethodCheck(method.name, method.title, "", "not possible", str(error))
         (one,) = made.values()
         if self.layer is None and method.has_layer:
             self.layer = one.layer
         status = one.status[0]
-        if status.kind == "zero gradient" and not self._has("zero gradient"):  # one method says it for all
+        if status.kind == "zero gradient" and all(each.kind != "zero gradient" for each in self.findings):
             advice = "Try a photo and trained weights, name another layer, or use eigen_cam, which needs no gradient."
-            self._note(
-                "zero gradient",
-                findings.problem("zero gradient", one.layer.name, findings.sentence(status.message), advice),
-            )
+            self._note([problem("zero gradient", sentence(status.message), advice, one.layer.name)])
         return MethodCheck(
             method.name,
             method.title,
@@ -405,28 +399,13 @@ class _Examination:
             made.cost.parts,
         )
 
-    def _estimate(self, method: Method, inputs: Inputs) -> MethodCheck:
-        """What a method would cost that runs the network many times: trying all of those would take hours."""
-        if self.rehearsal is None:
-            quiet = RunConfig(progress=Progress(False))
-            request = Request.several([method.name], None, [self.target], None, None, output=self.part, run=quiet)
-            self.rehearsal = Rehearsal(self.bare, self.bare.batch(inputs), request)
-        before = self.rehearsal.backwards
-        found = self.rehearsal.of(method)
-        self.backwards += self.rehearsal.backwards - before
-        if not found.possible:
-            return MethodCheck(method.name, method.title, "", "not possible", found.reason)
-        parts = sum(each.number for each in found.parts)
-        counts = found.forwards, found.backwards, found.total, parts
-        return MethodCheck(method.name, method.title, found.layer, "not run", _NOT_RUN, *counts)
-
-    def _compare(self, inputs: Inputs, names: Sequence[str]) -> Comparison | WhycamError:
-        """The explanations, or why there are none."""
+    def _compare(self, inputs: Inputs, names: Sequence[str]) -> Comparison:
+        """The explanations by some methods. What the network itself raises is a refusal too."""
+        request = Request.several(names, None, [self.target], None, None, output=self.part)
         try:
-            request = Request.several(names, None, [self.target], None, None, output=self.part)
             made = self.bare.run(self.bare.batch(inputs), request)
         except Exception as error:  # a model that runs for a prediction may raise once gradients are on
-            return refusal(error)
+            raise refusal(error) from error
         self.backwards += made.cost.backwards
         return made
 
@@ -434,11 +413,3 @@ class _Examination:
 def _largest(output: Tensor) -> Tensor:
     """A score for outputs from which no class can be read."""
     return output.flatten(1).amax(1)
-
-
-@contextmanager
-def _no_mode_warning() -> Iterator[None]:
-    """What the guard warns of once is among the findings."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the model is in training mode")
-        yield

@@ -4,9 +4,8 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -56,7 +55,7 @@ Signed: TypeAlias = Annotated[
     bool, typer.Option("--signed", help="Diverging colors pinned at zero, to show evidence against as well.")
 ]
 Precision: TypeAlias = Annotated[
-    str | None,
+    Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(
         "--precision",
         metavar="TYPE",
@@ -76,7 +75,7 @@ Budget: TypeAlias = Annotated[
     ),
 ]
 Smoothing: TypeAlias = Annotated[
-    str | None,
+    Literal["augmentations", "component"] | None,
     typer.Option(
         "--smoothing",
         metavar="NAME",
@@ -119,49 +118,36 @@ _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", 1)}
 
 
-def execution(
-    precision: str | None, compile: bool, budget: str | None, smoothing: str | None, quiet: bool
+def engine_options(
+    *,
+    precision: str | None,
+    compile: bool,
+    budget: str | None,
+    smoothing: str | None,
+    answer: str | None,
+    layout: str | None,
+    views: str | None,
+    quiet: bool,
 ) -> dict[str, Any]:
-    """How the engine is to run, as it is told by the options that say it.
+    """What `explain` and `compare` share of their parameters, as the engine takes them; it checks what they may be.
 
     Raises:
-        WhycamError: a value that the option does not take.
+        WhycamError: a layout or a size that there is not.
     """
-    from typing import get_args
-
-    from whycam.network.variants.scoring import Precision as Precisions
-
-    for name, value, choices in (
-        ("precision", precision, get_args(Precisions)),
-        ("smoothing", smoothing, ("augmentations", "component")),
-    ):
-        if value is not None and value not in choices:
-            near = get_close_matches(value, choices, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise WhycamError(f"--{name} is {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}.{hint}")
-    if compile and precision is None:
-        raise WhycamError("--compile compiles a fast copy of the network; name its --precision, such as float32.")
     return {
         "precision": precision,
         "compile": compile,
         "budget": in_bytes(budget) if budget is not None else None,
         "smoothing": smoothing,
         "progress": not quiet,
-    }
-
-
-def reading(answer: str | None, layout: str | None, views: str | None) -> dict[str, Any]:
-    """How the model's answer and its layers are to be read, as the options say.
-
-    Raises:
-        WhycamError: a layout that there is not.
-    """
-    listed = [int(each) if each.isdecimal() else each for each in split_list([views])] if views is not None else None
-    return {
-        "output": int(answer) if answer is not None and answer.isdecimal() else answer,
+        "output": _number_or_name(answer) if answer is not None else None,
         "layout": _layout(layout) if layout is not None else None,
-        "views": listed,
+        "views": [_number_or_name(each) for each in split_list([views])] if views is not None else None,
     }
+
+
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _layout(text: str) -> Any:
@@ -252,13 +238,6 @@ def _labels(path: Path) -> Any:
     except JSONDecodeError:
         return text.splitlines()
     return found if isinstance(found, (list, dict)) else text.splitlines()
-
-
-def check_colormap(name: str | None, signed: bool) -> None:
-    """Raise for a color map that does not exist, before any work is done."""
-    from whycam.pictures.colormaps import palette
-
-    palette(name, signed)
 
 
 def need_matplotlib(purpose: str) -> None:

@@ -82,27 +82,16 @@ def compare(
     with out.sentences():
         from whycam.engine.request import chosen_methods
         from whycam.explainer import compare as compare_all
-        from whycam.kit import fusions
+        from whycam.pictures.colormaps import palette
         from whycam.pictures.photos import read_photo
         from whycam.targets import key
 
         listed = given.split_list(methods or [_METHODS])
         chosen = chosen_methods("all" if listed == ["all"] else listed)
         options = parse_options(option or [], chosen)
-        execution = given.execution(precision, compile, budget, smoothing, quiet)
-        execution |= given.reading(answer, layout, views)
         asked = {key(parse_target(each)): each for each in given.split_list(targets or ["top"])}
         places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
-        for what, entries, came in (
-            ("methods", chosen, methods),
-            ("targets", asked, targets),
-            ("layers", places, layers),
-        ):
-            if came and not entries:
-                raise WhycamError(f"--{what} came without any entry; name some, or leave it out for the default.")
-        if fusion is not None:
-            fusions.find(fusion)
-        given.check_colormap(colormap, signed)
+        palette(colormap, signed)  # a name that does not exist is said before any work is done
         given.need_matplotlib("the figure that 'whycam compare' draws")
         found = find([photo])
         if len(found.photos) > 1:
@@ -115,10 +104,19 @@ def compare(
             raise typer.Exit(SOME_FAILED) from None
         path = figure_path(output, f"{picture.name}.compare.png")
         vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
-        names = [each.name for each in chosen]
         made = compare_all(
-            vision, picture, names, places or None, list(asked), fusion=fusion, options=options, **execution
-        )
+            vision,
+            picture,
+            [each.name for each in chosen],
+            places if layers else None,
+            list(asked),
+            fusion=fusion,
+            options=options,
+            **given.engine_options(
+                precision=precision, compile=compile, budget=budget, smoothing=smoothing, answer=answer, layout=layout,
+                views=views, quiet=quiet,
+            ),
+        )  # fmt: skip
         write_figure(made.figure(colormap=colormap, signed=signed), path)
         _report(out, made, path, asked, found.photos[0])
         raise typer.Exit(SOME_FAILED if _failures(made, asked) or _non_finite(made) else 0)

@@ -33,9 +33,9 @@ def doctor(
 ) -> None:
     """Say what you would stumble over with a network.
 
-    A dry run on one photo, or on noise: what cuts gradients or writes over a layer, which layers are doubtful, what is
-    in training mode or half precision, what the output is, and what each method gives and costs. Exit status: 0 if
-    there is no problem, 1 if there is one.
+    A dry run on one photo, or on noise: what cuts gradients, which layers are doubtful, what is in training mode or
+    half precision, what the output is, and what each method gives and costs. Exit status: 0 if there is no problem, 1
+    if there is one.
 
     \b
     Examples:

@@ -86,17 +86,21 @@ def explain(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
-        from whycam.kit import fusions
         from whycam.kit.registry import find as find_method
+        from whycam.pictures.colormaps import palette
 
         chosen = find_method(method)
-        options = parse_options(option or [], [chosen])[chosen.name]
-        execution = given.execution(precision, compile, budget, smoothing, quiet)
-        execution |= given.reading(answer, layout, views)
-        aim = parse_target(target) if target is not None else None
-        if fusion is not None:
-            fusions.find(fusion)
-        given.check_colormap(colormap, signed)
+        asked = {
+            **parse_options(option or [], [chosen])[chosen.name],
+            "target": parse_target(target) if target is not None else None,
+            "layer": layer if layer is None or len(layer) > 1 else layer[0],
+            "fusion": fusion,
+            **given.engine_options(
+                precision=precision, compile=compile, budget=budget, smoothing=smoothing, answer=answer, layout=layout,
+                views=views, quiet=quiet,
+            ),
+        }  # fmt: skip
+        palette(colormap, signed)  # a name that does not exist is said before any work is done
         if figure:
             given.need_matplotlib("--figure")
         found = find(photos)
@@ -104,49 +108,10 @@ def explain(
         given.make_folder(output)
         if found.own:
             out.remark(own_note(found))
-        place: Any = layer if layer is None or len(layer) > 1 else layer[0]
-        asked = {"target": aim, "layer": place, "fusion": fusion}
-        how = _How(vision, chosen.name, {**options, **asked, **execution})
-        run = _Run(out, how, _Look(output, colormap, opacity, signed, figure), failures=found.failures)
+        look = {"colormap": colormap, "signed": signed}
+        run = _Run(out, vision, chosen.name, asked, output, look, opacity, figure, failures=found.failures)
         run(found.photos)
         raise typer.Exit(run.finish())
-
-
-@dataclass(frozen=True)
-class _How:
-    """What to ask of each photo."""
-
-    vision: VisionModel
-    method: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What to write of each map, and where."""
-
-    folder: Path
-    colormap: str | None
-    opacity: float
-    signed: bool
-    figure: bool
-
-    def write(self, one: Explanation, name: str) -> list[Path]:
-        """Write the files of one photo.
-
-        Raises:
-            WhycamError: they cannot be written.
-        """
-        from whycam.pictures.figures import save_figure
-
-        try:
-            files = one.save(self.folder, colormap=self.colormap, opacity=self.opacity, signed=self.signed)
-            if self.figure:
-                panels = one.figure(colormap=self.colormap, signed=self.signed)
-                files.append(save_figure(panels, self.folder / f"{name}.{one.method}.panels.png"))
-        except OSError as error:
-            raise WhycamError(f"its files cannot be written: {error.strerror or error}") from error
-        return files
 
 
 @dataclass
@@ -154,18 +119,23 @@ class _Run:
     """Photos one by one: what was finished stays finished, whatever becomes of the others."""
 
     out: Output
-    how: _How
-    look: _Look
+    vision: VisionModel
+    method: str
+    asked: dict[str, Any]
+    folder: Path
+    look: dict[str, Any]
+    opacity: float
+    figure: bool
     failures: list[Failure]
     done: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    asked: int = 0
     cost: list[Cost] = field(default_factory=list)
     interrupted: bool = False
     shown: set[str] = field(default_factory=set)
+    photos: int = 0
 
     def __call__(self, photos: Sequence[Path]) -> None:
-        self.asked = len(photos)
+        self.photos = len(photos)
         names = Names()
         try:
             with self.out.progress("Explaining", len(photos)) as advance:
@@ -185,8 +155,8 @@ class _Run:
         try:
             photo = read_photo(path)
             photo = replace(photo, name=names(photo.name))
-            one = explain(self.how.vision, photo, self.how.method, **self.how.arguments)
-            files = self.look.write(one, photo.name)
+            one = explain(self.vision, photo, self.method, **self.asked)
+            files = self._write(one, photo.name)
         except PhotoError as error:
             self.failures.append(Failure.of(path, error))
             return
@@ -204,6 +174,19 @@ class _Run:
         if self.out.quiet and not status.ok:
             self.out.problem(f"{path}: {status}")
         self.out.show(*self._lines(path, one, photo.notes, files))
+
+    def _write(self, one: Explanation, name: str) -> list[Path]:
+        """Write the files of one photo."""
+        from whycam.pictures.figures import save_figure
+
+        try:
+            files = one.save(self.folder, opacity=self.opacity, **self.look)
+            if self.figure:
+                path = self.folder / f"{name}.{one.method}.panels.png"
+                files.append(save_figure(one.figure(**self.look), path))
+        except OSError as error:
+            raise WhycamError(f"its files cannot be written: {error.strerror or error}") from error
+        return files
 
     def _blame_the_command(self, *, certain: bool) -> None:
         """If photo after photo is refused for the same reason, then the reason is no photo's."""
@@ -254,8 +237,8 @@ class _Run:
             self.out.show(text(f"{counted(len(self.done), 'photo')} explained with {cost}"))
         self.out.listed("not explained", [f"{each.photo}: {each.reason}" for each in self.failures])
         if self.interrupted:
-            kept = f"; what was written stays in {self.look.folder}" if self.done else ""
-            self.out.problem(f"interrupted: {len(self.done)} of {counted(self.asked, 'photo')} explained{kept}.")
+            kept = f"; what was written stays in {self.folder}" if self.done else ""
+            self.out.problem(f"interrupted: {len(self.done)} of {counted(self.photos, 'photo')} explained{kept}.")
             return INTERRUPTED
         return SOME_FAILED if self.failures else 0
 

@@ -68,6 +68,7 @@ def layers(
     out = Output(json=json, quiet=quiet)
     with out.sentences():
         from whycam.explainer import layers as list_layers
+        from whycam.pictures.colormaps import palette
 
         if not thumbnails and any(each is not None for each in (method, output, colormap, every or None)):
             raise WhycamError("-m, -o, --colormap and --all are about thumbnails; add --thumbnails to have them drawn.")
@@ -75,7 +76,7 @@ def layers(
             raise WhycamError("--thumbnails draws maps on a photo; name one with --photo.")
         if thumbnails:
             given.need_matplotlib("the sheet that --thumbnails draws")
-            given.check_colormap(colormap, signed=False)
+            palette(colormap)
         vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
         path = figure_path(output or given.DEFAULT_FOLDER, f"{inputs.name}.layers.png") if thumbnails else None
         found = list_layers(vision, inputs)

@@ -10,43 +10,19 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from whycam.errors import PhotoError
 
 #: What `find_photos` looks for in folders and globs.
 PHOTO_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-# What a file begins with, and its reader. The readers are called directly, not through `Image.open`, because that
-# checks Pillow's own, process-wide pixel limit; setting that limit, or silencing its warning, would reach into other
-# threads. (TIFF's reader still warns above 89 million pixels, on its own.) A file's name plays no part: a PNG called
-# .jpg is read as a PNG.
-_READERS = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
-    (re.compile(rb"GIF8[79]a"), GifImageFile),
-    (re.compile(rb"BM"), BmpImageFile),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
-)
-
-# EXIF's eight ways to hold a camera; 1 is upright.
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# In Pillow's words. Their readers are called directly, not through `Image.open`, because that checks Pillow's own,
+# process-wide pixel limit; setting that limit, or silencing its warning, would reach into other threads. (TIFF's reader
+# still warns above 89 million pixels, on its own.)
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -117,7 +93,8 @@ def find_photos(paths: Iterable[str | Path]) -> list[Path]:
     for given in paths:
         path = Path(given).expanduser()
         if path.is_dir():
-            matches = _below(path)
+            below = ((each, each.relative_to(path).parts) for each in path.rglob("*") if _is_photo(each))
+            matches = [each for each, parts in below if not any(part.startswith(".") for part in parts)]
         elif path.exists():  # before globs, so that "a[1].jpg" can be named
             matches = [path]
         else:
@@ -130,15 +107,6 @@ def find_photos(paths: Iterable[str | Path]) -> list[Path]:
         for match in sorted(matches):
             found.setdefault(match.absolute(), match)
     return list(found.values())
-
-
-def _below(folder: Path) -> list[Path]:
-    """The photos in a folder and in all folders below it, hidden ones and links to folders left out."""
-    found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if _is_photo(Path(name))]
-    return found
 
 
 def _is_photo(path: Path) -> bool:
@@ -170,10 +138,12 @@ def _open(file: IO[bytes], path: Path) -> Image.Image:
         raise PhotoError(f"{path}: cannot be read: {_reason(error)}") from None
     if not head:
         raise PhotoError(f"{path}: the file is empty (zero bytes)")
-    for signature, reader in _READERS:
-        if signature.match(head):
+    Image.init()
+    for kind in _FORMATS:
+        reader, accepts = Image.OPEN[kind]
+        if accepts is not None and accepts(head) is True:
             try:
-                return reader(file)
+                return reader(file, str(path))
             except Exception as error:  # a damaged header makes a reader raise anything from KeyError to zlib.error
                 raise PhotoError(f"{path}: the file is damaged: {_reason(error)}") from None
     raise PhotoError(
@@ -197,23 +167,22 @@ def _photo(image: Image.Image, where: str, path: Path | None, max_pixels: int) -
     try:
         image.load()
         orientation, notes = _orientation(image)
-        whole, changes = _to_rgb(image)
         frames = _frames(image)
+        whole, changes = _to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
     except PhotoError as error:
         raise PhotoError(f"{where}: {error}") from None
     except Exception as error:  # as in `_open`: decoders of damaged data raise anything
         raise PhotoError(f"{where}: the picture cannot be decoded: {_reason(error)}") from None
-    if orientation in _TURN:
-        whole = whole.transpose(_TURN[orientation])
-    if orientation in _TURN or turned in _TURN:
+    if orientation != 1 or turned != 1:
         notes.append("EXIF orientation applied")
     return Photo(whole, _name(path), path, (*frames, *changes, *notes))
 
 
 def _orientation(image: Image.Image) -> tuple[int, list[str]]:
-    """EXIF's orientation, 1 where there is none, and a note where it cannot be told."""
+    """EXIF's orientation, 1 (upright) where there is none, and a note where it cannot be told."""
     try:
-        return int(image.getexif().get(Base.Orientation, 1)), []
+        found = int(image.getexif().get(Base.Orientation, 1))
+        return (found if 1 <= found <= 8 else 1), []
     except Exception:  # EXIF is a foreign format inside the file; a picture with a damaged one is still a picture
         return 1, ["EXIF unreadable, orientation not applied"]
 

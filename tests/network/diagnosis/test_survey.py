@@ -41,48 +41,6 @@ def test_modules_that_hand_on_what_they_are_given():
     assert survey(nets.plain(), nets.images(1)).passing == set()
 
 
-def test_who_wrote_over_an_output():
-    inplace = survey(nets.plain(inplace=True), nets.images(1)).overwritten
-    assert inplace == {("conv1", 0): "relu1", ("conv2", 0): "relu2"}
-    assert survey(nets.fixed(nets.Dense()), nets.images(1)).overwritten == {("norm", 0): ""}
-    assert survey(nets.plain(), nets.images(1)).overwritten == {}
-
-
-class Adds(nn.Module):
-    """Writes to what it was given before one of its own modules runs, through a view of it."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(6, 6, 3, padding=1)
-
-    def forward(self, x):
-        x.view(len(x), -1).add_(1)
-        return self.conv(x)
-
-
-class Inside(nets.Plain):
-    def __init__(self):
-        super().__init__()
-        self.adds = Adds()
-
-    def features(self, x):
-        return self.relu2(self.conv2(self.adds(self.relu1(self.conv1(x)))))
-
-
-def test_a_write_through_a_view_is_seen_and_put_to_the_module_whose_code_it_is():
-    assert survey(nets.fixed(Inside()), nets.images(1)).overwritten == {("relu1", 0): "adds"}
-
-
-def test_calls_are_told_apart():
-    class Twice(nets.Shared):
-        def features(self, x):
-            x = self.relu(self.conv1(x))
-            first = self.conv2(x)
-            return self.conv2(x).add_(first)
-
-    assert survey(nets.fixed(Twice()), nets.images(1)).overwritten == {("conv2", 1): ""}
-
-
 def test_modules_that_do_not_run_and_modules_whose_weights_others_read():
     assert survey(nets.fixed(nets.Beside()), nets.images(1)).unused == ("unused",)
     # attention reads the weights of its last linear layer itself

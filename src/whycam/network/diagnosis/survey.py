@@ -1,10 +1,10 @@
-"""What one forward pass of one sample shows of a network: which modules run, what is written over, what stays zero."""
+"""What one forward pass of one sample shows of a network: which modules run, and what stays zero."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,6 @@ class Survey:
         calls: how often each module ran that can be watched, by name, in the model's order.
         passing: modules that do nothing but hand on what they are given, as dropout does in a prediction.
         unused: the outermost modules that did not run and whose weights nobody else read.
-        overwritten: for outputs that were written to after their module had returned them, by the module's name and
-            the number of its call: the module whose own code did it (`""` for the model's).
         zero: modules that returned nothing but zeros for what was not all zeros, innermost only.
         output: what the model returned; `None` where it raised.
         error: what it raised, and `raised_in` the innermost module that was running then.
@@ -37,7 +35,6 @@ class Survey:
     calls: Mapping[str, int]
     passing: frozenset[str]
     unused: tuple[str, ...]
-    overwritten: Mapping[tuple[str, int], str]
     zero: tuple[str, ...]
     output: Any
     error: Exception | None
@@ -68,17 +65,15 @@ def survey(model: nn.Module, inputs: Inputs) -> Survey:
                 if is_ours(raised):
                     raise
                 error = raised
-        watcher.look("")
     calls = {name: watcher.calls.get(name, 0) for name, _ in modules}
     return Survey(
         calls,
         frozenset(watcher.calls.keys() - watcher.acting),
         tuple(_unused(model, calls, reads.seen)),
-        watcher.overwritten,
         tuple(watcher.zero),
         output,
         error,
-        watcher.running[-1] if error is not None and watcher.running else "",
+        watcher.running[-1].name if error is not None and watcher.running else "",
         counter.get_total_flops(),
     )
 
@@ -94,53 +89,37 @@ def is_ours(error: Exception) -> bool:
     return home.startswith("whycam.") and not home.startswith("whycam.models.")  # whose wrappers are models
 
 
+class _Running(NamedTuple):
+    """A call that has begun: the tensors it was given, with their versions, and whether any is not all zeros."""
+
+    name: str
+    given: list[tuple[Tensor, int]]
+    awake: bool
+
+
 @dataclass
 class _Watcher:
-    """Notes what happens between the modules' beginnings and ends.
-
-    Outputs are held until the pass ends: a write to a view of one shows in the version that all its views share.
-    """
+    """Notes what happens between the modules' beginnings and ends."""
 
     calls: dict[str, int] = field(default_factory=dict)
-    running: list[str] = field(default_factory=list)
+    running: list[_Running] = field(default_factory=list)
     acting: set[str] = field(default_factory=set)
     zero: list[str] = field(default_factory=list)
-    overwritten: dict[tuple[str, int], str] = field(default_factory=dict)
-    _fresh: dict[tuple[str, int], tuple[Tensor, int]] = field(default_factory=dict)
-    _awake: list[bool] = field(default_factory=list)
-    _given: list[list[tuple[Tensor, int]]] = field(default_factory=list)
 
     def given(self, name: str, value: Any, _: Any) -> None:
-        self.look(self.running[-1] if self.running else "")
-        self.running.append(name)
-        self._awake.append(any(map(_says_something, _floating(value))))
-        self._given.append([(tensor, tensor._version) for tensor in _floating(value)])
+        given = [(tensor, tensor._version) for tensor in _floating(value)]
+        self.running.append(_Running(name, given, any(_says_something(each) for each, _ in given)))
 
     def returned(self, name: str, value: Any, _: Any) -> None:
-        self.look(name)
-        while self.running and self.running.pop() != name:  # a model may catch what one of its modules raised
-            self._awake.pop()
-            self._given.pop()
-        awake, given = self._awake.pop(), self._given.pop()
-        number = self.calls.get(name, 0)
-        self.calls[name] = number + 1
+        while (begin := self.running.pop()).name != name:  # a model may catch what one of its modules raised
+            pass
+        self.calls[name] = self.calls.get(name, 0) + 1
         found = list(_floating(value))
-        if not all(any(each is old and each._version == version for old, version in given) for each in found):
+        if not all(any(each is old and each._version == version for old, version in begin.given) for each in found):
             self.acting.add(name)
-        if found:
-            self._fresh[name, number] = found[0], found[0]._version
-        if found and awake and not any(map(_says_something, found)) and not self._explained(name):
+        begun = any(each == name or each.startswith(f"{name}.") for each in self.zero)
+        if found and begin.awake and not begun and not any(map(_says_something, found)):
             self.zero.append(name)
-
-    def look(self, writer: str) -> None:
-        """Note which outputs were written to since the last look, by that module's own code."""
-        stale = [key for key, (tensor, version) in self._fresh.items() if tensor._version != version]
-        for key in stale:
-            self.overwritten[key] = writer
-            del self._fresh[key]
-
-    def _explained(self, name: str) -> bool:
-        return any(each == name or each.startswith(f"{name}.") for each in self.zero)
 
 
 class _ReadWeights(TorchFunctionMode):
