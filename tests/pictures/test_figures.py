@@ -166,16 +166,7 @@ def test_threads_draw_the_same(monkeypatch):
     assert results == [expected] * 4
 
 
-def test_what_does_not_fit_is_refused(monkeypatch):
-    for empty in ([], [[]]):
-        with pytest.raises(WhycamError, match="at least one panel"):
-            grid(empty)
-    with pytest.raises(WhycamError, match="1 row labels for 2 rows"):
-        grid([[Panel(image=PHOTO)]] * 2, row_labels=["a"])
-    with pytest.raises(WhycamError, match="takes one of"):
-        Panel("both", image=PHOTO, values=RISING)
-    with pytest.raises(WhycamError, match="takes one of"):
-        Panel("none")
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"whycam\[plot\]"):
         grid([[Panel(image=PHOTO)]])

@@ -1,4 +1,4 @@
-"""Text in lines that fit."""
+"""Where lines end."""
 
 import pytest
 
@@ -8,19 +8,13 @@ from whycam.pictures.wrapping import wrapped
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("one two", ["one two"]),
-        ("one two three", ["one two", "three"]),
-        ("features.norm0.relu", ["features.", "norm0.relu"]),
-        ("at 0.93 of it", ["at 0.93 of", "it"]),
-        ("abcdefghijklm no", ["abcdefghij", "klm no"]),
-        ("first\nsecond", ["first", "second"]),
-        ("one two three four", ["one two", "three four"]),
+        ("no positive evidence", ["no positive", "evidence"]),
+        ("blocks.attention.norm", ["blocks.", "attention.", "norm"]),
+        ("0.12345 of 1.5", ["0.12345 of", "1.5"]),
+        ("x" * 25, ["x" * 12, "x" * 12, "x"]),
+        ("two\nlines", ["two", "lines"]),
         ("", [""]),
     ],
 )
-def test_lines_of_ten_letters(text, lines):
-    assert wrapped(text, lambda line: len(line) <= 10).split("\n") == lines
-
-
-def test_where_nothing_fits_there_is_a_letter_a_line():
-    assert wrapped("abc", lambda line: False) == "a\nb\nc"
+def test_lines_end_at_spaces_and_in_dotted_names(text, lines):
+    assert wrapped(text, 12).split("\n") == lines

@@ -6,6 +6,7 @@ the part above the layer are measured once, for all methods.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from copy import copy
@@ -136,31 +137,19 @@ class _Price(NamedTuple):
     seconds: float
 
 
-@dataclass
-class _Bill:
-    """What the method that is called now takes beside the recording; `aside`: seconds that went into finding it out."""
-
-    operations: float = 0.0
-    seconds: float = 0.0
-    aside: float = 0.0
-
-    def add(self, price: _Price, runs: float) -> None:
-        """Add runs of one price."""
-        self.operations += price.operations * runs
-        self.seconds += price.seconds * runs
-
-
 class Rehearsal:
     """Dry runs of methods on one network and batch; what one has found out serves the next.
 
     Attributes:
         backwards: backward passes that were really made.
+        operations, taken: what the method that is called now runs beside the recording, in operations and seconds.
+        aside: seconds that went into finding that out.
     """
 
     def __init__(self, session: Session, batch: Batch, request: Request) -> None:
         self.session, self.batch, self.request = session, batch, request
         self.backwards = 0
-        self.bill = _Bill()
+        self.operations = self.taken = self.aside = 0.0
         self._grounds: dict[Any, tuple[Ground, int]] = {}
         self._measured: dict[Any, tuple[Any, _Price]] = {}
         self._sizes: dict[Any, list[torch.Size]] = {}
@@ -178,21 +167,20 @@ class Rehearsal:
         maker.supply = _Counting(self, ground.measured)
         forward = self.forward(maker.supply.network)
         target = key(self.request.targets[0]) if method.class_specific else None
-        self.bill = bill = _Bill()
+        self.operations = self.taken = self.aside = 0.0
         started = time.perf_counter()
         with plainly(self.batch.context.inputs.device):
             for each in next(iter(ground.plans.values())):
                 maker.make(method, each, 0, target)
-        own = time.perf_counter() - started - bill.aside
+        own = time.perf_counter() - started - self.aside
         if not maker.drafts:
             return Estimate(method.name, method.title, reason=str(next(iter(maker.failures.values()))))
         drafts = list(maker.drafts.values())
         work = [work for each in drafts for work in each["work"]]
         passes = ground.measured.passes
-        parts: dict[str, int] = {}
+        parts: Counter[str] = Counter()
         for one in work:
-            if one.parts:
-                parts[one.part] = parts.get(one.part, 0) + one.parts
+            parts[one.part] += one.parts
         whole = forward.operations
         return Estimate(
             method.name,
@@ -203,9 +191,10 @@ class Rehearsal:
             parts=tuple(
                 Runs(part, number, self._measured.get(part, (0, forward))[1].operations / whole if whole else None)
                 for part, number in parts.items()
+                if number
             ),
-            total=(recorded + bill.operations) / whole if whole else None,
-            seconds=(recorded / whole if whole else sum(passes)) * forward.seconds + bill.seconds + max(0.0, own),
+            total=(recorded + self.operations) / whole if whole else None,
+            seconds=(recorded / whole if whole else sum(passes)) * forward.seconds + self.taken + max(0.0, own),
             fallback=next((each.fallback for each in work if each.fallback), ""),
         )
 
@@ -249,14 +238,19 @@ class Rehearsal:
 
         return self.measured("forward", run)[1]
 
+    def add(self, price: _Price, runs: float) -> None:
+        """Count runs of one price."""
+        self.operations += price.operations * runs
+        self.taken += price.seconds * runs
+
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def beside(self) -> Iterator[None]:
         """A block whose time is not the method's."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.bill.aside += time.perf_counter() - started
+            self.aside += time.perf_counter() - started
 
     def scores(self, real: Scorer, variants: Iterable[Tensor], *, probability: bool = False) -> Tensor:
         """Stands for `score` and `score_from`: scores the first variants, counts the others, and repeats the scores."""
@@ -270,19 +264,19 @@ class Rehearsal:
                 if runners.now is not None and len(drawn) >= max(runners.now.group, _ENOUGH):
                     return
 
-        with self.aside():
+        with self.beside():
             found = real(some(), probability=probability)
         count = len(variants) if isinstance(variants, Sized) else len(drawn) + sum(1 for _ in stream)
-        with self.aside():
+        with self.beside():
             runner = runners.ready(drawn[0], work)
             work.note(runner, count - len(drawn))
             pack = torch.stack(drawn[: runner.group])
             _, price = self.measured(runner.about, lambda: runner.outputs(pack), len(pack))
             whole = self.forward(runner.network) if isinstance(runner, Above) else price
-            self.bill.add(whole, work.forwards - before.forwards)
-            self.bill.add(price, work.parts - before.parts)
+            self.add(whole, work.forwards - before.forwards)
+            self.add(price, work.parts - before.parts)
             if isinstance(variants, Sized):  # which can be drawn from anew
-                self.bill.seconds += count * self.seconds(lambda: next(iter(variants)))
+                self.taken += count * self.seconds(lambda: next(iter(variants)))
         return found[torch.arange(count, device=found.device) % len(found)]
 
     def traced(self, real: Tracer, variants: Iterable[Tensor]) -> Iterator[Any]:
@@ -314,11 +308,11 @@ class Rehearsal:
             self.backwards += once.work.backwards
             return found, once.work
 
-        with self.aside():
+        with self.beside():
             (found, work), price = self.measured((kind, size), made)
         real.work.forwards += work.forwards
         real.work.backwards += work.backwards
-        self.bill.add(price, inputs.numel() / size.numel())
+        self.add(price, inputs.numel() / size.numel())
         return found
 
 
@@ -335,7 +329,7 @@ class _Counting(QuantityProvider):
         with counted() as counter:
             found = super().quantity(name, layer, number, title)
         if name not in FUNCTIONS:
-            self.rehearsal.bill.operations += counter.get_total_flops()
+            self.rehearsal.operations += counter.get_total_flops()
             self.rehearsal.backwards += sum(each.backwards for each in self.work[before:])
             return found
         stands_for = {"trace": self.rehearsal.traced, "differentiate": self.rehearsal.slopes}

@@ -260,6 +260,22 @@ def make_folder(path: Path) -> None:
         raise WhycamError(f"the folder {path} cannot be made: {error.strerror or error}.") from None
 
 
+def figure_path(output: Path, name: str) -> Path:
+    """`output` if it names a file, else a file of that name in that folder; folders are made.
+
+    Raises:
+        WhycamError: a suffix that no figure can have, or a folder that cannot be made.
+    """
+    from whycam.pictures.figures import kind_of
+
+    if output.is_dir() or not output.suffix:
+        make_folder(output)
+        return output / name
+    kind_of(output)
+    make_folder(output.parent)
+    return output
+
+
 def split_list(given: Sequence[str]) -> list[str]:
     """The entries of comma-separated lists; one that holds a comma itself goes in double quotes, as in CSV."""
     rows = csv.reader(given, skipinitialspace=True)

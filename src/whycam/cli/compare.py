@@ -9,7 +9,6 @@ import typer
 from rich.console import RenderableType
 
 from whycam.cli import arguments as given
-from whycam.cli.figure import figure_path, write_figure
 from whycam.cli.inputs import Failure, find
 from whycam.cli.options import parse_options
 from whycam.cli.output import SOME_FAILED, Output, counted, fields, status_text, table, text
@@ -83,6 +82,7 @@ def compare(
         from whycam.engine.request import chosen_methods
         from whycam.explainer import compare as compare_all
         from whycam.pictures.colormaps import palette
+        from whycam.pictures.figures import save_figure
         from whycam.pictures.photos import read_photo
         from whycam.targets import key
 
@@ -102,7 +102,7 @@ def compare(
             out.problem(str(error))
             out.document({"failed": [asdict(Failure.of(found.photos[0], error))]})
             raise typer.Exit(SOME_FAILED) from None
-        path = figure_path(output, f"{picture.name}.compare.png")
+        path = given.figure_path(output, f"{picture.name}.compare.png")
         vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
         made = compare_all(
             vision,
@@ -117,7 +117,7 @@ def compare(
                 views=views, quiet=quiet,
             ),
         )  # fmt: skip
-        write_figure(made.figure(colormap=colormap, signed=signed), path)
+        save_figure(made.figure(colormap=colormap, signed=signed), path)
         _report(out, made, path, asked, found.photos[0])
         raise typer.Exit(SOME_FAILED if _failures(made, asked) or _non_finite(made) else 0)
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from whycam.cli import arguments as given
 from whycam.cli import trial
-from whycam.cli.output import SOME_FAILED, Output, fields, status_text, table, text
+from whycam.cli.output import SOME_FAILED, Output, fields, grouped, status_text, table, text
 
 if TYPE_CHECKING:
     from whycam.checkup.doctor import Checkup, MethodCheck
@@ -113,11 +113,8 @@ def _show_methods(out: Output, found: Checkup) -> None:
     first = f" The first map of all takes {found.prepares} more, to choose the layer." if found.prepares else ""
     parts = " + runs of the part above the layer" if any(each.parts for each in found.methods) else ""
     out.show(text(f"Passes: forwards + backwards{parts}. FLOPs: in predictions of one sample.{first}", "dim"))
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for each in found.methods:
-        if each.status not in ("ok", "pixel detail"):  # which says something of the method and not of this network
-            # the same of each method but for its title
-            reasons.setdefault((each.status, each.message.replace(each.title, "the method")), []).append(each.name)
+    # "pixel detail" says something of the method and not of this network; the same of each method but for its title
+    told = [each for each in found.methods if each.status not in ("ok", "pixel detail")]
+    reasons = grouped((e.name, f"{e.status}: {e.message.replace(e.title, 'the method')}") for e in told)
     if reasons:
-        said = (f"{', '.join(names)}: {status}: {message}" for (status, message), names in reasons.items())
-        out.show("", *map(text, said))
+        out.show("", *reasons)

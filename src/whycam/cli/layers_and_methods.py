@@ -11,8 +11,7 @@ from rich.text import Text
 
 from whycam.cli import arguments as given
 from whycam.cli import trial
-from whycam.cli.figure import figure_path, write_figure
-from whycam.cli.output import Output, counted, fields, table, text
+from whycam.cli.output import Output, counted, fields, grouped, table, text
 from whycam.errors import WhycamError
 from whycam.kit.progress import duration
 
@@ -69,6 +68,7 @@ def layers(
     with out.sentences():
         from whycam.explainer import layers as list_layers
         from whycam.pictures.colormaps import palette
+        from whycam.results.explanation import Cost
 
         if not thumbnails and any(each is not None for each in (method, output, colormap, every or None)):
             raise WhycamError("-m, -o, --colormap and --all are about thumbnails; add --thumbnails to have them drawn.")
@@ -78,16 +78,22 @@ def layers(
             given.need_matplotlib("the sheet that --thumbnails draws")
             palette(colormap)
         vision, inputs = trial.trial(model, by_option, weights, unsafe_pickle, photo, size)
-        path = figure_path(output or given.DEFAULT_FOLDER, f"{inputs.name}.layers.png") if thumbnails else None
+        path = given.figure_path(output or given.DEFAULT_FOLDER, f"{inputs.name}.layers.png") if thumbnails else None
         found = list_layers(vision, inputs)
         sheet: dict[str, Any] | None = None
         if path is not None:
             sheet = _draw(path, vision, inputs, found, method or "grad_cam", every, colormap)
-        drawn = {"thumbnails": {**sheet, "cost": asdict(sheet["cost"])}} if sheet is not None else {}
+        drawn = {"thumbnails": sheet} if sheet is not None else {}
         out.document({"model": vision.name, "layers": [asdict(each) for each in found], **drawn})
         _show_layers(out, vision.name, found)
         if sheet is not None:
-            out.show("", fields(_about(sheet, every=every)))
+            said: dict[str, RenderableType] = {
+                "thumbnails": text(path),
+                "drawn": text(f"{counted(len(sheet['drawn']), 'layer')}, {Cost(**sheet['cost'])}"),
+            }
+            if left_out := len(sheet["left_out"]):
+                said["left out"] = text(f"{left_out}{'' if every else ' (--all draws every layer that can be)'}")
+            out.show("", fields(said))
 
 
 def _draw(
@@ -96,6 +102,7 @@ def _draw(
     """Draw the method's map at the layers with two spatial axes; what is said of the sheet."""
     from whycam.explainer import compare
     from whycam.kit.registry import find
+    from whycam.pictures.figures import save_figure
 
     chosen = find(method)
     if not chosen.has_layer:
@@ -107,29 +114,17 @@ def _draw(
     first = sorted(drawable, key=lambda each: (not each.chosen_for, each.name.count(".")))
     names = {each.name for each in (first if every else first[:_MOST])}
     made = compare(vision, photo, [method], layers=[each.name for each in found if each.name in names])
-    write_figure(made.figure(colormap=colormap), path)
-    one = next(iter(made.values()))
+    save_figure(made.figure(colormap=colormap), path)
     drawn = [{"layer": layer, **asdict(each.status[0])} for (_, layer, _), each in made.items()]
     failed = [{"layer": layer, "kind": "not possible", "message": why} for (_, layer, _), why in made.failures.items()]
     return {
         "file": path,
         "method": chosen.name,
-        "target": one.target[0] if one.target else None,
+        "target": next(iter(made.first.target), None),
         "drawn": drawn + failed,
         "left_out": [each.name for each in found if each.name not in names],
-        "cost": made.cost,
+        "cost": asdict(made.cost),
     }
-
-
-def _about(sheet: dict[str, Any], *, every: bool) -> dict[str, RenderableType]:
-    """What is said of a sheet to people."""
-    said = {
-        "thumbnails": text(sheet["file"]),
-        "drawn": text(f"{counted(len(sheet['drawn']), 'layer')}, {sheet['cost']}"),
-    }
-    if sheet["left_out"]:
-        said["left out"] = text(f"{len(sheet['left_out'])}{'' if every else ' (--all draws every layer that can be)'}")
-    return dict(said)
 
 
 def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
@@ -138,10 +133,7 @@ def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
     rows = table(
         "", "Name", "Shape", "Stride", *(["Layout"] if several else []), "Kind", whole=("Name", "Shape", "Layout")
     )
-    reasons: dict[str, list[str]] = {}
     for each in found:
-        if each.chosen_for:
-            reasons.setdefault(each.why, []).append(f"{each.name}, for {' and '.join(each.chosen_for)}")
         rows.add_row(
             Text("*" if each.chosen_for else "", "bold green"),
             text(each.name, "bold green" if each.chosen_for else ""),
@@ -156,12 +148,13 @@ def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
     if places.keys() != {"by construction"}:
         listed = (f"{number} {how}{_DOUBTS.get(how, '')}" for how, number in places.most_common())
         out.show(f"Where positions lie: {', '.join(listed)}.")
-    if not reasons:
+    chosen = [each for each in found if each.chosen_for]
+    if not chosen:
         out.show("None is chosen when no layer is named: the positions of the last ones do not lie as in the input.")
         return
     out.show("* chosen when no layer is named:")
-    for why, named in reasons.items():
-        out.show(fields({"": text(f"{', '.join(named)}: {why}")}))
+    reasons = grouped((f"{each.name}, for {' and '.join(each.chosen_for)}", each.why) for each in chosen)
+    out.show(*(fields({"": each}) for each in reasons))
 
 
 def _layout(layer: LayerInfo) -> str:
@@ -243,7 +236,7 @@ def _costs(
     out.document(
         {
             "model": vision.name,
-            "costs": [{**_without(each, "reason"), "passes": _passes(each)} for each in able],
+            "costs": [{**_known(each), "passes": _passes(each)} for each in able],
             "refused": [{"name": each.name, "title": each.title, "reason": each.reason} for each in refused],
         }
     )
@@ -255,13 +248,12 @@ def _costs(
         rows.add_row(each.name, each.worth or "-", duration(each.seconds), text(_passes(each)))
     if able:
         out.show(rows)
-    fallbacks = _grouped(able, "fallback")
-    if fallbacks:
+    if fallbacks := grouped((each.name, each.fallback) for each in able if each.fallback):
         out.show("", "Whole forwards are run where the part above the layer cannot be:")
-        out.show(*(fields({"": text(each)}) for each in fallbacks))
+        out.show(*(fields({"": each}) for each in fallbacks))
     if refused:
         out.show("", "Not possible here:")
-        out.show(*(fields({"": text(each)}) for each in _grouped(refused, "reason")))
+        out.show(*(fields({"": each}) for each in grouped((each.name, each.reason) for each in refused)))
 
 
 def _dearness(estimate: Estimate) -> tuple[float, float]:
@@ -275,33 +267,14 @@ def _passes(estimate: Estimate) -> str:
     return replace(estimate, parts=parts).passes
 
 
-def _grouped(found: list[Estimate], field: str) -> list[str]:
-    """What is said of several methods, once: `fem, rise: why`."""
-    said: dict[str, list[str]] = {}
-    for each in found:
-        if why := getattr(each, field):
-            said.setdefault(why, []).append(each.name)
-    return [f"{', '.join(names)}: {why}" for why, names in said.items()]
-
-
-def _without(estimate: Estimate, field: str) -> dict[str, Any]:
-    return {name: value for name, value in asdict(estimate).items() if name != field}
+def _known(estimate: Estimate) -> dict[str, Any]:
+    return {name: value for name, value in asdict(estimate).items() if name != "reason"}
 
 
 def _described(method: Method) -> dict[str, Any]:
-    return {
-        "name": method.name,
-        "title": method.title,
-        "paper": method.paper,
-        "summary": method.summary,
-        "class_specific": method.class_specific,
-        "has_layer": method.has_layer,
-        "assumes_non_negative": method.assumes_non_negative,
-        "side": method.side,
-        "caution": method.caution,
-        "needs": sorted(method.needs),
-        "options": {option.name: option.default for option in method.options.values()},
-    }
+    said = "name", "title", "paper", "summary", "class_specific", "has_layer", "assumes_non_negative", "side", "caution"
+    options = {option.name: option.default for option in method.options.values()}
+    return {each: getattr(method, each) for each in said} | {"needs": sorted(method.needs), "options": options}
 
 
 def _stride(stride: tuple[float, ...]) -> str:

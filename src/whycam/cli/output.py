@@ -3,7 +3,7 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fsdecode
 from typing import Any, Literal
@@ -145,6 +145,14 @@ def text(value: object, style: str = "") -> Text:
 def status_text(kind: str, message: str = "") -> Text:
     """A status in its color."""
     return Text.assemble((kind, _STYLES.get(kind, "bold yellow")), f": {message}" if message else "")
+
+
+def grouped(said: Iterable[tuple[str, str]]) -> list[Text]:
+    """What is said of several things, once, from pairs of a name and that: `fem, rise: why`."""
+    names: dict[str, list[str]] = {}
+    for name, what in said:
+        names.setdefault(what, []).append(name)
+    return [text(f"{', '.join(each)}: {what}") for what, each in names.items()]
 
 
 def counted(number: int, thing: str) -> str:

@@ -1,13 +1,13 @@
 """The architectures in `keras.applications`: how they take photos, and what their classes are called."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import PreprocessLike
-from whycam.pictures.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
+from whycam.pictures.preprocess import IMAGENET_MEAN, IMAGENET_STD, Channels, Interpolation, Preprocess
 
 #: Pixels from 0 to 255 less the mean of each channel, blue first; from -1 to 1; ImageNet's usual mean and deviation;
 #: and as they are, for networks that scale them inside.
@@ -21,7 +21,13 @@ _MODES = (
     (r"densenet(121|169|201)", _TORCH),
     (r"efficientnet(b\d|v2-?.*)|convnext_.*|MobilenetV3.*|MobileNetV3.*", _INSIDE),
 )
-_CAFFE_MEAN = (103.939, 116.779, 123.68)
+#: Mean and deviation of pixels from 0 to 1, and the order of the channels.
+_SCALES: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float], Channels]] = {
+    _CAFFE: ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255,) * 3, "bgr"),
+    _TF: ((0.5,) * 3, (0.5,) * 3, "rgb"),
+    _TORCH: (IMAGENET_MEAN, IMAGENET_STD, "rgb"),
+    _INSIDE: ((0.0,) * 3, (1 / 255,) * 3, "rgb"),
+}
 #: As `keras.utils.load_img(path, target_size=...)` does unless told otherwise.
 _INTERPOLATION: Interpolation = "nearest"
 
@@ -34,7 +40,6 @@ def mode(model: Any) -> str | None:
 
 def preprocess(model: Any, channels_last: bool) -> tuple[PreprocessLike | None, str]:
     """How a photo becomes the model's input, and what is said of it; `None` where the model does not tell."""
-    size = _size(model, channels_last)
     found = mode(model)
     if found is None and _scales_inside(model):
         found = _INSIDE
@@ -43,42 +48,22 @@ def preprocess(model: Any, channels_last: bool) -> tuple[PreprocessLike | None, 
         note = f"photos are prepared as keras.applications does for {model.name}"
     if found is None:
         return None, ""
-    if (channels := _channels(model, channels_last)) != 3:
-        return NoPhotos(f"this model takes pictures of {channels} channels, and photos have 3; pass a ready batch."), ""
-    if size is None:
+    shape = input_shape(model, channels_last)
+    if shape is not None and shape[0] != 3:
+        return NoPhotos(f"this model takes pictures of {shape[0]} channels, and photos have 3; pass a ready batch."), ""
+    if shape is None or len(shape) != 3 or shape[1] is None or shape[2] is None:
         return NoPhotos("this model takes images of any size and does not say which; pass preprocess=."), ""
-    return _of(found, size), note
+    mean, std, channels = _SCALES[found]
+    size = (shape[1], shape[2])
+    return Preprocess(size, "stretch", mean=mean, std=std, interpolation=_INTERPOLATION, channels=channels), note
 
 
-def _of(mode: str, size: tuple[int, int]) -> Preprocess:
-    def made(mean: tuple[float, ...], std: tuple[float, ...], channels: Any = "rgb") -> Preprocess:
-        assert len(mean) == len(std) == 3
-        return Preprocess(
-            size, "stretch", crop=True, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]),
-            interpolation=_INTERPOLATION, channels=channels,
-        )  # fmt: skip
-
-    if mode == _CAFFE:
-        return made(tuple(each / 255 for each in _CAFFE_MEAN), (1 / 255,) * 3, "bgr")
-    if mode == _TF:
-        return made((0.5,) * 3, (0.5,) * 3)
-    if mode == _TORCH:
-        return made(IMAGENET_MEAN, IMAGENET_STD)
-    return made((0.0,) * 3, (1 / 255,) * 3)
-
-
-def _size(model: Any, channels_last: bool) -> tuple[int, int] | None:
-    """The (height, width) that the model's one image input has."""
-    shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
+def input_shape(model: Any, channels_last: bool) -> tuple[int | None, ...] | None:
+    """`(channel, *spatial)` of a model's one input, with `None` where any size will do."""
+    shapes = [tuple(each.shape)[1:] for each in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) < 2:
         return None
-    height, width = shapes[0][1:3] if channels_last else shapes[0][2:]
-    return None if height is None or width is None else (int(height), int(width))
-
-
-def _channels(model: Any, channels_last: bool) -> int | None:
-    shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
-    return (shapes[0][-1] if channels_last else shapes[0][1]) if shapes and len(shapes[0]) == 4 else None
+    return (shapes[0][-1], *shapes[0][:-1]) if channels_last else shapes[0]
 
 
 def _scales_inside(model: Any) -> bool:

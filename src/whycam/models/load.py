@@ -12,9 +12,6 @@ from whycam.models.sources import registered
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
 
-#: Prefixes that are reserved, so that they are never taken for a module of the caller's.
-_TO_COME = {"onnx": "ONNX"}
-
 
 def load(
     spec: str,
@@ -48,17 +45,17 @@ def load(
     """
     spec = _forgiven(spec)
     kind, colon, _ = spec.partition(":")
-    if colon and kind in _TO_COME:
+    if kind == "onnx":
         raise ModelError(
-            f"{spec!r}: models from {_TO_COME[kind]} cannot be named yet. Build the model yourself and pass it to "
-            "whycam.explain, or name a function that does, as 'package.module:callable'."
+            f"{spec!r}: models from ONNX cannot be named yet. Build the model yourself and pass it to whycam.explain, "
+            "or name a function that does, as 'package.module:callable'."
         )
     chosen = ChosenWeights.of(weights, unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
     if custom_objects is not None and kind != "keras":
         raise ModelError("custom_objects= is for 'keras:PATH'; leave it out.")
     sources = registered()
-    owners = [each for each in sources if colon and getattr(each, "PREFIX", None) == kind]
-    for module in owners or sources:
+    prefix = kind if colon and any(getattr(each, "PREFIX", "") == kind for each in sources) else None
+    for module in (each for each in sources if getattr(each, "PREFIX", None) == prefix):
         found: VisionModel | None = module.source(spec, chosen)
         if found is not None:
             return found

@@ -49,10 +49,6 @@ class Panel:
     note: str = ""
     failure: str | None = None
 
-    def __post_init__(self) -> None:
-        if sum(content is not None for content in (self.image, self.values, self.failure)) != 1:
-            raise WhycamError(f"the panel {self.title!r} takes one of image, values and failure")
-
     @property
     def aspect(self) -> float | None:
         """Height over width; `None` where anything goes."""
@@ -73,7 +69,7 @@ def grid(
     """Rows of panels; a row may be shorter than the others. `colorbar` gives each map a scale in its own units.
 
     Zero is always on a map's scale: at the lowest color, or in the middle when signed. A flat map takes the color of
-    zero everywhere. Raises `MissingExtraError` without matplotlib, `WhycamError` for labels that do not match.
+    zero everywhere. Raises `MissingExtraError` without matplotlib.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,13 +78,7 @@ def grid(
     except ModuleNotFoundError:
         raise missing("matplotlib", "plot", "drawing a figure") from None
 
-    columns = max((len(row) for row in panels), default=0)
-    if not columns:
-        raise WhycamError("a figure needs at least one panel")
-    for what, labels, count in (("row", row_labels, len(panels)), ("column", column_labels, columns)):
-        if labels is not None and len(labels) != count:
-            raise WhycamError(f"{len(labels)} {what} labels for {count} {what}s")
-
+    columns = max(len(row) for row in panels)
     if column_labels:
         pairs = zip(column_labels, panels[0], strict=True)
         panels = [[replace(each, title=f"{label}\n{each.title}".strip()) for label, each in pairs], *panels[1:]]
@@ -116,8 +106,7 @@ def grid(
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
             if column < len(panels_row):
-                _draw(axes, panels_row[column], widths[column], text)
-                _draw_content(axes, panels_row[column], (height, widths[column]), text, colorbar, colormap)
+                _draw(axes, panels_row[column], (height, widths[column]), text, colorbar, colormap)
         if row_labels and row_labels[row]:
             label = _wrap(row_labels[row], height, text + 1)
             axes_row[0].set_ylabel(label, fontsize=text + 1, color=_INK, labelpad=6, parse_math=False)
@@ -132,15 +121,27 @@ def to_png(figure: "matplotlib.figure.Figure") -> bytes:
 def save_figure(figure: "matplotlib.figure.Figure", path: str | Path) -> Path:
     """Write the figure in the format of the path's suffix (PNG, PDF, SVG, ...), whole or not at all; give the path.
 
-    Raises `WhycamError` for a suffix that matplotlib cannot write. A missing folder is made.
+    Raises `WhycamError` for a suffix that matplotlib cannot write, and a file that cannot be written. A missing folder
+    is made.
     """
     path = Path(path)
-    kind, known = path.suffix.lower().lstrip("."), figure.canvas.get_supported_filetypes()
+    kind = kind_of(path)
+    try:
+        return write_whole(path, _rendered(figure, kind))
+    except OSError as error:
+        raise WhycamError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def kind_of(path: Path) -> str:
+    """The format that a path's suffix names. Raises `WhycamError` for one that matplotlib cannot write."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kind, known = path.suffix.lower().lstrip("."), FigureCanvasBase.get_supported_filetypes()
     if kind not in known:
         raise WhycamError(
-            f"{path}: a figure is saved as one of {', '.join(sorted(known))}; give the file such a suffix"
+            f"{path}: a figure is written as one of {', '.join(sorted(known))}; give the file such a suffix."
         )
-    return write_whole(path, _rendered(figure, kind))
+    return kind
 
 
 def _rendered(figure: "matplotlib.figure.Figure", kind: str) -> bytes:
@@ -158,16 +159,7 @@ def _column_shapes(panels: Sequence[Sequence[Panel]], columns: int) -> list[floa
     return shapes
 
 
-def _draw(axes: "matplotlib.axes.Axes", panel: Panel, width: float, text: float) -> None:
-    """The panel's words."""
-    if panel.title:
-        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=_INK, pad=4, parse_math=False)
-    if panel.note:
-        label = _wrap(panel.note, width, text - 1)
-        axes.set_xlabel(label, fontsize=text - 1, color=_QUIET, labelpad=3, parse_math=False)
-
-
-def _draw_content(
+def _draw(
     axes: "matplotlib.axes.Axes",
     panel: Panel,
     size: tuple[float, float],
@@ -176,6 +168,11 @@ def _draw_content(
     colormap: str | None,
 ) -> None:
     height, width = size
+    if panel.title:
+        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=_INK, pad=4, parse_math=False)
+    if panel.note:
+        label = _wrap(panel.note, width, text - 1)
+        axes.set_xlabel(label, fontsize=text - 1, color=_QUIET, labelpad=3, parse_math=False)
     if panel.image is not None:
         image = panel.image.convert("RGB")
         image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), reducing_gap=2)
@@ -228,5 +225,4 @@ def _scale(values: Float[np.ndarray, " known"], signed: bool) -> tuple[float, fl
 
 def _wrap(text: str, inches: float, points: float) -> str:
     """Lines that fit a width; a letter is about half as wide as it is high."""
-    letters = max(8, int(inches * 72 / (0.57 * points)))
-    return wrapped(text, lambda line: len(line) <= letters)
+    return wrapped(text, int(inches * 72 / (0.57 * points)))

@@ -16,12 +16,12 @@ _STRIP, _LETTERS, _LINE = (24, 24, 24), (240, 240, 240), (90, 90, 90)
 
 def overlay(
     image: Image.Image,
-    heat: Float[Tensor, "height width"] | Float[np.ndarray, "height width"],
+    heat: Float[Tensor, "height width"],
     *,
     colormap: str | None = None,
     opacity: float = 0.5,
     signed: bool = False,
-    seen: Bool[Tensor, "height width"] | Bool[np.ndarray, "height width"] | None = None,
+    seen: Bool[Tensor, "height width"] | None = None,
     caption: str | None = None,
 ) -> Image.Image:
     """Blend the colors of a map in [0, 1] (in [-1, 1] when `signed`) over a picture of the same size.
@@ -31,14 +31,14 @@ def overlay(
     `opacity * min(1, 2 * magnitude)`. Where `seen` is false there is no color: the picture is gray and pale, behind a
     thin line. A `caption` goes on a strip below, which makes the result taller than the picture.
 
-    Raises `WhycamError` where sizes differ, or `opacity` is not in [0, 1].
+    Raises `WhycamError` where `opacity` is not in [0, 1].
     """
-    _check(image, tuple(heat.shape), opacity, seen)
+    _check(opacity)
     pixels = np.asarray(image.convert("RGB"))
     colors = colorize(heat, colormap, signed)
     share = np.full((*pixels.shape[:2], 1), opacity, np.float32)
     if colormap is None:
-        values = np.abs(heat.detach().cpu().float().numpy() if isinstance(heat, Tensor) else heat)
+        values = np.abs(heat.cpu().float().numpy())
         share *= (2 * np.where(np.isfinite(values), values, 1)).clip(0, 1)[..., None]
     blended = share * colors + (1 - share) * pixels
     picture = _outside_pale(pixels, blended, seen)
@@ -60,12 +60,10 @@ def overlay_parts(
     Each pixel is `opacity * root(strength)` of that color, so that what is weak still has a hue; one hue would be no
     sign beside the picture's own, hence the grays. The rest is as for `overlay`. A `legend` below numbers the colors.
     """
-    _check(image, tuple(strengths.shape[1:]), opacity, seen)
-    heats = strengths.detach().cpu().float().numpy()
+    _check(opacity)
+    heats = strengths.cpu().float().numpy()
     known = np.isfinite(heats).all(0)
     heats = np.where(known, heats, np.float32(0))
-    if heats.min() < 0 or heats.max() > 1 + 1e-4:
-        raise WhycamError(f"strengths run from {heats.min():g} to {heats.max():g}; colors are for 0 to 1")
     pixels = np.asarray(image.convert("RGB"))
     inked = np.where(known[..., None], colors[heats.argmax(0)], np.array(NO_VALUE, np.uint8))
     share = np.float32(opacity) * np.where(known, np.sqrt(heats.max(0)), np.float32(1))[..., None]
@@ -73,6 +71,11 @@ def overlay_parts(
     if legend:
         picture = _with_legend(picture, colors)
     return _captioned(picture, caption) if caption else picture
+
+
+def _check(opacity: float) -> None:
+    if not 0 <= opacity <= 1:
+        raise WhycamError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}")
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
@@ -87,24 +90,15 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _check(image: Image.Image, shape: tuple[int, ...], opacity: float, seen: Tensor | np.ndarray | None) -> None:
-    size = (image.height, image.width)
-    if shape != size or (seen is not None and tuple(seen.shape) != size):
-        mask = "" if seen is None else f" and the mask {tuple(seen.shape)}"
-        raise WhycamError(f"the picture is {size} (height, width), the map {shape}{mask}; make them equal")
-    if not 0 <= opacity <= 1:
-        raise WhycamError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}")
-
-
 def _outside_pale(
     pixels: UInt8[np.ndarray, "height width 3"],
     blended: Float[np.ndarray, "height width 3"],
-    seen: Bool[Tensor, "height width"] | Bool[np.ndarray, "height width"] | None,
+    seen: Bool[Tensor, "height width"] | None,
 ) -> Image.Image:
     """The blend as a picture, and what was not seen as something outside."""
     result = np.rint(blended).astype(np.uint8)
     if seen is not None:
-        inside = seen.cpu().numpy() if isinstance(seen, Tensor) else seen
+        inside = seen.cpu().numpy()
         pale = np.rint(0.45 * _gray(pixels) + 0.55 * 255).astype(np.uint8)
         result[~inside] = pale[~inside][:, None]
         result[_beside(inside)] = _LINE
@@ -127,7 +121,8 @@ def _beside(inside: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "heigh
 def _captioned(image: Image.Image, caption: str) -> Image.Image:
     """The picture on a strip with wrapped text; a picture too narrow for words is put on a wider strip."""
     width, font, margin = _strip(image)
-    text = wrapped(caption, lambda line: font.getlength(line) <= width - 2 * margin)
+    letter = font.getlength(caption.replace("\n", " ")) / len(caption)
+    text = wrapped(caption, int(0.9 * (width - 2 * margin) / letter))  # lines of wider letters fit as well
     box = ImageDraw.Draw(image).multiline_textbbox((0, 0), text, font=font)
     canvas = _on_strip(image, width, int(box[3]) + 2 * margin + 1)
     ImageDraw.Draw(canvas).multiline_text((margin, image.height + margin), text, font=font, fill=_LETTERS)

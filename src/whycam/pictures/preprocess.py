@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Resize = Literal["shorter", "stretch", "letterbox", "cover", "none"]
 #: Pillow's ways to compute a pixel between others.
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+#: The order of an input's channels.
+Channels = Literal["rgb", "bgr"]
 
 # A long thin photo, its short side brought to 256, grows without bound; beyond this, only what is kept is computed.
 _MAX_RESIZED = 2**26
@@ -59,7 +62,7 @@ class Preprocess:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
     fill: tuple[int, int, int] = (0, 0, 0)
-    channels: Literal["rgb", "bgr"] = "rgb"
+    channels: Channels = "rgb"
 
     @classmethod
     def imagenet(cls, size: int = 224, resize_to: int = 256, interpolation: Interpolation = "bilinear") -> "Preprocess":
@@ -67,9 +70,9 @@ class Preprocess:
         return cls((size, size), "shorter", resize_to, interpolation=interpolation)
 
     def __post_init__(self) -> None:
-        _one_of("resize", self.resize, ("shorter", "stretch", "letterbox", "cover", "none"))
-        _one_of("interpolation", self.interpolation, tuple(way.name.lower() for way in Image.Resampling))
-        _one_of("channels", self.channels, ("rgb", "bgr"))
+        _one_of("resize", self.resize, get_args(Resize))
+        _one_of("interpolation", self.interpolation, get_args(Interpolation))
+        _one_of("channels", self.channels, get_args(Channels))
         to = (
             () if self.resize_to is None else self.resize_to if isinstance(self.resize_to, tuple) else (self.resize_to,)
         )

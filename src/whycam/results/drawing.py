@@ -4,7 +4,7 @@ import base64
 import html as markup
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,33 +42,34 @@ _PANELS = 4
 _ALONE = 0.8
 
 
-def overlay(
-    explanation: ExplanationValues,
-    *,
-    colormap: str | None = None,
-    opacity: float = 0.5,
-    signed: bool = False,
-    enlarge: Enlarge = "bilinear",
-    on: str = "photo",
-    caption: bool = True,
-) -> Image.Image:
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn: the parameters of `Explanation.overlay`."""
+
+    colormap: str | None = None
+    opacity: float = 0.5
+    signed: bool = False
+    enlarge: Enlarge = "bilinear"
+    on: str = "photo"
+    caption: bool = True
+
+
+def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
     """The maps over what they explain, as one picture; see `Explanation.overlay`."""
-    if on not in ("photo", "input"):
-        raise WhycamError(f"on must be 'photo' or 'input', not {on!r}.")
-    parts = _part_heat(explanation) if explanation.parts is not None else None
-    heat = _flat_heat(explanation, signed, enlarge) if parts is None else None
+    if look.on not in ("photo", "input"):
+        raise WhycamError(f"on must be 'photo' or 'input', not {look.on!r}.")
+    in_parts = explanation.parts is not None
+    heat = _part_heat(explanation) if in_parts else _flat_heat(explanation, look.signed, look.enlarge)
     pictures = []
     for i, status in enumerate(explanation.status):
-        image, geometry = canvas(context_of(explanation), i, on)
-        text = str(status) if caption and not status.ok else None
-        if heat is not None:
-            over, seen = _on_canvas(heat[i], geometry)
-            look: dict[str, Any] = {"colormap": colormap, "signed": signed}
-            pictures.append(blend(image, over, opacity=opacity, seen=seen, caption=text, **look))
-        elif parts is not None:
-            over, seen = _on_canvas(parts[i], geometry)
-            colors = hues(len(over), colormap)
-            pictures.append(overlay_parts(image, over, colors, opacity=opacity, seen=seen, caption=text))
+        image, geometry = canvas(context_of(explanation), i, look.on)
+        over, seen = _on_canvas(heat[i], geometry)
+        how: dict[str, Any] = {"opacity": look.opacity, "seen": seen}
+        how["caption"] = str(status) if look.caption and not status.ok else None
+        if in_parts:
+            pictures.append(overlay_parts(image, over, hues(len(over), look.colormap), **how))
+        else:
+            pictures.append(blend(image, over, colormap=look.colormap, signed=look.signed, **how))
     return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
 
 
@@ -89,11 +90,11 @@ def colored(explanation: ExplanationValues) -> list[Image.Image]:
     return [Image.fromarray(each.numpy()) for each in pixels]
 
 
-def four_panels(explanation: ExplanationValues, *, colormap: str | None = None, signed: bool = False) -> Figure:
+def four_panels(explanation: ExplanationValues, look: Look) -> Figure:
     """For each sample a row: the photo, the raw map at the layer's size, the map resized, the overlay."""
-    rows = [row for each in explanation for row in (_row(each, colormap, signed), *_part_rows(each, colormap))]
+    rows = [row for each in explanation for row in (_row(each, look), *_part_rows(each, look.colormap))]
     what = explanation.title + (f": {explanation.target[0]}" if explanation.target and len(explanation) == 1 else "")
-    return figures.grid(rows, title=what, colorbar=True, colormap=colormap)
+    return figures.grid(rows, title=what, colorbar=True, colormap=look.colormap)
 
 
 def html(explanations: Sequence[ExplanationValues]) -> str:
@@ -104,7 +105,7 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
             if len(cells) == _THUMBNAILS:
                 break
             try:
-                picture = overlay(one, caption=False)
+                picture = overlay(one, Look(caption=False))
             except WhycamError as error:
                 cells.append(f"<div>{markup.escape(str(error))}</div>")
                 continue
@@ -128,16 +129,16 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}{more}</div>'
 
 
-def _row(one: ExplanationValues, colormap: str | None, signed: bool) -> list[Panel]:
-    context, heat = context_of(one), _flat_heat(one, signed)[0]
+def _row(one: ExplanationValues, look: Look) -> list[Panel]:
+    context, heat = context_of(one), _flat_heat(one, look.signed)[0]
     raw = one.maps[0]
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
     return [
         Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
-        replace(raw_panel(raw, signed), title="Map at the layer", note=f"{one.layer.name}, {size}"),
-        Panel("Map at the input's size", image=Image.fromarray(colorize(heat, colormap, signed))),
-        Panel("Overlay", image=overlay(one, colormap=colormap, signed=signed, caption=False),
+        replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.name}, {size}"),
+        Panel("Map at the input's size", image=Image.fromarray(colorize(heat, look.colormap, look.signed))),
+        Panel("Overlay", image=overlay(one, replace(look, caption=False)),
               note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
     ]  # fmt: skip
 
@@ -149,8 +150,8 @@ def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]
     image, geometry = canvas(context_of(one), 0, "photo")
     strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
     colors = hues(len(strengths), colormap)
-    look: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
-    pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **look) for k in range(len(strengths))]
+    how: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
+    pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **how) for k in range(len(strengths))]
     panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
     return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
 

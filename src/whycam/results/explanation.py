@@ -76,9 +76,9 @@ class Explanation(ExplanationValues):
                 Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.
         """
-        from whycam.results.drawing import overlay
+        from whycam.results.drawing import Look, overlay
 
-        return overlay(self, colormap=colormap, opacity=opacity, signed=signed, enlarge=enlarge, on=on, caption=caption)
+        return overlay(self, Look(colormap, opacity, signed, enlarge, on, caption))
 
     def colored(self) -> list[Image]:
         """The classic colored picture of guided backprop or Guided Grad-CAM, one for each sample.
@@ -98,9 +98,9 @@ class Explanation(ExplanationValues):
 
         Where there are `parts`, each stands by itself in the rows below.
         """
-        from whycam.results.drawing import four_panels
+        from whycam.results.drawing import Look, four_panels
 
-        return four_panels(self, colormap=colormap, signed=signed)
+        return four_panels(self, Look(colormap, signed=signed))
 
     def save(
         self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5, signed: bool = False
@@ -110,9 +110,10 @@ class Explanation(ExplanationValues):
         Raises:
             WhycamError: `folder` is a file, or named like one.
         """
+        from whycam.results.drawing import Look
         from whycam.results.saving import save
 
-        return save(self, Path(folder), colormap=colormap, opacity=opacity, signed=signed)
+        return save(self, Path(folder), Look(colormap, opacity, signed))
 
     def _repr_html_(self) -> str:
         from whycam.results.drawing import html
@@ -146,12 +147,13 @@ class Comparison(ComparisonValues[Explanation]):
             colormap, signed: as for `Explanation.overlay`.
             on: `"input"`, what the network saw, or `"photo"`, the whole of it.
         """
-        from whycam.results.grids import Look, of_every_sample, of_one_sample
+        from whycam.results.drawing import Look
+        from whycam.results.grids import of_every_sample, of_one_sample
 
         samples = len(next(iter(self.values())))
         if sample is not None and not -samples <= sample < samples:
             raise WhycamError(f"sample {sample} of {samples}; they are numbered from 0.")
-        look = Look(colormap, signed, on)
+        look = Look(colormap, signed=signed, on=on)
         if sample is None:
             return of_every_sample(self, look, maps=maps)
         if maps:

@@ -1,14 +1,14 @@
 """Comparisons as figures: what varies makes the rows and columns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from whycam.errors import WhycamError
 from whycam.kit.registry import methods as registered
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
-from whycam.results.drawing import CLIPPED, canvas, context_of, is_by_pixel, overlay, prediction, raw_panel
+from whycam.results.drawing import CLIPPED, Look, canvas, context_of, is_by_pixel, overlay, prediction, raw_panel
 from whycam.results.values import ComparisonValues, ExplanationValues
 
 Compared: TypeAlias = ComparisonValues[ExplanationValues]
@@ -20,15 +20,6 @@ else:
 
 #: The most overlays side by side where one thing varies, and the most columns of a table where several do.
 _COLUMNS, _COLUMNS_OF_A_TABLE = 4, 7
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a figure's overlays are drawn."""
-
-    colormap: str | None = None
-    signed: bool = False
-    on: str = "input"
 
 
 def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
@@ -158,7 +149,7 @@ def _cell(
         CLIPPED if is_by_pixel(one) else "",
         "" if status.ok else status.kind,
     ]
-    picture = overlay(one, colormap=look.colormap, signed=look.signed, on=look.on, caption=False)
+    picture = overlay(one, replace(look, caption=False))
     return Panel(title, image=picture, note="; ".join(filter(None, notes)))
 
 

@@ -12,7 +12,7 @@ import torch
 import whycam
 from whycam.errors import WhycamError
 from whycam.kit.files import Names, for_json, write_whole
-from whycam.results.drawing import overlay
+from whycam.results.drawing import Look, overlay
 from whycam.results.values import ExplanationValues
 
 #: Of the JSON files; raised when a reader of the old form would misread the new one.
@@ -20,14 +20,7 @@ SCHEMA = 1
 _FILES = {".png", ".jpg", ".jpeg", ".webp", ".npy", ".json"}
 
 
-def save(
-    explanation: ExplanationValues,
-    folder: Path,
-    *,
-    colormap: str | None = None,
-    opacity: float = 0.5,
-    signed: bool = False,
-) -> list[Path]:
+def save(explanation: ExplanationValues, folder: Path, look: Look) -> list[Path]:
     """Write three files for each sample: `NAME.METHOD.overlay.png`, `NAME.METHOD.map.npy` and `NAME.METHOD.json`.
 
     NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
@@ -46,7 +39,7 @@ def save(
         stem = folder / f"{name}.{explanation.method}"
         if explanation.maps.ndim == 3 and explanation.context is not None and len(explanation.context.size) == 2:
             picture = io.BytesIO()
-            overlay(one, colormap=colormap, opacity=opacity, signed=signed).save(picture, "png")
+            overlay(one, look).save(picture, "png")
             written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
         arrays = {"map": one.maps, "parts": one.parts}
         for kind, values in arrays.items():

@@ -23,8 +23,8 @@ def _adopters() -> list[Callable[[object], Any]]:
 def registered() -> list[ModuleType]:
     """The modules of this package.
 
-    Each has `FORM`, what a spec of it looks like; `source(spec, weights)`, which returns `None` for specs of other
-    forms; and perhaps `PREFIX`, what stands before the colon in every spec of its own, and `from_object(object)`, which
-    returns `None` for objects that are not its framework's.
+    Each has `FORM`, what a spec of it looks like; perhaps `PREFIX`, what stands before the colon in every spec of its
+    own; `source(spec, weights)`, asked for specs of its prefix or, without one, for those of no prefix, which returns
+    `None` for other forms; and perhaps `from_object(object)`, which returns `None` for what is not its framework's.
     """
     return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]

@@ -29,7 +29,7 @@ _ARCHITECTURE = (
 _INSTEAD = "pass preprocess=, for example whycam.Preprocess.imagenet(), or a ready batch."
 
 
-def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
+def source(spec: str, weights: ChosenWeights) -> VisionModel:
     """The named model: a repository of the Hugging Face hub, a folder, or, with weights given, an architecture.
 
     Raises:
@@ -37,9 +37,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
             cannot be had or do not fit.
         MissingExtraError: transformers is absent, or cannot work with the torchvision that is installed.
     """
-    prefix, _, name = spec.partition(":")
-    if prefix != PREFIX:
-        return None
+    name = spec.partition(":")[2]
     if _is_folder(name):
         return from_folder(Path(name).expanduser(), spec, weights)
     return from_transformers(name, spec, weights)
@@ -51,20 +49,16 @@ def from_folder(folder: Path, spec: str, weights: ChosenWeights) -> VisionModel:
     Raises:
         WhycamError: no `config.json` of either, or weights that are not there or do not fit.
     """
-    path = folder / "config.json"
-    if not path.is_file():
+    if not (folder / "config.json").is_file():
         raise ModelError(f"the folder {spec!r} has no config.json, as transformers and timm save it with a model.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON: {error}.") from error
-    kind = config.get("model_type") if isinstance(config, Mapping) else None
-    if isinstance(config, Mapping) and "architecture" in config and kind in (None, "timm_wrapper"):
+    config = _config(folder)
+    kind = config.get("model_type")
+    if "architecture" in config and kind in (None, "timm_wrapper"):
         return from_timm_folder(folder, spec, weights)
     if kind is None:
         raise ModelError(
-            f"{path} says neither model_type, as transformers' do, nor architecture, as timm's do; what network the "
-            "folder holds is not known."
+            f"{folder / 'config.json'} says neither model_type, as transformers' do, nor architecture, as timm's do; "
+            "what network the folder holds is not known."
         )
     return from_transformers(str(folder), spec, weights)
 
@@ -73,20 +67,16 @@ def from_transformers(name: str, spec: str, weights: ChosenWeights) -> VisionMod
     """A repository, a folder or an architecture, by the library's own ways of finding files."""
     library = _Transformers(spec)
     config, place = library.config(name, weights)
-    if config.model_type == "timm_wrapper":  # a model of timm's, which timm itself builds
-        return _of_timm(place, spec, weights)
+    if config.model_type == "timm_wrapper":  # a repository of timm's layout, read like the folder that the cache keeps
+        if weights.given:
+            folder = hub.kept(place, "config.json", spec)
+            assert folder is not None  # its config.json has just been read
+        else:
+            folder = hub.from_repository(place, list(TIMM_FILES[:2]), spec).parent
+        return from_timm_folder(folder, spec, weights)
     module = library.built(config, weights) if weights.given else library.pretrained(place, config)
     own = labels.from_id2label(module.config.id2label)
     return VisionModel(module.eval(), library.preprocess(place), own, weights.titled(spec))
-
-
-def _of_timm(place: str, spec: str, weights: ChosenWeights) -> VisionModel:
-    """A repository of timm's layout, read like the folder that the cache keeps of it."""
-    folder = Path(place).expanduser() if _is_folder(place) else hub.kept(place, "config.json", spec)
-    assert folder is not None  # its config.json has just been read
-    if not weights.given:
-        folder = hub.from_repository(place, list(TIMM_FILES[:2]), spec).parent
-    return from_timm_folder(folder, spec, weights)
 
 
 class _Transformers:
@@ -102,7 +92,7 @@ class _Transformers:
     def config(self, name: str, weights: ChosenWeights) -> tuple[Any, str]:
         """The configuration, and where it and what belongs to it was found; of a bare architecture its default one."""
         if weights.file is not None and not _is_folder(name):
-            beside = _model_type(weights.file.parent)
+            beside = _config(weights.file.parent).get("model_type")
             if beside is not None and ("/" in name or beside == name):
                 name = str(weights.file.parent)  # what was saved beside the weights is what they are of
         if "/" not in name and not _is_folder(name):
@@ -265,13 +255,16 @@ def _is_folder(name: str) -> bool:
     return bool(name) and Path(name).expanduser().is_dir()
 
 
-def _model_type(folder: Path) -> str | None:
-    """What transformers' `config.json` in a folder says that it is of."""
+def _config(folder: Path) -> Mapping[str, Any]:
+    """What the `config.json` in a folder says; nothing where there is none."""
+    path = folder / "config.json"
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found.get("model_type") if isinstance(found, dict) else None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON: {error}.") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _for_classes(config: Any, classes: int) -> Any:

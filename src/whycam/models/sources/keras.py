@@ -27,7 +27,7 @@ _SUFFIXES = (".keras", ".h5", ".hdf5")
 _adopted: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
 
-def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
+def source(spec: str, weights: ChosenWeights) -> VisionModel:
     """The model saved at the path, in evaluation, without its optimizer.
 
     Raises:
@@ -35,9 +35,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
             code that is stored in the file.
         MissingExtraError: Keras or its backend is not installed.
     """
-    kind, _, name = spec.partition(":")
-    if kind != PREFIX:
-        return None
+    name = spec.partition(":")[2]
     if weights.random:
         raise ModelError(f"{spec!r}: 'random' weights are for models by name, and this is a file.")
     if weights.given:
@@ -139,6 +137,7 @@ def _wrapped(model: Any, *, name: str = "") -> VisionModel:
     if network is None or network.changed():
         _adopted[model] = network = KerasNetwork(model)
     preprocess, note = keras_applications.preprocess(model, network.channels_last)
+    shape = keras_applications.input_shape(model, network.channels_last)
     return VisionModel(
         network,
         preprocess,
@@ -146,17 +145,9 @@ def _wrapped(model: Any, *, name: str = "") -> VisionModel:
         name or str(model.name),
         preprocess_note=note,
         ready=lambda inputs: ready(model, network.channels_last, inputs),
-        input_shape=_sample_shape(model, network.channels_last),
+        input_shape=tuple(side for side in shape if side is not None) if shape and None not in shape else None,
         owner=model,
     )
-
-
-def _sample_shape(model: Any, channels_last: bool) -> tuple[int, ...] | None:
-    """`(channel, *spatial)` of the one input of a model that was built for one size."""
-    shapes = [tuple(each.shape)[1:] for each in getattr(model, "inputs", None) or ()]
-    if len(shapes) != 1 or len(shapes[0]) < 2 or None in shapes[0]:
-        return None
-    return (shapes[0][-1], *shapes[0][:-1]) if channels_last else shapes[0]
 
 
 def ready(model: Any, channels_last: bool, inputs: Any) -> Any:

@@ -17,16 +17,14 @@ from whycam.models.weights import ChosenWeights, adopt, misfit, read_state
 FORM, PREFIX = "'timm:NAME'", "timm"
 
 
-def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
+def source(spec: str, weights: ChosenWeights) -> VisionModel:
     """The named model.
 
     Raises:
         WhycamError: no such model (near names are suggested), or weights that cannot be had or do not fit.
         MissingExtraError: timm, or the torchvision that it needs, is absent or broken.
     """
-    prefix, _, name = spec.partition(":")
-    if prefix != PREFIX:
-        return None
+    name = spec.partition(":")[2]
     timm = optional("timm", "timm", f"{spec!r}")
     config = _config(timm, spec, name)
     if weights.random:

@@ -17,7 +17,7 @@ from whycam.models.weights import ChosenWeights, classes_in, misfit, read_state,
 FORM, PREFIX = "'torchvision:NAME'", "torchvision"
 
 
-def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
+def source(spec: str, weights: ChosenWeights) -> VisionModel:
     """The named model; without WEIGHTS, with those that its builder calls the default.
 
     Raises:
@@ -25,10 +25,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
             cannot be had or do not fit.
         MissingExtraError: torchvision is absent or broken.
     """
-    prefix, _, rest = spec.partition(":")
-    if prefix != PREFIX:
-        return None
-    name, _, entry = rest.partition("/")
+    name, _, entry = spec.partition(":")[2].partition("/")
     models = optional("torchvision.models", "torchvision", f"{spec!r}")
     _check(models, spec, name)
     member = _member(models, spec, name, entry)
