@@ -16,5 +16,30 @@ def register() -> None:
             _LIBRARIES.append(library)
 
 
+def detectors() -> None:
+    """Let torchvision's detectors run: non-maximum suppression in plain torch, and no check for compiled operators."""
+    import torchvision
+
+    if not torchvision.extension._has_ops():
+        torchvision.extension._assert_has_ops = torchvision.ops.boxes._assert_has_ops = lambda: None
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.impl("nms", _nms, "CompositeExplicitAutograd")
+        _LIBRARIES.append(library)
+
+
+def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    kept: list[int] = []
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    for index in scores.argsort(descending=True).tolist():
+        if kept:
+            low = torch.maximum(boxes[index, :2], boxes[kept, :2])
+            high = torch.minimum(boxes[index, 2:], boxes[kept, 2:])
+            inside = (high - low).clamp(min=0).prod(1)
+            if bool((inside / (areas[index] + areas[kept] - inside) > threshold).any()):
+                continue
+        kept.append(index)
+    return torch.tensor(kept, dtype=torch.long)
+
+
 #: A library's definitions go with the object, so the objects are kept.
 _LIBRARIES: list[torch.library.Library] = []

@@ -201,7 +201,9 @@ class Rehearsal:
     def _ground(self, method: Method) -> tuple[Ground, int]:
         """What the method reads, recorded as it is for this method alone, and the operations that this took."""
         request = replace(self.request, methods=(method,))
-        plans, spent = plan(self.session.module, self.batch, [method], request.layers, self.session.resolvers(request))
+        plans, spent = plan(
+            self.session.module, self.batch, [method], request.layers, self.session.resolvers(request, self.batch)
+        )
         self.backwards += spent.backwards
         known = tuple(plans[method.name]), method.needs | fusion_needs([method], plans, request.fusion)
         if known not in self._grounds:

@@ -13,6 +13,8 @@ from whycam.kit.registry import Method
 from whycam.network.layer_refs import LayerRef, find_layers, stage_count
 from whycam.network.layers.default_layer import Choice, choose, stages, zero_everywhere
 from whycam.network.layers.default_layer import correct as correct_choice
+from whycam.network.layers.pyramid import pyramid, why_pyramid
+from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.model_tree import tree_of
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Recording, Resolve
@@ -32,11 +34,18 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Where one method's maps are made: the taps of one map, and the reason if nobody named them."""
+    """Where one method's maps are made: the taps of one map, and the reason if nobody named them.
+
+    `fusion` is how they become one map where the caller does not say, `why` they are these, and `layout` how they are
+    read, for scales that a network is known to have.
+    """
 
     taps: tuple[LayerRef, ...]
     fused: bool
     choice: Choice | None = None
+    fusion: str = ""
+    why: str = ""
+    layout: Layout | None = None
 
 
 def plan(
@@ -60,12 +69,20 @@ def plan(
                 passes = passes.plus(forwards)
                 plans[method.name].append(Plan(tuple(latest), fused=True))
                 continue
+            first = resolvers[0]
+            settling = first.settling if isinstance(first, OutputSelector) else None
+            if place.specs == (None,) and settling is not None and (levels := pyramid(module)):
+                taps = [found for name in levels for found in find_layers(module, name)]
+                plans[method.name].append(
+                    Plan(tuple(taps), len(taps) > 1, fusion="sum", why=why_pyramid(taps), layout=ChannelsFirst())
+                )
+                continue
             if place.specs == (None,):
                 chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=_of_answer(resolvers[0]))
                 passes = passes.plus(*spent)
                 plans[method.name].append(Plan((chosen.tap,), fused=False, choice=chosen))
                 continue
-            taps: list[LayerRef] = []
+            taps = []
             for spec in place.specs:
                 found, forwards = _find(module, batch, spec)
                 taps += [tap for tap in found if tap not in taps]
@@ -137,6 +154,8 @@ def _of_answer(resolve: Resolve) -> OutputSelector:
 
         return ResolvedTarget(score, ("all of the answer",) * len(output))
 
+    if isinstance(resolve, OutputSelector) and resolve.settling is not None:
+        return resolve  # of an answer of many parts there is no other sum
     return replace(resolve, resolve=weighed) if isinstance(resolve, OutputSelector) else OutputSelector(weighed)
 
 

@@ -123,25 +123,38 @@ class MapBuilder:
             for record_ in places:
                 made, channels, colors = self._smoothed(method, record_, number, values)
                 results.append(made)
-                statuses.append(self._judge(method, record_, number, made))
+                statuses.append(self._judge(method, record_, number, made, scale=plan.layout is not None))
         finally:
             work = tuple(self.supply.work)
             self.spent += work
         maps = [each.maps for each in results]
         context = self._context(records)
-        why = plan.choice.why if plan.choice is not None else "as asked"
+        why = plan.choice.why if plan.choice is not None else plan.why or "as asked"
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
-            fuse = self.request.fusion if self.request.fusion is not None else fusions.find(method.fusion)
-            why = f"{len(records)} layers fused by {fusions.name_of(fuse)}"
+            fuse = self.request.fusion or fusions.find(plan.fusion or method.fusion)
+            why = plan.why or f"{len(records)} layers fused by {fusions.name_of(fuse)}"
             fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
+            # a level that has no part in a score adds 0 to a sum, and spoils nothing
+            adds_up = fuse is fusions.find("sum")
             status = [
-                worst(mine, [(name, each[i]) for name, each in zip(names, statuses, strict=True)])
+                worst(
+                    mine,
+                    [
+                        (name, each[i])
+                        for name, each in zip(names, statuses, strict=True)
+                        if not (adds_up and each[i].kind in ("zero gradient", "no positive evidence", "flat map"))
+                    ],
+                )
                 for i, mine in enumerate(own)
             ]
+            kinds = [{each.kind for each in every} for every in statuses]
+            silent = [name for name, each in zip(names, kinds, strict=True) if each == {"zero gradient"}]
+            if adds_up and silent:
+                hidden = (*hidden, f"no part of the score comes through {', '.join(silent)}")
         layer = self._layer(records, taps, context, why)
         target = recording.targets[number]
         return {
@@ -154,7 +167,16 @@ class MapBuilder:
             "options": options,
             "layer": layer,
             "status": tuple(status),
-            "notes": (*self.notes, *_doubts(layer), *self._left(method), *self._smoothing_note(), *hidden, *told(work)),
+            "shown": target.shown if method.class_specific else (),
+            "notes": (
+                *self.notes,
+                *([target.note] if target.note and method.class_specific else []),
+                *_doubts(layer),
+                *self._left(method),
+                *self._smoothing_note(),
+                *hidden,
+                *told(work),
+            ),
             "model": self.vision.name,
             "context": context,
             "work": work,
@@ -302,14 +324,17 @@ class MapBuilder:
             )
         return replace(found, maps=maps.float()) if isinstance(found, Result) else Result(maps.float())
 
-    def _judge(self, method: Method, layer: LayerRecord | None, number: int, made: Result) -> list[Status]:
+    def _judge(
+        self, method: Method, layer: LayerRecord | None, number: int, made: Result, *, scale: bool = False
+    ) -> list[Status]:
+        """The status of each map. A `scale` that a detector reads ends in a convolution, signed by construction."""
         recording = self.recording
         bound = recording.targets[number]
         gradient = layer.gradients[number] if layer is not None and layer.gradients else None
         measured = layer is not None and "gradients" in method.needs
         scores = recording.scores[number].tolist()
         still = self._still(layer, number) if measured and layer is not None and gradient is not None else None
-        signed = self._signed(layer) if layer is not None and method.assumes_non_negative else None
+        signed = self._signed(layer) if layer is not None and method.assumes_non_negative and not scale else None
         evidence = [
             Evidence(
                 score=scores[i] if method.class_specific else 0.0,
@@ -323,13 +348,17 @@ class MapBuilder:
             )
             for i in range(len(scores))
         ]
-        return judge_all(
+        found = judge_all(
             made.maps,
             evidence,
             title=method.title,
             assumes_non_negative=method.assumes_non_negative,
             caution=method.caution,
         )
+        if not (bound.status and method.class_specific):
+            return found
+        # what keeps a sample from being explained comes before anything that its map shows
+        return [theirs if mine.ok else mine for mine, theirs in zip(bound.status, found, strict=True)]
 
     def _unverified(self, layer: LayerRecord | None) -> str:
         """The grid that a layer's positions are drawn on, where their number alone speaks for it."""

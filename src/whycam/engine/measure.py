@@ -112,6 +112,10 @@ def measure(
     choices = [plan.choice for plan in every if plan.choice is not None]
     layouts = {each.tap: each.layout for each in choices} if layout is None else dict.fromkeys(taps, layout)
     locations: dict[LayerRef, Location] = {each.tap: each.location for each in choices}
+    for each in every:
+        if each.layout is not None and layout is None:
+            layouts |= dict.fromkeys(each.taps, each.layout)
+            locations |= dict.fromkeys(each.taps, "by construction")
     refusals: dict[LayerRef, str] = {}
     plain = guided = refusal = None
     looking = 0

@@ -24,7 +24,10 @@ from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Resolve
 from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
 from whycam.results.explanation import Comparison, Cost
-from whycam.targets import ResolvedTarget, key, resolve
+from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
+from whycam.targets.boxes import Box
+from whycam.targets.outputs import is_detector
+from whycam.targets.structured import EachSample, OutputTarget, Settling
 
 
 class Session:
@@ -57,7 +60,7 @@ class Session:
         self._tree = ModelTree(self.module)
         forget(self.module)
 
-    def resolvers(self, request: Request) -> list[Resolve]:
+    def resolvers(self, request: Request, batch: Batch) -> list[Resolve]:
         """For each target of a request, what settles it on the network's output."""
         labels = self.vision.labels
         if True not in [method.class_specific for method in request.methods]:
@@ -68,13 +71,24 @@ class Session:
                 request.output,
                 len(labels or ()),
                 target if callable(target) else None,
+                settling=self._settling(target, batch),
             )
             for target in request.targets
         ]
 
+    def _settling(self, target: TargetSpec, batch: Batch) -> Settling | None:
+        """A target of the whole output, with what it has to know of the inputs; `None` for any other."""
+        if target is None and is_detector(self.module):
+            target = Box(0)
+        if isinstance(target, (list, tuple)) and target and all(isinstance(each, OutputTarget) for each in target):
+            target = EachSample(tuple(target))
+        if not isinstance(target, OutputTarget):
+            return None
+        return Settling(target, self.vision.labels, batch.context.geometries)
+
     def ground(self, batch: Batch, request: Request) -> Ground:
         """What the methods of a request read, measured."""
-        return ground(self.module, batch, request, self.resolvers(request))
+        return ground(self.module, batch, request, self.resolvers(request, batch))
 
     def run(self, batch: Batch, request: Request) -> Comparison:
         """Every combination that is asked for, from one recording.
@@ -89,11 +103,14 @@ class Session:
         maker = MapBuilder(self.vision, self.module, batch, measured, request)
         if request.smooth.usual or request.smooth.own:
             passes = self._augment(maker, batch, request, found, passes)
+        resolved = measured.any.targets  # more than were asked for where one stands for several
+        specs = request.targets if len(resolved) == len(request.targets) else [None] * len(resolved)
+        keys = [key(spec) if each.key is None else each.key for each, spec in zip(resolved, specs, strict=True)]
         with plainly(batch.context.inputs.device):
             for method in request.methods:
                 for each in plans[method.name]:
-                    for number, spec in enumerate(request.targets if method.class_specific else [None]):
-                        maker.make(method, each, number, key(spec))
+                    for number, name in enumerate(keys if method.class_specific else [None]):
+                        maker.make(method, each, number, name)
         if maker.bad_samples_unexplained():
             passes = passes.plus(1)
             maker.explain_non_finite(first_non_finite(self.module, batch.inputs))

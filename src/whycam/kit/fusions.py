@@ -49,6 +49,28 @@ def mean(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *sp
 
 
 @_named
+def sum(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
+    """The sum of the raw maps, which adds up to the sum over all layers: a coarse cell's value is spread over its area.
+
+    For maps in units of the score, gradient times activation, such as those of the levels of a pyramid. No map is
+    scaled first, so a level with next to no evidence stays dark.
+
+    Examples:
+        >>> whycam.explain(net, batch, "hires_cam", layer=["0", "1"], fusion="sum").layer.why
+        '2 layers fused by sum'
+    """
+    size = [max(sides) for sides in zip(*(each.shape[1:] for each in maps), strict=True)]
+    spread = []
+    for each in maps:
+        for axis, (length, wanted) in enumerate(zip(each.shape[1:], size, strict=True), 1):
+            # how much each cell counts after resizing along this axis
+            counted = resize(torch.eye(length, dtype=each.dtype, device=each.device), (wanted,)).sum(1)
+            each = each / counted.reshape(-1, *[1] * (each.ndim - 1 - axis))
+        spread.append(resize(each, size))
+    return torch.stack(spread).sum(0)
+
+
+@_named
 def maximum(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
     """The element-wise maximum of the maps, each divided by its maximum.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 Kind: TypeAlias = Literal[
     "ok",
+    "nothing to explain",
     "non-finite",
     "saturated probability",
     "zero gradient",

@@ -12,6 +12,7 @@ from whycam.kit.arrays import is_half
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import Path, spell, tensors
 from whycam.targets import ResolvedTarget
+from whycam.targets.structured import Settling
 
 #: Names under which model families keep their answer, most telling first.
 NAMES = ("logits", "out", "output", "scores", "prediction", "logits_per_image")
@@ -35,6 +36,7 @@ class OutputSelector:
         labels: how many texts for classes there are, so that there are as many classes.
         whole: the caller's own function, which gets the whole output where no part of it is an answer.
         optional: whether nothing is asked about classes, so that an output without any is as good.
+        settling: a target of the whole output, in place of `resolve`.
     """
 
     resolve: Callable[..., ResolvedTarget]
@@ -42,6 +44,7 @@ class OutputSelector:
     labels: int = 0
     whole: Callable[[Any], Tensor] | None = None
     optional: bool = False
+    settling: Settling | None = None
 
     def __call__(self, output: Tensor, *, probability: bool = False) -> ResolvedTarget:
         """The target, settled on that part; `probability`: it is known to hold probabilities."""

@@ -15,6 +15,7 @@ from whycam.kit.status import Status
 from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.targets import NOTHING, key
+from whycam.targets.resolved import Shown
 
 One = TypeVar("One", bound="ExplanationValues")
 One_co = TypeVar("One_co", bound="ExplanationValues", covariant=True)
@@ -136,6 +137,7 @@ class ExplanationValues:
     colors: Float[Tensor, "batch color *space"] | None = None
     values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shown: tuple[Shown, ...] = ()
     model: str = ""
     context: InputContext | None = field(default=None, repr=False)
     work: tuple[RunStats, ...] = field(default=(), repr=False)
@@ -164,6 +166,7 @@ class ExplanationValues:
             predictions=self.predictions[index],
             target=self.target[index],
             status=self.status[index],
+            shown=self.shown[index],
             outputs=self.outputs[index],
             parts=self.parts[index] if self.parts is not None else None,
             channels=self.channels[index] if self.channels is not None else None,

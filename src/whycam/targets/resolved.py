@@ -2,14 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jaxtyping import Int
 from torch import Tensor
 
 from whycam.errors import TargetError
+from whycam.kit.status import Status
 
 Score: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What of one input is explained, to be drawn over it.
+
+    Attributes:
+        text: in words.
+        box: left, top, right, bottom in pixels of the input, if it is a box; `others` are those beside it.
+        mask: `(height, width)` of any size, over the whole input, if it is a region.
+        point: x and y in pixels of the input, if it is one.
+    """
+
+    text: str = ""
+    box: tuple[float, float, float, float] | None = None
+    others: tuple[tuple[float, float, float, float], ...] = ()
+    mask: Tensor | None = None
+    point: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -23,6 +42,10 @@ class ResolvedTarget:
         is_probability: whether the score is bounded by 1, so that its gradient vanishes when the model is sure.
         by_output: whether the output itself chose the classes, which only class scores can do.
         probability: output -> the probability of what is explained, where that is one class or the others of one.
+        status: what keeps a sample from being explained (no such box, an empty mask); empty where nothing may.
+        shown: what of each input is explained, to be drawn over it; empty for classes.
+        key: by which a `Comparison` finds it, where one target stands for several things.
+        note: what a reader should know of the score.
     """
 
     score: Score = field(repr=False)
@@ -31,6 +54,15 @@ class ResolvedTarget:
     is_probability: bool = False
     by_output: bool = False
     probability: Score | None = field(default=None, repr=False)
+    status: tuple[Status, ...] = ()
+    shown: tuple[Shown, ...] = ()
+    key: Any = None
+    note: str = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no sample has anything to explain."""
+        return bool(self.status) and not any(each.ok for each in self.status)
 
     def as_probability(self) -> Score:
         """The probability of what is explained.

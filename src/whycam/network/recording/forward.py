@@ -21,6 +21,7 @@ from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, s
 from whycam.network.recording.guided import guided_relu
 from whycam.network.recording.partial_forward import Watch
 from whycam.targets import ResolvedTarget
+from whycam.targets.structured import resolved
 
 #: The model's answer -> a settled target.
 Resolve: TypeAlias = Callable[[Tensor], ResolvedTarget]
@@ -104,6 +105,11 @@ class Forward:
         for tap in taps:
             self.places.setdefault((tap.module, tap.side), []).append(tap.call)
         self.resolvers: Sequence[Resolve] = resolvers
+        asked = [each.settling for each in resolvers if isinstance(each, OutputSelector)]
+        self.settling = [each for each in asked if each is not None]
+        if self.settling and len(self.settling) < len(resolvers):
+            raise OutputError("targets of the whole output, such as Box, and targets of class scores do not mix.")
+        self.raw: dict[str, Any] = {}  # what modules returned that such targets look at
         self.nothing = False  # whether the output holds no answer, and none is needed
         self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
         self.guided = guided
@@ -167,7 +173,7 @@ class Forward:
     def _run(self, inputs: Inputs, *, from_start: bool) -> tuple[Tensor, str]:
         self.kept, self.rows = {}, {}
         self.from_start = from_start
-        picture = first_tensor(inputs)
+        self.picture = picture = first_tensor(inputs)
         self.samples = picture.shape[0]  # until the answer tells
         self.stacks = tuple(picture.shape[1:3]) if picture.ndim >= 5 else ()
         with ExitStack() as stack:
@@ -175,6 +181,9 @@ class Forward:
             for where in self.places:
                 self.kept[where], self.rows[where] = {}, []
                 stack.enter_context(watching(tree.module(where[0]), where[1], partial(self._keep, where)))
+            for settling in self.settling:
+                for name, module in settling.target.watched(self.model).items():
+                    stack.enter_context(watching(tree.module(module), "output", partial(self._see, name)))
             if self.resume:
                 self.watch = Watch(self.model, self.taps)
                 stack.enter_context(self.watch.watching())
@@ -207,6 +216,8 @@ class Forward:
 
         Where none can be told, functions of the caller's get the whole output, and who asks for no class gets nothing.
         """
+        if self.settling:
+            return "", self._settle(output)
         try:
             return read(output, self.part, samples, number_of_classes(self.model))
         except WhycamError:
@@ -222,6 +233,19 @@ class Forward:
         self.part = Scores(whole)
         self.resolvers = [self.part.of(number, each.resolve) for number, each in enumerate(asked)]
         return read(output, self.part, samples)
+
+    def _see(self, name: str, value: Any, _: Any) -> None:
+        self.raw[name] = value
+
+    def _settle(self, output: Any) -> Tensor:
+        """The scores of targets of the whole output, `(batch, score)`, in this very output."""
+        torch.set_grad_enabled(True)
+        made = [each.settle(output, self.model, self.picture, self.raw) for each in self.settling]
+        functions, targets, columns = resolved([one for several in made for one in several])
+        self.part = Scores(functions)
+        self.resolvers = [OutputSelector(lambda _, target=target, **__: target, self.part) for target in targets]
+        self.raw = {}
+        return columns(output)
 
     def _settled(self, inputs: Inputs, output: Tensor, name: str) -> tuple[Answer, int]:
         """What the output's numbers are, and the forwards it took to find out."""

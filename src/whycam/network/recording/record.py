@@ -158,7 +158,8 @@ def record(
         assert attempt is not None  # the last attempt either ended or raised
         if attempt.cut and (why := hidden(attempt.scores, run.off)):
             raise NoGradient(why)
-        if (wants or input_gradients) and must_depend and attempt.disconnected:
+        idle = False not in [target.idle for target in attempt.targets]  # nothing is there to explain
+        if (wants or input_gradients) and must_depend and attempt.disconnected and not idle:
             raise NoGradient(_disconnected(run, given))
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)

@@ -1,0 +1,208 @@
+"""What a model's answer is: detections, a class for each place, a vector. Pure functions of the answer.
+
+A family is told by the shape of the output and by the module that made it, never by one number alone; what was taken is
+said in `about`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whycam.errors import OutputError
+
+#: Boxes of one class that overlap more than this are one, where a model leaves that to its caller.
+_OVERLAP = 0.7
+#: And how many of them, with which score at least, are looked at.
+_MOST, _LEAST = 300, 1e-3
+#: A caller's own reading of an output: output -> one `Detections` for each image.
+Adapter = Callable[[Any], Sequence["Detections"]]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes that a detector found in one image, best first or as the model lists them.
+
+    Attributes:
+        boxes: `(box, 4)`, left, top, right, bottom in pixels of the input, with their graph if they have one.
+        scores: `(box,)`, the model's own scores, probabilities.
+        labels: `(box,)`, class indices as the model counts them (torchvision's 0 is the background).
+        classes: `(box, class)`, each box's probability of every class, where the model says it.
+        logit: box -> the raw logit of its class, with its graph.
+        about: what the output was taken for, in words.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    classes: Tensor | None
+    logit: Callable[[int], Tensor]
+    about: str
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def detections(
+    output: Any,
+    size: tuple[int, int],
+    module: Any = None,
+    *,
+    raw: Tensor | None = None,
+    adapter: Adapter | None = None,
+) -> list[Detections]:
+    """The detections in a model's answer, one entry for each image.
+
+    Args:
+        size: the input's height and width.
+        module: the network, which settles what the shape leaves open.
+        raw: the logits that a torchvision detector's head returned in the same pass, `(..., row, class)`: the score
+            then is the raw logit of the box's row and class, found by following the final score back to it.
+        adapter: a function of the output, for a model of another family.
+
+    Raises:
+        OutputError: no family is known that answers so.
+    """
+    if adapter is not None:
+        return list(adapter(output))
+    if isinstance(output, (list, tuple)) and output and all(isinstance(e, Mapping) and "boxes" in e for e in output):
+        return [_listed(each, raw) for each in output]
+    logits, boxes = _part(output, "logits"), _part(output, "pred_boxes")
+    if isinstance(logits, Tensor) and isinstance(boxes, Tensor):
+        known = getattr(getattr(module, "config", None), "num_labels", None)
+        none = known is not None and logits.shape[-1] == known + 1
+        return [_queries(row, box, size, none) for row, box in zip(logits, boxes, strict=True)]
+    if _is_yolo(module):
+        return _yolo(output, module)
+    kind = type(output).__name__
+    raise OutputError(
+        f"no boxes can be read from this output, a {kind}: a list of dicts with 'boxes', an object with 'logits' and "
+        "'pred_boxes', or the output of an ultralytics head was expected. Pass adapter=, a function of the output "
+        "that gives whycam.targets.Detections for each image."
+    )
+
+
+def is_detector(module: Any) -> bool:
+    """Whether a network finds boxes, as far as its form tells: torchvision's, transformers' and ultralytics'."""
+    if hasattr(module, "transform") and (hasattr(module, "roi_heads") or hasattr(module, "anchor_generator")):
+        return True
+    return "ForObjectDetection" in type(module).__name__ or _is_yolo(module)
+
+
+def head_of(module: Any) -> str:
+    """The dotted name of the module whose output holds a torchvision detector's raw logits; empty for others."""
+    if hasattr(module, "roi_heads") and hasattr(module.roi_heads, "box_predictor"):
+        return "roi_heads.box_predictor"
+    return "head" if hasattr(module, "anchor_generator") and hasattr(module, "head") else ""
+
+
+def raw_logits(returned: Any) -> Tensor | None:
+    """The class logits among what such a head returned."""
+    found = returned.get("cls_logits") if isinstance(returned, Mapping) else None
+    if found is None and isinstance(returned, (list, tuple)) and returned:
+        found = returned[0]
+    return found if isinstance(found, Tensor) else None
+
+
+def logit(probability: Tensor) -> Tensor:
+    """log(p / (1 - p)), finite at 0 and 1."""
+    tiny = torch.finfo(probability.dtype).eps
+    return probability.clamp(tiny, 1 - tiny).logit()
+
+
+def iou(box: Tensor, boxes: Tensor) -> Tensor:
+    """The intersection over union of one box with several, `(box,)`."""
+    low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
+    inside = (high - low).clamp(min=0).prod(1)
+    own, theirs = (box[2:] - box[:2]).clamp(min=0).prod(), (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
+    return inside / (own + theirs - inside).clamp(min=torch.finfo(boxes.dtype).tiny)
+
+
+def _part(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def _listed(found: Mapping[str, Any], raw: Tensor | None) -> Detections:
+    """torchvision's answer for one image. Its final scores lead back to exactly one row of the head's logits."""
+    scores, labels = found["scores"], found["labels"]
+
+    def read(index: int) -> Tensor:
+        if raw is not None and raw.requires_grad and scores.requires_grad:
+            (way,) = torch.autograd.grad(scores[index], raw, retain_graph=True, allow_unused=True)
+            rows = [] if way is None else (way != 0).any(-1).nonzero().tolist()
+            if len(rows) == 1:
+                at: tuple[int, ...] = (*rows[0], int(labels[index]))
+                return raw[at]
+        return logit(scores[index])
+
+    return Detections(found["boxes"], scores, labels, None, read, "boxes as torchvision lists them")
+
+
+def _queries(logits: Tensor, boxes: Tensor, size: tuple[int, int], none: bool) -> Detections:
+    """One image's queries, `(query, class)`: by softmax with "no object" last where `none`, else by sigmoid."""
+    classes = logits.softmax(-1)[:, :-1] if none else logits.sigmoid()
+    scores, labels = classes.max(-1)
+    order = scores.detach().argsort(descending=True, stable=True)
+    center, extent = boxes[:, :2], boxes[:, 2:]
+    height, width = size
+    corners = torch.cat([center - extent / 2, center + extent / 2], 1) * boxes.new_tensor([width, height] * 2)
+
+    def read(index: int) -> Tensor:
+        query = int(order[index])
+        return logits[query, int(labels[query])]
+
+    about = f"{len(boxes)} queries, best first, {'softmax' if none else 'sigmoid'} scores"
+    return Detections(corners[order], scores[order], labels[order], classes[order], read, about)
+
+
+def _is_yolo(module: Any) -> bool:
+    last = getattr(module, "model", None)
+    head = last[-1] if isinstance(last, torch.nn.Sequential) and len(last) else None
+    return all(hasattr(head, name) for name in ("stride", "nc", "reg_max"))
+
+
+def _yolo(output: Any, module: Any) -> list[Detections]:
+    """ultralytics' heads: `(N, 4 + classes, anchor)` for v8 and 11, `(N, box, 6)` where they end in boxes (v10, 26)."""
+    decoded, beside = output if isinstance(output, tuple) else (output, {})
+    if getattr(module.model[-1], "end2end", False) and decoded.shape[-1] == 6:
+        return [_final(row) for row in decoded]
+    raw = beside.get("scores") if isinstance(beside, Mapping) else None
+    return [_anchors(row, None if raw is None else raw[i]) for i, row in enumerate(decoded)]
+
+
+def _final(rows: Tensor) -> Detections:
+    boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5].detach().long()
+    return Detections(boxes, scores, labels, None, lambda index: logit(scores[index]), "boxes of an end-to-end head")
+
+
+def _anchors(decoded: Tensor, raw: Tensor | None) -> Detections:
+    center, extent = decoded[:2].T, decoded[2:4].T
+    boxes = torch.cat([center - extent / 2, center + extent / 2], 1)
+    classes = decoded[4:].T
+    best, labels = classes.detach().max(1)
+    kept = _apart(boxes.detach(), best, labels)
+
+    def read(index: int) -> Tensor:
+        anchor, label = int(kept[index]), int(labels[kept[index]])
+        return raw[label, anchor] if raw is not None else logit(classes[anchor, label])
+
+    scores = classes[kept, labels[kept]]
+    about = f"{len(kept)} of {len(best)} anchors after non-maximum suppression"
+    return Detections(boxes[kept], scores, labels[kept], classes[kept], read, about)
+
+
+def _apart(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    """Non-maximum suppression among the boxes of each class: the indices of those that stay, best first."""
+    order = scores.argsort(descending=True, stable=True)[:_MOST]
+    ahead = [int(each) for each in order if scores[each] >= _LEAST]
+    kept: list[int] = []
+    while ahead:
+        first, *ahead = ahead
+        kept.append(first)
+        if ahead:
+            rest = torch.tensor(ahead, device=boxes.device)
+            clear = (iou(boxes[first], boxes[rest]) <= _OVERLAP) | (labels[rest] != labels[first])
+            ahead = rest[clear].tolist()
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
