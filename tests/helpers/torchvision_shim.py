@@ -18,10 +18,14 @@ def register() -> None:
 
 def detectors() -> None:
     """Let torchvision's detectors run: non-maximum suppression in plain torch, and no check for compiled operators."""
+    import sys
+
     import torchvision
 
     if not torchvision.extension._has_ops():
         torchvision.extension._assert_has_ops = torchvision.ops.boxes._assert_has_ops = lambda: None
+        align = sys.modules["torchvision.ops.roi_align"]
+        align._roi_align = align._roi_align.__wrapped__  # plain Python, without torch.compile around it
         library = torch.library.Library("torchvision", "FRAGMENT")
         library.impl("nms", _nms, "CompositeExplicitAutograd")
         _LIBRARIES.append(library)

@@ -19,14 +19,16 @@ from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.cache import forget
 from whycam.network.diagnosis.non_finite import first_non_finite
+from whycam.network.hooks import call
 from whycam.network.model_tree import ModelTree, working_with
 from whycam.network.outputs import OutputSelector
+from whycam.network.preserve_state import as_found
 from whycam.network.recording.record import Resolve
-from whycam.network.unwrap import refuse_lazy, refuse_scripted, unwrapped
+from whycam.network.unwrap import eager, refuse_lazy, refuse_scripted, unwrapped
 from whycam.results.explanation import Comparison, Cost
 from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
 from whycam.targets.boxes import Box
-from whycam.targets.outputs import is_detector
+from whycam.targets.outputs import embedding, is_detector
 from whycam.targets.structured import EachSample, OutputTarget, Settling
 
 
@@ -84,7 +86,13 @@ class Session:
             target = EachSample(tuple(target))
         if not isinstance(target, OutputTarget):
             return None
-        return Settling(target, self.vision.labels, batch.context.geometries)
+        return Settling(target.prepared(self._embed), self.vision.labels, batch.context.geometries)
+
+    def _embed(self, inputs: Any) -> Tensor:
+        """The network's vectors of other inputs, such as a reference photo."""
+        batch = self.batch(inputs)
+        with as_found(self.module), eager(self.module):
+            return embedding(call(self.module, batch.inputs)).detach()
 
     def ground(self, batch: Batch, request: Request) -> Ground:
         """What the methods of a request read, measured."""

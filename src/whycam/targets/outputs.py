@@ -206,3 +206,78 @@ def _apart(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
             clear = (iou(boxes[first], boxes[rest]) <= _OVERLAP) | (labels[rest] != labels[first])
             ahead = rest[clear].tolist()
     return torch.tensor(kept, dtype=torch.long, device=boxes.device)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A class's score at each place.
+
+    Attributes:
+        scores: `(batch, class, *space)`, logits, or the logarithms of probabilities.
+        about: what the output was taken for, in words.
+    """
+
+    scores: Tensor
+    about: str
+
+    def channel(self, index: int) -> Tensor:
+        """A class's scores, `(batch, *space)`; of one channel, class 0 is its other side."""
+        if self.scores.shape[1] == 1:
+            return self.scores[:, 0] if index else -self.scores[:, 0]
+        return self.scores[:, index]
+
+
+def dense(output: Any, module: Any = None) -> Dense:
+    """The class scores for each place in a model's answer: torchvision's, transformers', or a plain tensor's.
+
+    Mask2Former and its kin give queries: the score of a class is the logarithm of the sum over queries of its
+    probability times that of the query's mask (arXiv:2112.01527, equation 1 of their inference).
+
+    Raises:
+        OutputError: no scores with axes of space are there.
+    """
+    queries, masks = _part(output, "class_queries_logits"), _part(output, "masks_queries_logits")
+    if isinstance(queries, Tensor) and isinstance(masks, Tensor):
+        made = torch.einsum("nqc,nq...->nc...", queries.softmax(-1)[..., :-1], masks.sigmoid())
+        return Dense(made.clamp(min=torch.finfo(made.dtype).tiny).log(), "log of the classes' sum over mask queries")
+    for name in ("out", "logits", ""):
+        found = _part(output, name) if name else output
+        if not name and isinstance(output, (list, tuple)):
+            found = next((each for each in output if isinstance(each, Tensor) and each.ndim >= 3), None)
+        if isinstance(found, Tensor) and found.ndim >= 3 and found.is_floating_point():
+            return _dense(found, f"the output's {name!r}" if name else "the output")
+    kind = f"a {type(output).__name__}" + (f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else "")
+    raise OutputError(
+        f"no scores with axes of space can be read from this output, {kind}; a tensor (batch, class, *space) was "
+        "expected, by itself or under 'out' or 'logits'."
+    )
+
+
+def _dense(scores: Tensor, name: str) -> Dense:
+    seen = scores.detach()
+    if bool((seen < 0).any()) or bool((seen > 1).any()):
+        return Dense(scores, f"{name} as class scores for each place")
+    tiny = torch.finfo(scores.dtype).tiny
+    if scores.shape[1] > 1 and bool(((seen.sum(1) - 1).abs() < 1e-3).all()):
+        return Dense(scores.clamp(min=tiny).log(), f"{name} holds probabilities; their logarithms are explained")
+    if scores.shape[1] == 1:
+        return Dense(logit(scores), f"{name} holds a probability; its logit is explained")
+    return Dense(scores, f"{name} as class scores for each place")
+
+
+def embedding(output: Any) -> Tensor:
+    """The vector of each sample in a model's answer, `(batch, width)`.
+
+    Raises:
+        OutputError: there is none.
+    """
+    names = ("image_embeds", "pooler_output", "embeddings", "embedding", "image_features", "logits")
+    parts = [_part(output, name) for name in names]
+    parts += [output] if isinstance(output, Tensor) else list(output) if isinstance(output, (list, tuple)) else []
+    for each in parts:
+        if isinstance(each, Tensor) and each.ndim > 1 and each.is_floating_point() and set(each.shape[2:]) <= {1}:
+            return each.flatten(1)
+    raise OutputError(
+        f"no vector for each sample can be read from this output, a {type(output).__name__}; a tensor (batch, width) "
+        f"was expected, by itself or under {', '.join(names[:4])}."
+    )

@@ -86,6 +86,10 @@ class OutputTarget(ABC):
         """Names of the target's own -> modules whose output it wants to see, by their dotted names."""
         return {}
 
+    def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
+        """The target with what it has to ask the network first; `embed`: inputs -> the network's vectors of them."""
+        return self
+
     @abstractmethod
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The things to explain in this output; more than one where the target stands for several.
@@ -117,6 +121,10 @@ class EachSample(OutputTarget):
     def watched(self, module: Any) -> Mapping[str, str]:
         """What the first wants to see."""
         return self.targets[0].watched(module)
+
+    def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
+        """Each by itself."""
+        return EachSample(tuple(each.prepared(embed) for each in self.targets))
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Each sample's own."""
