@@ -100,7 +100,7 @@ _MethodName: TypeAlias = Literal[
 def explain(
     model: ModelLike,
     inputs: Any,
-    method: _MethodName | MethodLike = "grad_cam",
+    method: _MethodName | MethodLike | None = None,
     *,
     target: TargetSpec = None,
     layer: LayerLike = None,

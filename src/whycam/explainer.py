@@ -85,7 +85,7 @@ class Explainer:
     def explain(
         self,
         inputs: Any,
-        method: MethodLike = "grad_cam",
+        method: MethodLike | None = None,
         *,
         target: TargetSpec = None,
         layer: LayerLike = None,
@@ -107,7 +107,8 @@ class Explainer:
         Args:
             inputs: a ready batch `(N, C, *spatial)`, a tuple or dict of tensors, or photos: paths, PIL images, uint8
                 arrays, one or a list.
-            method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities.
+            method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities; left
+                out, Grad-CAM, and LayerCAM for boxes, since weights that are pooled light up every object alike.
             target: `None` for each sample's top class; a class index, label text, target object (`whycam.targets`) or
                 function `output -> (N,)` for the whole batch; or a sequence with one for each sample.
             layer: `None` to have it chosen (the result says which, and why); a dotted name, a module, or a glob
@@ -154,7 +155,7 @@ class Explainer:
             torch.Size([2, 16, 16])
         """
         request = Request.one(
-            method,
+            method if method is not None else self._session.usual_method(target),
             target,
             layer,
             fusion,
@@ -357,7 +358,7 @@ def _over(method: Callable[..., Any]) -> Callable[[F], F]:
 def explain(
     model: ModelLike,
     inputs: Any,
-    method: MethodLike = "grad_cam",
+    method: MethodLike | None = None,
     *,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,

@@ -287,3 +287,20 @@ def test_a_fusion_says_what_it_needs_by_its_parameters():
         fusions.needs(leaves_open)
     with pytest.raises(WhycamError, match=r"asks for 'score_from'"):
         fusions.needs(lambda maps, score_from: maps[0])
+
+
+@pytest.mark.parametrize("sizes", [[(4, 6), (2, 3), (1, 1)], [(5, 7), (2, 3)], [(9,), (4,)], [(4, 6, 4), (2, 3, 3)]])
+def test_the_sum_adds_up_to_the_sum_over_all_layers(sizes):
+    torch.manual_seed(0)
+    maps = [torch.randn(2, *size, dtype=torch.float64) for size in sizes]
+    found = fusions.sum(maps)
+    assert found.shape == maps[0].shape
+    torch.testing.assert_close(found.flatten(1).sum(1), torch.stack([each.flatten(1).sum(1) for each in maps]).sum(0))
+
+
+def test_the_sum_spreads_a_coarse_cell_over_its_area_and_scales_nothing():
+    fine, coarse = torch.zeros(1, 4, 4), torch.zeros(1, 2, 2)
+    fine[0, 0, 0], coarse[0, 1, 1] = 0.001, 16.0
+    found = fusions.sum([fine, coarse])
+    assert float(found[0, 0, 0]) == pytest.approx(0.001)
+    assert float(found[0, 2:, 2:].sum()) > 8

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whycam.errors import InputError, WhycamError
 from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
+from whycam.network.canvas import canvas_of
 from whycam.network.input_axes import space_axes
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
@@ -53,6 +54,12 @@ def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None
             axis, or photos for a model without preprocessing.
         PhotoError: a photo that cannot be read.
     """
+    batch = _made(model, inputs, views)
+    canvas = canvas_of(model.module, batch.context.inputs)
+    return batch if canvas is None else replace(batch, context=replace(batch.context, canvas=canvas))
+
+
+def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> Batch:
     device = _device(model.module)
     if model.ready is not None:
         inputs = model.ready(inputs)

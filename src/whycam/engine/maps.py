@@ -156,6 +156,8 @@ class MapBuilder:
             if adds_up and silent:
                 hidden = (*hidden, f"no part of the score comes through {', '.join(silent)}")
         layer = self._layer(records, taps, context, why)
+        padded = context.on_padding(fused) if records and fused.ndim == 3 else None
+        padding = {} if padded is None else {"share on padding": padded}
         target = recording.targets[number]
         return {
             "maps": fused,
@@ -184,7 +186,7 @@ class MapBuilder:
             "colors": colors if len(results) == 1 else None,
             "channels": channels if len(results) == 1 else None,
             "outputs": recording.output,
-            "values": results[0].values if len(results) == 1 else {},
+            "values": {**(results[0].values if len(results) == 1 else {}), **padding},
         }
 
     def _hidden(

@@ -1,10 +1,14 @@
 """What the network was shown: its inputs and, where known, the photos they were made from and how."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from whycam.kit.arrays import Enlarge, resize
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.measured import Measured
 from whycam.pictures.photos import Photo
@@ -17,6 +21,8 @@ class InputContext:
 
     Attributes:
         inputs: the (first) input, `(batch, channel, *space)`, or with its axes as the model takes them.
+        canvas: for each sample, how many of the input's own heights and widths the layers cover, where a detector pads
+            it inside; the input lies at the top left.
         space: which of its axes are space or time, in order; those after the second unless told.
         photos: the photos it was made from, one for each sample, if any.
         geometries: how each input lies on its photo, where that is known.
@@ -30,6 +36,32 @@ class InputContext:
     preprocess: Preprocess | Measured | None = None
     note: str = ""
     space: tuple[int, ...] | None = None
+    canvas: tuple[tuple[float, float], ...] | None = None
+
+    def enlarged(
+        self, maps: Float[Tensor, "batch *spatial"], size: Sequence[int], enlarge: Enlarge = "bilinear"
+    ) -> Float[Tensor, "batch *size"]:
+        """A layer's maps over the input, at a size of it; what lies on padding inside the network is cut off."""
+        if self.canvas is None:
+            return resize(maps, size, enlarge)
+        made = []
+        for each, factors in zip(maps, self.canvas, strict=True):
+            whole = [round(side * factor) for side, factor in zip(size, factors, strict=True)]
+            made.append(resize(each[None], whole, enlarge)[0, : size[0], : size[1]])
+        return torch.stack(made)
+
+    def on_padding(self, maps: Float[Tensor, "batch height width"]) -> Float[Tensor, " batch"] | None:
+        """The share of each map's positive part that lies beyond the input; `None` where nothing is padded."""
+        if self.canvas is None:
+            return None
+        shares = []
+        for each, factors in zip(maps.relu(), self.canvas, strict=True):
+            inside = each
+            for axis, (length, factor) in enumerate(zip(each.shape, factors, strict=True)):
+                covered = (length / factor - torch.arange(length, device=maps.device)).clamp(0, 1)
+                inside = inside * covered.reshape(-1, *[1] * (1 - axis))
+            shares.append(1 - inside.sum() / each.sum() if bool(each.any()) else each.sum())
+        return torch.stack(shares)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -47,4 +79,4 @@ class InputContext:
         return self.photos[sample].name if self.photos is not None else f"sample{sample}"
 
 
-_CUT = ("inputs", "photos", "geometries")
+_CUT = ("inputs", "photos", "geometries", "canvas")

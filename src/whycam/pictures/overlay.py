@@ -1,6 +1,6 @@
 """A map laid over its photo, and pictures side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -23,13 +23,14 @@ def overlay(
     signed: bool = False,
     seen: Bool[Tensor, "height width"] | None = None,
     caption: str | None = None,
+    mark: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Image.Image:
     """Blend the colors of a map in [0, 1] (in [-1, 1] when `signed`) over a picture of the same size.
 
     Each pixel is `opacity * color + (1 - opacity) * picture`. In the usual colors, where no color map is named, values
     below one half fade out, so that the picture stays as it is where the map says nothing: the share of the color is
     `opacity * min(1, 2 * magnitude)`. Where `seen` is false there is no color: the picture is gray and pale, behind a
-    thin line. A `caption` goes on a strip below, which makes the result taller than the picture.
+    thin line. What `mark` draws goes on top. A `caption` goes on a strip below, which makes the result taller.
 
     Raises `WhycamError` where `opacity` is not in [0, 1].
     """
@@ -42,6 +43,7 @@ def overlay(
         share *= (2 * np.where(np.isfinite(values), values, 1)).clip(0, 1)[..., None]
     blended = share * colors + (1 - share) * pixels
     picture = _outside_pale(pixels, blended, seen)
+    picture = mark(picture) if mark is not None else picture
     return _captioned(picture, caption) if caption else picture
 
 

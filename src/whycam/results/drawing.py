@@ -5,6 +5,7 @@ import html as markup
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.figures import Panel
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
+from whycam.pictures.marks import marked
 from whycam.pictures.overlay import overlay as blend
 from whycam.pictures.overlay import overlay_parts, side_by_side
 from whycam.results.values import ExplanationValues
@@ -52,6 +54,7 @@ class Look:
     enlarge: Enlarge = "bilinear"
     on: str = "photo"
     caption: bool = True
+    marks: bool = True
 
 
 def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
@@ -69,7 +72,8 @@ def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
         if in_parts:
             pictures.append(overlay_parts(image, over, hues(len(over), look.colormap), **how))
         else:
-            pictures.append(blend(image, over, colormap=look.colormap, signed=look.signed, **how))
+            mark = partial(_marked, explanation, i, geometry) if look.marks and explanation.shown else None
+            pictures.append(blend(image, over, colormap=look.colormap, signed=look.signed, mark=mark, **how))
     return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
 
 
@@ -210,6 +214,26 @@ def _flat_heat(explanation: ExplanationValues, signed: bool, enlarge: Enlarge = 
     strength = raw.abs() if signed else raw.clamp(min=0)
     end = strength.flatten(1).quantile(_PIXEL_QUANTILE, dim=1)[:, None, None]
     return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")
+
+
+def _marked(
+    explanation: ExplanationValues, sample: int, geometry: Geometry | None, picture: Image.Image
+) -> Image.Image:
+    """The picture with what of the sample is explained: boxes, the outline of a region, a point."""
+    shown = explanation.shown[sample]
+    height, width = context_of(explanation).size
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        if geometry is None:
+            return x * picture.width / width, y * picture.height / height
+        return x * geometry.scale[1] + geometry.offset[1], y * geometry.scale[0] + geometry.offset[0]
+
+    region = None
+    if shown.mask is not None and shown.mask.ndim == 2:
+        whole = resize(shown.mask[None].float().cpu(), (height, width), "nearest")[0]
+        laid, seen = _on_canvas(whole, geometry)
+        region = (laid.round().bool() & (seen if seen is not None else True)).numpy()
+    return marked(picture, place, box=shown.box, others=shown.others, region=region, point=shown.point, text=shown.text)
 
 
 def is_by_pixel(explanation: ExplanationValues) -> bool:

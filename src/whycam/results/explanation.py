@@ -59,6 +59,7 @@ class Explanation(ExplanationValues):
         enlarge: Enlarge = "bilinear",
         on: str = "photo",
         caption: bool = True,
+        marks: bool = True,
     ) -> Image:
         """The map over the photo, as one picture; several samples side by side.
 
@@ -75,10 +76,11 @@ class Explanation(ExplanationValues):
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
                 Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.
+            marks: draw what is explained, where it has a place: the box bold and others thin, a region's outline.
         """
         from whycam.results.drawing import Look, overlay
 
-        return overlay(self, Look(colormap, opacity, signed, enlarge, on, caption))
+        return overlay(self, Look(colormap, opacity, signed, enlarge, on, caption, marks))
 
     def colored(self) -> list[Image]:
         """The classic colored picture of guided backprop or Guided Grad-CAM, one for each sample.

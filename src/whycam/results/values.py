@@ -213,7 +213,9 @@ class ExplanationValues:
                 size = self.maps.shape[1:]
         if len(size) != self.maps.ndim - 1:
             raise WhycamError(f"size has {len(size)} numbers for maps with {self.maps.ndim - 1} spatial axes.")
-        return _normalize(resize(self.maps, size, enlarge), normalize)
+        if self.context is None or self.layer.name == "input":
+            return _normalize(resize(self.maps, size, enlarge), normalize)
+        return _normalize(self.context.enlarged(self.maps, size, enlarge), normalize)
 
 
 _normalize = normalize

@@ -52,4 +52,4 @@ def why_pyramid(taps: Sequence[LayerRef]) -> str:
     """The reason, in words."""
     if len(taps) == 1:
         return "the features that the detector reads"
-    return f"all {len(taps)} scales that the detector reads, their raw maps added up"
+    return f"all {len(taps)} scales that the detector reads; its last stage alone cannot tell its boxes apart"
