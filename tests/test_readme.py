@@ -3,19 +3,36 @@
 import re
 from pathlib import Path
 
+import detectors
 import pytest
 import torchvision_shim
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+def networks():
+    """What the page has no room to build: a detector, a segmenter, an encoder and an estimator, and two pictures."""
+    detector, photo = detectors.made(detectors.retinanet)
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    ends = [nn.Sequential(*layers[:2], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, size)) for size in (20, 1)]
+    return {
+        "detector": detector,
+        "segmenter": nn.Sequential(*layers),
+        "encoder": ends[0],
+        "estimator": ends[1],
+        "photo": photo,
+        "other": 1 - photo,
+    }
+
+
 def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torchvision_shim.register()  # which timm imports
-    names: dict[str, object] = {}
+    names: dict[str, object] = networks()
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == {"chelsea.png", "panels.png"}
@@ -32,6 +49,10 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert "photos are prepared as keras.applications does for vgg16" in names["why"].notes
     assert (names["why"].layer.name, tuple(names["why"].maps.shape)) == ("block5_conv3", (1, 4, 4))
     assert [key[:2] for key in names["both"].failures] == [("cam", "block5_conv3")]
+    assert names["box"].method == "layer_cam"
+    assert (names["boxes"].cost.forwards, names["boxes"].cost.backwards) == (1, 5)
+    assert names["alike"].target[0].startswith("similarity")
+    assert names["less"].target[0].startswith("less of value 0")
 
 
 def test_what_the_page_for_those_who_come_from_elsewhere_says_runs():

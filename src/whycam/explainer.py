@@ -94,6 +94,7 @@ class Explainer:
         output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
         smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
+        path: int | None = None,
         signed: bool = False,
         per_channel: bool = False,
         precision: Precision | None = None,
@@ -127,6 +128,10 @@ class Explainer:
                 weighted channels on their first principal component in place of summing them (pytorch-grad-cam's
                 `aug_smooth` and `eigen_smooth`); a `whycam.Augmentation` of your own is averaged over too; a list of
                 these does all of them.
+            path: average the maps of so many inputs on the straight path from 0 (in normalized inputs the data set's
+                mean color) to the input, each asked about the same thing. A gradient says what would change, and where
+                a network is sure, nothing would: a cause far from what it decides may show on the way alone. Costs a
+                forward and a backward for each point.
             signed: leave out the last step of the methods that keep the positive part, so that what speaks against the
                 target stays in the map, below zero.
             per_channel: keep what each channel of the layer adds to the map, in `Explanation.channels`.
@@ -164,6 +169,7 @@ class Explainer:
             output=output,
             views=views,
             smoothing=smoothing,
+            path=path,
             signed=signed,
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
@@ -183,6 +189,7 @@ class Explainer:
         output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
         smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
+        path: int | None = None,
         signed: bool = False,
         per_channel: bool = False,
         precision: Precision | None = None,
@@ -201,8 +208,8 @@ class Explainer:
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
             options: for each method by name, its options.
-            inputs, layout, output, views, smoothing, signed, per_channel: as for `explain`, and so are precision,
-                compile, budget, progress.
+            inputs, layout, output, views, smoothing, path, signed, per_channel: as for `explain`, and so are
+                precision, compile, budget, progress.
 
         Returns:
             A mapping keyed (method, layer, target). Combinations that cannot be are in its `failures`, with the reason.
@@ -228,6 +235,7 @@ class Explainer:
             output=output,
             views=views,
             smoothing=smoothing,
+            path=path,
             signed=signed,
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),

@@ -82,7 +82,7 @@ class MapBuilder:
 
     def augment(self, augmentation: Augmentation, batch: Batch, measured: Measured) -> None:
         """Average every map with those made of a changed batch."""
-        plain = replace(self.request, smoothing=None, signed=False, per_channel=False)
+        plain = replace(self.request, smoothing=None, path=None, signed=False, per_channel=False)
         self.augmented.append((augmentation, MapBuilder(self.vision, self.module, batch, measured, plain)))
 
     def make(self, method: Method, plan: Plan, number: int, target: Any) -> None:
@@ -210,7 +210,9 @@ class MapBuilder:
             notes.append(
                 "smoothed: the first principal component of the weighted channels stands in place of their sum"
             )
-        if self.augmented:
+        if self.request.path:
+            notes.append(f"the mean over {self.request.path} points of the path from 0 to the inputs")
+        elif self.augmented:
             notes.append(f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs")
         if self.request.signed:
             notes.append("signed: the positive part, the method's last step, was left out")

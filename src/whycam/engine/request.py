@@ -47,18 +47,25 @@ class Request:
     output: OutputPath | None = None
     views: Sequence[ViewLike] | None = None
     smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None
+    path: int | None = None
     signed: bool = False
     per_channel: bool = False
     run: RunConfig = field(default_factory=RunConfig)
     smooth: Smoothing = field(init=False, default=Smoothing())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "smooth", Smoothing.of(self.smoothing))
+        object.__setattr__(self, "smooth", Smoothing.of(self.smoothing, self.path))
         first = self.methods[0].title
         if self.run.precision is not None and not any(each.needs & {"score", "score_from"} for each in self.methods):
             raise WhycamError(
                 f"precision= is for methods that score variants, such as score_cam; {first} scores none and runs the "
                 "network as it is. Leave precision out."
+            )
+        without = [each.title for each in self.methods if self.path and "gradients" not in each.needs]
+        if without:
+            raise WhycamError(
+                f"path= averages what gradients say on the way from a blank input, and {without[0]} reads none. Leave "
+                "path out."
             )
         if self.views is not None and not any(each.has_layer for each in self.methods):
             raise WhycamError(f"{first} works at the (first) input and at no layer. Leave views out.")

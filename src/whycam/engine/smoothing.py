@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.errors import OptionError
+from whycam.kit.options import Count, check
 
 #: pytorch-grad-cam's `aug_smooth`.
 _STRENGTHS = (0.9, 1.0, 1.1)
@@ -48,12 +49,13 @@ class Smoothing:
     component: bool = False
 
     @classmethod
-    def of(cls, asked: Any) -> "Smoothing":
-        """What a caller asked for.
+    def of(cls, asked: Any, path: int | None = None) -> "Smoothing":
+        """What a caller asked for; `path`: the points of the straight path that maps are averaged along.
 
         Raises:
-            OptionError: a way of smoothing that does not exist.
+            OptionError: a way of smoothing that does not exist, or a path of no points.
         """
+        check("explain", {"path": Count | None}, {"path": path})
         several = [] if asked is None else list(asked) if isinstance(asked, (list, tuple)) else [asked]
         own = tuple(each for each in several if isinstance(each, Augmentation))
         for each in several:
@@ -62,6 +64,8 @@ class Smoothing:
                     "smoothing is 'augmentations', 'component', a whycam.Augmentation, or a list of these, or left "
                     f"out; not {each!r}."
                 )
+        steps = range(1, path or 0)  # the last point is the input itself
+        own += tuple(Augmentation(f"{k}/{path}", partial(_scaled, _same, k / steps.stop), _same) for k in steps)
         return cls(own, "augmentations" in several, "component" in several)
 
     def augmentations(self, axes: int) -> list[Augmentation]:
