@@ -295,7 +295,7 @@ def test_what_the_network_raises_is_a_reason_and_a_mistake_of_ours_is_not(monkey
     found = estimate_cost(nets.fixed(NoWay()), nets.images(1), ["fem", "opti_cam"], layer="relu2")
     assert [each.reason for each in found] == ["", "ValueError: no\nway"]
     space = {"__name__": "whycam.engine.maps"}
-    exec("def judge(*_): raise LookupError('a bug')", space)
+    exec("def judge(*_, **__): raise LookupError('a bug')", space)
     monkeypatch.setattr("whycam.engine.maps.MapBuilder._judge", space["judge"])
     with pytest.raises(LookupError, match="a bug"):
         estimate_cost(nets.plain(), nets.images(1), ["fem"])

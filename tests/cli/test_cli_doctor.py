@@ -130,7 +130,7 @@ def test_a_healthy_network(run):
     assert any(line.startswith("answer  5 classes, says ") for line in lines)
     assert any(line.startswith("layer   conv2 (4x4, channels first): the last feature") for line in lines)
     assert any(line.startswith("Fine: weights, training mode, precision,") for line in lines)
-    assert lines[-1].startswith("This took 27 forwards, 20 backwards, ")
+    assert lines[-1].startswith("This took 28 forwards, 21 backwards, ")
     assert "Problem" not in lines
     assert "Worth knowing" not in lines
 
