@@ -249,6 +249,7 @@ class Runner(ABC):
         fitting = budget // (2 * each)
         if self.network.device.type == "cpu":
             fitting = min(fitting, max(1, round(CACHED / each)))
+            budget = min(budget, CACHED)  # a pack, too, is written and read for each run
         self.limit = max(1, min(MOST_ROWS, fitting))
         self.group = max(1, min(self.limit, budget // (2 * max(1, held))))
 
