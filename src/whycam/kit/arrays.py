@@ -201,7 +201,7 @@ def locations(maps: Float[Tensor, "batch channel *spatial"]) -> Float[Tensor, "b
 def center_rows(rows: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch row column"]:
     """Subtract the mean row. Rows that are all equal become exactly zero, not rounding noise to be magnified later."""
     shifted = rows - rows[:, :1]
-    return shifted - shifted.mean(1, keepdim=True)
+    return shifted.sub_(shifted.mean(1, keepdim=True))
 
 
 def largest_eigenpair(
@@ -226,15 +226,20 @@ def principal_component(rows: Float[Tensor, "batch row column"]) -> Float[Tensor
     """Each row's coordinate along the leading right-singular vector `v`, that is `rows @ v`; the sign is arbitrary.
 
     Through the eigenvectors of whichever Gram matrix is smaller, rows by rows or columns by columns: a 2048 x 7 x 7
-    layer needs a 49 x 49 matrix. Values are scaled first, so that squares of tiny ones do not underflow.
+    layer needs a 49 x 49 matrix. Where squares come near what the precision holds, values are scaled first.
     """
-    largest = rows.abs().amax((1, 2), keepdim=True)
-    scale = largest.where(largest > 0, largest.new_ones(()))
-    scaled = rows / scale
-    if rows.shape[1] <= rows.shape[2]:
-        value, vector = largest_eigenpair(scaled @ scaled.mT)
+    few = rows.shape[1] <= rows.shape[2]
+    scale = rows.new_ones(len(rows), 1, 1)
+    gram = rows @ rows.mT if few else rows.mT @ rows
+    largest = gram.diagonal(dim1=1, dim2=2).amax(1)
+    edge = torch.finfo(rows.dtype).tiny ** 0.5
+    if not ((largest > edge) & (largest < 1 / edge)).all():
+        scale = rows.abs().amax((1, 2), keepdim=True)
+        scale = scale.where(scale > 0, scale.new_ones(()))
+        gram = (rows / scale) @ (rows / scale).mT if few else (rows / scale).mT @ (rows / scale)
+    value, vector = largest_eigenpair(gram)
+    if few:
         return scale[..., 0] * value.sqrt()[:, None] * vector
-    _, vector = largest_eigenpair(scaled.mT @ scaled)
     return (rows @ vector[..., None])[..., 0]
 
 
