@@ -177,6 +177,8 @@ _OF_MODULES = frozenset(vars(nn.Module()))
 
 
 def _marks(value: Any) -> list[tuple[Tensor, int]]:
+    if value is None or (type(value) is tuple and {type(each) for each in value} <= {int}):
+        return []  # most attributes of most modules
     try:
         return [(tensor, _version(tensor)) for _, tensor in tensors(value)]
     except Exception:  # an attribute is anything at all

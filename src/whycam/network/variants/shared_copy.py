@@ -51,7 +51,7 @@ def twin(model: nn.Module, become: Callable[[Tensor], Tensor] | None = None) -> 
                 if kinds[type(module)]:
                     own = memo[id(module)].__dict__
                     own.update(mine)
-                    own.update({key: mine[key].copy() for key in _TABLES & mine.keys() if not mine[key]})
+                    own.update({key: type(mine[key])() for key in _TABLES & mine.keys() if not mine[key]})
                     own.update({key: copy.deepcopy(value, memo) for key, value in values.items()})
             made = copy.deepcopy(model, memo)
             break
