@@ -48,11 +48,11 @@ from whycam.network.variants.scoring import RunConfig as RunConfig
 from whycam.pictures.photos import read_photo as read_photo
 from whycam.pictures.preprocess import Preprocess as Preprocess
 from whycam.results.explanation import Comparison as Comparison
-from whycam.results.explanation import Cost as Cost
 from whycam.results.explanation import Explanation as Explanation
-from whycam.results.explanation import Layer as Layer
-from whycam.results.explanation import Prediction as Prediction
-from whycam.results.explanation import Sample as Sample
+from whycam.results.values import Cost as Cost
+from whycam.results.values import Layer as Layer
+from whycam.results.values import Prediction as Prediction
+from whycam.results.values import Sample as Sample
 from whycam.targets import TargetSpec as TargetSpec
 
 __version__: str

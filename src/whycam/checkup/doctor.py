@@ -39,7 +39,8 @@ from whycam.network.recording.graph_breaks import follow
 from whycam.network.unwrap import unwrapped
 from whycam.network.variants.scoring import RunConfig
 from whycam.pictures.preprocess import Preprocess
-from whycam.results.explanation import Comparison, Cost, Layer, Prediction
+from whycam.results.explanation import Comparison
+from whycam.results.values import Cost, Layer, Prediction
 from whycam.targets import ClassReading
 
 

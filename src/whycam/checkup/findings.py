@@ -19,7 +19,7 @@ from whycam.network.pytree import spell, tensors
 from whycam.network.unwrap import refuse_scripted
 from whycam.pictures.measured import measure
 from whycam.pictures.preprocess import Preprocess
-from whycam.results.explanation import Layer
+from whycam.results.values import Layer
 
 Severity: TypeAlias = Literal["problem", "worth knowing", "fine"]
 

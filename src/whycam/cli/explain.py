@@ -19,7 +19,8 @@ from whycam.kit.files import Names
 
 if TYPE_CHECKING:
     from whycam.models.vision_model import VisionModel
-    from whycam.results.explanation import Cost, Explanation
+    from whycam.results.explanation import Explanation
+    from whycam.results.values import Cost
 else:
     Cost = Explanation = VisionModel = Any  # bring torch
 
@@ -222,7 +223,7 @@ class _Run:
 
     def finish(self) -> int:
         """Say how it went; the exit status."""
-        from whycam.results.explanation import Cost
+        from whycam.results.values import Cost
 
         cost = sum(self.cost, Cost(0, 0, 0.0))
         self.out.document(

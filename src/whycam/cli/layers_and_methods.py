@@ -68,7 +68,7 @@ def layers(
     with out.sentences():
         from whycam.explainer import layers as list_layers
         from whycam.pictures.colormaps import palette
-        from whycam.results.explanation import Cost
+        from whycam.results.values import Cost
 
         if not thumbnails and any(each is not None for each in (method, output, colormap, every or None)):
             raise WhycamError("-m, -o, --colormap and --all are about thumbnails; add --thumbnails to have them drawn.")

@@ -29,7 +29,8 @@ from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import parallel
 from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
-from whycam.results.explanation import Cost, Explanation, Layer, Prediction
+from whycam.results.explanation import Explanation
+from whycam.results.values import Cost, Layer, Prediction
 from whycam.targets import ClassReading, fitting, is_one_unit
 
 #: A method's maps; what each channel adds to them where that was asked for; each color's map of methods at the input.

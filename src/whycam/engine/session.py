@@ -25,7 +25,8 @@ from whycam.network.outputs import OutputSelector
 from whycam.network.preserve_state import as_found
 from whycam.network.recording.record import Resolve
 from whycam.network.unwrap import eager, refuse_lazy, refuse_scripted, unwrapped
-from whycam.results.explanation import Comparison, Cost
+from whycam.results.explanation import Comparison
+from whycam.results.values import Cost
 from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
 from whycam.targets.boxes import Box, Boxes, BoxSide
 from whycam.targets.outputs import embedding, is_detector
