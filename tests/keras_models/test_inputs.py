@@ -53,7 +53,7 @@ def test_wrong_shapes(network: Any, shape: tuple[int, ...]) -> None:
 
 
 def test_whole_numbers(network: Any) -> None:
-    with pytest.raises(WhycamError, match=r"a batch of int64 came.*astype\('float32'\)"):
+    with pytest.raises(WhycamError, match=r"a ready batch is a floating-point tensor.*int64"):
         whycam.explain(network, np.zeros((2, 12, 12, 3), "int64"))
 
 

@@ -28,6 +28,7 @@ from whycam.errors import WhycamError
 from whycam.kit.progress import Progress, duration
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method
+from whycam.kit.words import plural
 from whycam.network.diagnosis.flops import counted
 from whycam.network.diagnosis.survey import is_ours
 from whycam.network.hooks import call
@@ -57,7 +58,7 @@ class Runs:
 
     def __str__(self) -> str:
         share = f" ({self.share:.2g} of the network each)" if self.share is not None else ""
-        return f"{self.number:,} run{_s(self.number)} of {self.part}{share}"
+        return f"{plural(self.number, 'run')} of {self.part}{share}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Estimate:
     def passes(self) -> str:
         """What is run, in words: `1 forward, 512 runs of the part above layer4 (0.0004 of the network each)`."""
         counts = ((self.forwards, "forward"), (self.backwards, "backward"))
-        said = [f"{number:,} {what}{_s(number)}" for number, what in counts if number]
+        said = [plural(number, what) for number, what in counts if number]
         return ", ".join([*said, *map(str, self.parts)])
 
     @property
@@ -337,7 +338,3 @@ class _Counting(QuantityProvider):
         stands_for = {"trace": self.rehearsal.traced, "differentiate": self.rehearsal.slopes}
         stand_in: Any = stands_for.get(name, self.rehearsal.scores)
         return partial(stand_in, found)
-
-
-def _s(number: int) -> str:
-    return "" if number == 1 else "s"

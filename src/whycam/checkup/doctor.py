@@ -24,6 +24,7 @@ from whycam.errors import LayerRefused, Misplaced, WhycamError
 from whycam.kit.progress import Progress
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, methods
+from whycam.kit.words import plural
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.flops import counted
@@ -127,9 +128,8 @@ class Checkup:
     def verdict(self) -> str:
         """The headline: how many findings of what severity."""
         known = len(self.of("worth knowing"))
-        aside = f", {known} {'thing' if known == 1 else 'things'} worth knowing" if known else ""
-        count = len(self.problems)
-        return (f"{count} problem{'' if count == 1 else 's'}" if count else "no problem") + aside
+        aside = f", {plural(known, 'thing')} worth knowing" if known else ""
+        return (plural(len(self.problems), "problem") if self.problems else "no problem") + aside
 
     def __str__(self) -> str:
         lines = [f"{self.model}: {self.verdict}"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whycam.engine.inputs import prepared_by
 from whycam.errors import WhycamError
+from whycam.kit.words import plural
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import VisionModel
 from whycam.network.diagnosis.survey import Survey
@@ -165,7 +166,7 @@ def of_labels(labels: Sequence[str] | None, classes: int) -> Iterator[Finding]:
         advice = "Pass labels=, one text for each class in order."
         yield notable("labels", "No labels are known, so classes go by number.", advice)
     elif len(labels) != classes:
-        text = f"There are {_counted(len(labels), 'label')} for {classes} classes."
+        text = f"There are {plural(len(labels), 'label')} for {classes} classes."
         yield problem("labels", text, "Pass the labels that belong to this network's output, or none.")
 
 
@@ -180,7 +181,7 @@ def of_survey(seen: Survey) -> Iterator[Finding]:
         return
     if repeated := {name: count for name, count in seen.calls.items() if count > 1 and name not in seen.passing}:
         name, count = next(iter(repeated.items()))
-        others = f" (and {_counted(len(repeated) - 1, 'other')} repeatedly)" if len(repeated) > 1 else ""
+        others = f" (and {plural(len(repeated) - 1, 'other')} repeatedly)" if len(repeated) > 1 else ""
         text = f"{name!r} runs {count} times{others}; a layer's name alone means its last call."
         yield notable("repeated", text, f"Name one call as '{name}#0', or all of them as '{name}#*'.", name)
     if seen.unused:
@@ -222,7 +223,7 @@ def of_answer(
         text = f"The output has shape {_sizes(answer.shape)}, from which no class can be read."
         yield problem("answer", text, "Pass target=, a function from the output to one score for each sample.")
     elif len(answer) != samples:
-        text = f"The output has shape {_sizes(answer.shape)} for {_counted(samples, 'sample')}."
+        text = f"The output has shape {_sizes(answer.shape)} for {plural(samples, 'sample')}."
         yield problem("answer", text, "Let the network return one row of scores for each sample.")
     elif answer.ndim == 1 or answer.shape[1] == 1:
         text = "The output is one number: class 1 is its own side, class 0 the other."
@@ -271,10 +272,6 @@ def _first(names: Sequence[str], thing: str, things: str = "", *, does: str = "i
         return f"{names[0]!r} {does}"
     others = len(names) - 1
     return f"{names[0]!r} and {others} other {thing if others == 1 else things or thing + 's'} {do}"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -11,9 +11,10 @@ from rich.console import RenderableType
 from whycam.cli import arguments as given
 from whycam.cli.inputs import Failure, find
 from whycam.cli.options import parse_options
-from whycam.cli.output import SOME_FAILED, Output, counted, fields, status_text, table, text
+from whycam.cli.output import SOME_FAILED, Output, fields, status_text, table, text
 from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
+from whycam.kit.words import plural
 
 if TYPE_CHECKING:
     from whycam.results.explanation import Comparison, Explanation
@@ -187,7 +188,7 @@ def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str
             "at the same place.",
             "",
         )
-    out.show(text(f"{counted(len(made), 'map')} with {made.cost}"))
+    out.show(text(f"{plural(len(made), 'map')} with {made.cost}"))
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for failure in failures:
         same = failure["method"], failure["layer"], failure["reason"]

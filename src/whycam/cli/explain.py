@@ -11,11 +11,12 @@ from rich.console import RenderableType
 from whycam.cli import arguments as given
 from whycam.cli.inputs import Failure, find, own_note
 from whycam.cli.options import parse_options
-from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, counted, fields, status_text, text
+from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, status_text, text
 from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
 from whycam.kit.files import Names
+from whycam.kit.words import plural
 
 if TYPE_CHECKING:
     from whycam.models.vision_model import VisionModel
@@ -235,11 +236,11 @@ class _Run:
             }
         )
         if self.done:
-            self.out.show(text(f"{counted(len(self.done), 'photo')} explained with {cost}"))
+            self.out.show(text(f"{plural(len(self.done), 'photo')} explained with {cost}"))
         self.out.listed("not explained", [f"{each.photo}: {each.reason}" for each in self.failures])
         if self.interrupted:
             kept = f"; what was written stays in {self.folder}" if self.done else ""
-            self.out.problem(f"interrupted: {len(self.done)} of {counted(self.photos, 'photo')} explained{kept}.")
+            self.out.problem(f"interrupted: {len(self.done)} of {plural(self.photos, 'photo')} explained{kept}.")
             return INTERRUPTED
         return SOME_FAILED if self.failures else 0
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from whycam.cli.output import counted
 from whycam.errors import PhotoError
+from whycam.kit.words import plural
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def find(given: Sequence[str]) -> Found:
 
 def own_note(found: Found) -> str:
     """What to say of pictures passed over."""
-    return f"{counted(found.own, 'picture')} that whycam drew earlier left out."
+    return f"{plural(found.own, 'picture')} that whycam drew earlier left out."
 
 
 def _is_ours(path: Path) -> bool:

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from whycam.cli import arguments as given
 from whycam.cli import trial
-from whycam.cli.output import Output, counted, fields, grouped, table, text
+from whycam.cli.output import Output, fields, grouped, table, text
 from whycam.errors import WhycamError
 from whycam.kit.progress import duration
+from whycam.kit.words import plural
 
 if TYPE_CHECKING:
     from whycam.checkup.cost import Estimate
@@ -89,7 +90,7 @@ def layers(
         if sheet is not None:
             said: dict[str, RenderableType] = {
                 "thumbnails": text(path),
-                "drawn": text(f"{counted(len(sheet['drawn']), 'layer')}, {Cost(**sheet['cost'])}"),
+                "drawn": text(f"{plural(len(sheet['drawn']), 'layer')}, {Cost(**sheet['cost'])}"),
             }
             if left_out := len(sheet["left_out"]):
                 said["left out"] = text(f"{left_out}{'' if every else ' (--all draws every layer that can be)'}")
@@ -143,7 +144,7 @@ def _show_layers(out: Output, model: str, found: list[LayerInfo]) -> None:
             Text(each.kind, no_wrap=True, overflow="ellipsis"),
         )
     same = f", all {layouts[0]}" if not several else ""
-    out.show(text(f"{model}: {counted(len(found), 'layer')}{same}", "bold"), "", rows, "")
+    out.show(text(f"{model}: {plural(len(found), 'layer')}{same}", "bold"), "", rows, "")
     places = Counter(each.location for each in found)
     if places.keys() != {"by construction"}:
         listed = (f"{number} {how}{_DOUBTS.get(how, '')}" for how, number in places.most_common())

@@ -155,11 +155,6 @@ def grouped(said: Iterable[tuple[str, str]]) -> list[Text]:
     return [text(f"{', '.join(each)}: {what}") for what, each in names.items()]
 
 
-def counted(number: int, thing: str) -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -5,10 +5,10 @@ import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from whycam.errors import OptionError
+from whycam.kit.words import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,5 @@ def check(owner: str, kinds: Mapping[str, Any], values: Mapping[str, Any]) -> No
     for name, value in values.items():
         if name in kinds and not fits(kinds[name], value):
             literals = [each for choice in choices(kinds[name]) for each in get_args(choice) if isinstance(each, str)]
-            near = get_close_matches(value, literals, n=1) if isinstance(value, str) else []
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(value, literals, most=1) if isinstance(value, str) else ""
             raise OptionError(f"the option {name!r} of {owner} takes {words(kinds[name])}, not {value!r}.{hint}")

@@ -20,6 +20,7 @@ from torch import Tensor
 from whycam.errors import MethodNotFound, OptionError, WhycamError
 from whycam.kit.options import check
 from whycam.kit.quantities import CLASS_INDEPENDENT, LAYER_QUANTITIES, QUANTITIES, Result
+from whycam.kit.words import did_you_mean
 
 Function = Callable[..., Tensor | Result]
 Side = Literal["before", "after"]
@@ -79,8 +80,7 @@ class Method:
         if name in self.options:
             return self.options[name]
         known = ", ".join(map(str, self.options.values())) or "none"
-        near = get_close_matches(name, self.options, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, self.options, most=1)
         raise OptionError(f"{self.name} has no option {name!r}; its options are: {known}.{hint}")
 
 

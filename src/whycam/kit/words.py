@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def counted(number: int, thing: str) -> str:
+def plural(number: int, thing: str) -> str:
     """`1 photo`, `2,000 photos`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 

@@ -1,6 +1,5 @@
 """From photo to network input, and where the one lies on the other."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from whycam.errors import PhotoError, WhycamError
+from whycam.kit.words import did_you_mean
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.photos import Photo
 
@@ -179,6 +179,5 @@ def _channels(values: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:
 
 def _one_of(what: str, given: str, known: tuple[str, ...]) -> None:
     if given not in known:
-        near = difflib.get_close_matches(given.lower(), known, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
-        raise WhycamError(f"{what} must be one of {', '.join(known)}; got {given!r}{hint}")
+        hint = did_you_mean(given.lower(), known, most=1)
+        raise WhycamError(f"{what} must be one of {', '.join(known)}; got {given!r}.{hint}")

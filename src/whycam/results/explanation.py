@@ -14,6 +14,7 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import Enlarge, Normalize, normalize, resize
 from whycam.kit.registry import plain
 from whycam.kit.status import Status
+from whycam.kit.words import plural
 from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.results.values import Cost, Layer, Prediction, Sample
@@ -84,11 +85,10 @@ class Explanation:
     work: tuple[RunStats, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
-        samples = f"{len(self)} sample{'s' if len(self) != 1 else ''}"
         texts = self.target or tuple("no class" for _ in self.status)
         shown = [f"{text}: {status.kind}" for text, status in zip(texts, self.status, strict=True)]
         listed = ", ".join(shown[:_SHOWN]) + (f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
-        return f"Explanation({self.title} at {self.layer} of {samples}; {listed}; {self.cost})"
+        return f"Explanation({self.title} at {self.layer} of {plural(len(self), 'sample')}; {listed}; {self.cost})"
 
     def __len__(self) -> int:
         return len(self.maps)

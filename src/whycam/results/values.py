@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.kit.status import Status
+from whycam.kit.words import plural
 from whycam.targets import NOTHING
 
 
@@ -73,10 +74,7 @@ class Cost:
     parts: int = 0
 
     def __str__(self) -> str:
-        forwards, backwards = (
-            f"{n} {what}{'s' if n != 1 else ''}"
-            for n, what in ((self.forwards, "forward"), (self.backwards, "backward"))
-        )
+        forwards, backwards = plural(self.forwards, "forward"), plural(self.backwards, "backward")
         aside = f" ({self.choosing} to choose the layer)" if self.choosing else ""
         parts = f", {self.parts:,} runs of the part above the layer" if self.parts else ""
         return f"{forwards}{aside}, {backwards}{parts}, {self.seconds:.2f} s"

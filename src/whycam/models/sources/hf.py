@@ -4,13 +4,13 @@ import json
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from whycam.errors import ModelError, WhycamError
+from whycam.kit.words import did_you_mean
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos, as_function
 from whycam.models.packages import importing, optional
@@ -106,8 +106,7 @@ class _Transformers:
 
     def _architecture(self, name: str, weights: ChosenWeights) -> Any:
         if name not in self.architectures:
-            near = get_close_matches(name.lower(), self.architectures, n=3, cutoff=0.6)
-            hint = f" Did you mean {' or '.join(repr(f'hf:{each}') for each in near)}?" if near else ""
+            hint = did_you_mean(name.lower(), self.architectures, "hf:{}")
             raise ModelError(
                 f"{self.spec!r}: models of the Hugging Face hub are named OWNER/NAME; else this is the path of a "
                 f"folder or, with weights given, an architecture of transformers'.{hint}"

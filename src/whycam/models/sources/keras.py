@@ -162,25 +162,13 @@ def ready(model: Any, channels_last: bool, inputs: Any) -> Any:
         inputs = inputs[0]  # as Keras takes it
     if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[-1] == 3:
         return list(inputs)
-    if _is_integers(inputs):
-        raise ModelError(
-            f"a batch of {inputs.dtype} came, shape {tuple(inputs.shape)}; a ready batch holds decimals, so pass "
-            "x.astype('float32'), scaled as the model takes them."
-        )
     return _ready(inputs, shapes[0] if shapes else None, channels_last) if _is_batch(inputs) else inputs
 
 
 def _is_batch(value: Any) -> bool:
-    """Whether this is an array of decimals of any library, which a photo is not."""
-    kind = str(getattr(value, "dtype", ""))
-    return hasattr(value, "shape") and "float" in kind
-
-
-def _is_integers(value: Any) -> bool:
-    """Whether this is an array of whole numbers that is no photo."""
-    kind = str(getattr(value, "dtype", ""))
-    photo = "uint8" in kind and isinstance(value, np.ndarray) and value.ndim < 4
-    return hasattr(value, "shape") and ("int" in kind or "bool" in kind) and not photo and len(value.shape) > 2
+    """Whether this is an array of any library, and no photo."""
+    photo = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim < 4
+    return hasattr(value, "shape") and not photo
 
 
 def _ready(value: Any, shape: tuple[int | None, ...] | None, channels_last: bool) -> Any:
@@ -191,27 +179,18 @@ def _ready(value: Any, shape: tuple[int | None, ...] | None, channels_last: bool
     tensor: Tensor = value
     if tensor.dtype == torch.float64 and keras_package().config.floatx() == "float32":
         tensor = tensor.float()  # as Keras does before the first layer
-    if not tensor.is_floating_point() or tensor.ndim < 3:
-        return _checked(tensor, shape)
-    if not channels_last or (shape is not None and len(shape) != tensor.ndim):
-        return _checked(tensor, shape)
-    turned = tensor.movedim(-1, 1)
-    if shape is None:
-        return turned if tensor.shape[-1] <= 4 < tensor.shape[1] else tensor
-    as_it_is, other = (_fits(tuple(each.shape), shape) for each in (tensor, tensor.movedim(1, -1)))
-    if not as_it_is and not other:
-        _checked(tensor, shape)
-    return turned if as_it_is else tensor
-
-
-def _checked(tensor: Tensor, shape: tuple[int | None, ...] | None) -> Tensor:
-    """The tensor, if it has the shape that the model was built for."""
     came = tuple(tensor.shape)
-    if shape is not None and (len(shape) != len(came) or not _fits(came, shape)):
-        wanted = ", ".join("any" if side is None else str(side) for side in shape[1:])
-        raise ModelError(f"this model takes batches of shape (N, {wanted}); one of shape {came} came.")
-    return tensor
+    turns = channels_last and tensor.is_floating_point() and tensor.ndim > 2
+    if shape is None:
+        return tensor.movedim(-1, 1) if turns and came[-1] <= 4 < came[1] else tensor
+    if _fits(came, shape):
+        return tensor.movedim(-1, 1) if turns else tensor
+    if turns and _fits(tuple(tensor.movedim(1, -1).shape), shape):
+        return tensor
+    wanted = ", ".join("any" if side is None else str(side) for side in shape[1:])
+    raise ModelError(f"this model takes batches of shape (N, {wanted}); one of shape {came} came.")
 
 
 def _fits(came: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
-    return all(side is None or side == here for here, side in zip(came[1:], shape[1:], strict=True))
+    """Whether a batch has the shape that a model was built for, whatever its number of samples."""
+    return len(came) == len(shape) and all(side in (None, here) for here, side in zip(came[1:], shape[1:], strict=True))

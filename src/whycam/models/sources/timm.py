@@ -1,13 +1,13 @@
 """`timm:NAME` and `timm:NAME.TAG`: a model of timm's, prepared and labeled as its `pretrained_cfg` says."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from whycam.errors import ModelError
+from whycam.kit.words import did_you_mean
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.packages import optional
@@ -109,8 +109,7 @@ def _config(timm: Any, spec: str, name: str) -> dict[str, Any]:
     if "/" in name:
         raise ModelError(f"{spec!r}: timm has no such model. A repository of the Hugging Face hub is 'hf:{name}'.")
     if not timm.is_model(base):
-        near = get_close_matches(base.lower().replace("-", ""), timm.list_models(), n=3, cutoff=0.6)
-        hint = f" Did you mean {' or '.join(repr(f'timm:{each}') for each in near)}?" if near else ""
+        hint = did_you_mean(base.lower().replace("-", ""), timm.list_models(), "timm:{}")
         raise ModelError(f"{spec!r}: timm {timm.__version__} has no such model.{hint}")
     try:
         config = timm.get_pretrained_cfg(name)

@@ -1,13 +1,13 @@
 """`torchvision:NAME[/WEIGHTS]`: a classifier of torchvision's, prepared and labeled as its weights' metadata say."""
 
 import warnings
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whycam.errors import ModelError
+from whycam.kit.words import did_you_mean
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.packages import optional
@@ -113,8 +113,7 @@ def _check(models: Any, spec: str, name: str) -> None:
             f"{spec!r} is one of torchvision's {home} models, and those are not explained by name yet; its "
             "classification and video models are."
         )
-    near = get_close_matches(name.lower().replace("-", ""), known, n=3, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(repr(f'torchvision:{each}') for each in near)}?" if near else ""
+    hint = did_you_mean(name.lower().replace("-", ""), known, "torchvision:{}")
     raise ModelError(f"{spec!r}: torchvision has no such model.{hint}")
 
 
