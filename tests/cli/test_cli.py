@@ -544,6 +544,7 @@ def test_options_are_read_as_their_annotation_says() -> None:
     method = methods()["kpca_cam"]
     read = parse_options(["kernel=rbf", "gamma=none", "degree=4", "coef0=2"], [method])["kpca_cam"]
     assert read == {"kernel": "rbf", "gamma": None, "degree": 4, "coef0": 2.0}
+    assert (type(read["degree"]), type(read["coef0"])) == (int, float)
     assert parse_options(["gamma=1e-3"], [method])["kpca_cam"] == {"gamma": 1e-3}
     for wrong in ("degree=1.5", "coef0=nan", "kernel=rfb", "gamma=", "degree", "=3", "gamma=1", "x.degree=1"):
         with pytest.raises(whycam.WhycamError):

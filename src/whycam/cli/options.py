@@ -1,10 +1,9 @@
 """A method's own options, `NAME=VALUE`, made into the types that its signature asks for."""
 
 import inspect
-import math
-import types
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from whycam.errors import WhycamError
 
@@ -47,37 +46,28 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
 
 def convert(method: Method, option: Option, value: str) -> Any:
     """A value as the option's annotation says, or, where it has none, of its default's type."""
-    from whycam.kit.options import check
+    from whycam.kit.options import check, fits
 
     kind = option.annotation
     if kind is inspect.Parameter.empty:
         kind = type(option.default) if option.default is not None else str
-    found, made = _as(kind, value)
-    check(method.name, {option.name: kind}, {option.name: made if found else value})
+    made = next((each for each in _meanings(value) if fits(kind, each)), value)
+    check(method.name, {option.name: kind}, {option.name: made})
     return made
 
 
-def _as(kind: Any, value: str) -> tuple[bool, Any]:
-    """Whether the value can be read as that type, and as what."""
+def _meanings(value: str) -> Iterator[Any]:
+    """What a word may mean: text, nothing, a truth value, a number, or several."""
+    yield value
     lower = value.lower()
-    if get_origin(kind) is Annotated:
-        return _as(kind.__origin__, value)
-    if get_origin(kind) in (tuple, Sequence):
-        parts = [_as(get_args(kind)[0], each.strip()) for each in value.split(",")]
-        return len(parts) > 1 and all(found for found, _ in parts), tuple(made for _, made in parts)
-    if get_origin(kind) in (Union, types.UnionType):
-        return next((pair for pair in (_as(each, value) for each in get_args(kind)) if pair[0]), (False, None))
-    if get_origin(kind) is Literal:
-        found = [each for each in get_args(kind) if str(each) == value]
-        return bool(found), found[0] if found else None
-    if kind in (type(None), None):
-        return lower in _NONE, None
-    if kind is bool:
-        return lower in _TRUE + _FALSE, lower in _TRUE
-    if kind in (int, float):
-        try:
-            number = kind(value)
-        except ValueError:
-            return False, None
-        return math.isfinite(number), number
-    return kind is str, value
+    if lower in _NONE:
+        yield None
+    if lower in _TRUE + _FALSE:
+        yield lower in _TRUE
+    for number in (float, int):
+        with suppress(ValueError):
+            yield number(value)
+    if "," in value:
+        for one in (str.strip, float, int):
+            with suppress(ValueError):
+                yield tuple(map(one, value.split(",")))
