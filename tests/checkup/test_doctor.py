@@ -413,6 +413,23 @@ def test_what_only_hands_on_may_run_twice():
     assert kinds(doctor(healthy(nets.fixed(Twice())), nets.images(1))) == {}
 
 
+def test_a_branch_without_a_gradient_beside_one_that_has_it_cuts_nothing():
+    class Stops(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.detach()
+
+    class Beside(nets.Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stops = Stops()
+
+        def features(self, x: Tensor) -> Tensor:
+            x = super().features(x)
+            return x + self.stops(x)
+
+    assert "cut gradient" not in kinds(doctor(healthy(nets.fixed(Beside())), nets.images(1)))
+
+
 def test_problems_come_first():
     made = doctor(VisionModel(nets.fixed(nets.Training()).train()), nets.images(1))
     assert [each.severity for each in made.findings[:3]] == ["problem", "worth knowing", "worth knowing"]
