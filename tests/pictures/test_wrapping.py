@@ -10,7 +10,7 @@ from whycam.pictures.wrapping import wrapped
     [
         ("no positive evidence", ["no positive", "evidence"]),
         ("blocks.attention.norm", ["blocks.", "attention.", "norm"]),
-        ("0.12345 of 1.5", ["0.12345 of", "1.5"]),
+        ("number 12 1.5", ["number 12", "1.5"]),
         ("x" * 25, ["x" * 12, "x" * 12, "x"]),
         ("two\nlines", ["two", "lines"]),
         ("", [""]),

@@ -12,7 +12,7 @@ import whycam
 from whycam.errors import WhycamError
 from whycam.kit.registry import methods
 from whycam.kit.status import Status
-from whycam.pictures.colormaps import hues
+from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.overlay import overlay_parts, side_by_side
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.grids import _COLUMNS_OF_A_TABLE
@@ -112,6 +112,15 @@ def test_four_panels_for_each_sample(left_half):
         "Photo", "Map at the layer", "Map at the input's size", "Overlay",
     ]  # fmt: skip
     np.testing.assert_allclose(figure.axes[1].images[0].get_array(), e.maps[0])
+
+
+def test_signed_panels_have_the_middle_color_where_nothing_is(left_half):
+    e = whycam.explain(Sum().eval(), left_half - 0.5, "hires_cam", layer="feature", target=0)
+    e = replace(e, maps=e.maps - e.maps.mean())
+    plain, signed = (e.figure(signed=signed).axes[2].images[0].get_array() for signed in (False, True))
+    wanted = colorize(e.heatmaps(normalize="signed")[0], signed=True)
+    np.testing.assert_array_equal(np.asarray(signed)[4, [0, 7]], wanted[4, [0, 7]])
+    assert not np.array_equal(plain, signed)
 
 
 def test_a_comparison_varies_what_varies(left_half):

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -362,15 +363,16 @@ class _Examination:
         return Rehearsal(self.bare, self.bare.batch(inputs), request)
 
     def _try_method(self, method: Method, seen: Survey, inputs: Inputs, rehearsal: Rehearsal) -> MethodCheck:
+        not_possible = partial(MethodCheck, method.name, method.title, "", "not possible")
         refusals = [self.barred[need] for need in sorted(method.needs) if need in self.barred]
         if refusals:
-            return MethodCheck(method.name, method.title, "", "not possible", str(refusals[0]))
+            return not_possible(str(refusals[0]))
         if method.needs & FUNCTIONS:
             before = rehearsal.backwards
             cost = rehearsal.of(method)
             self.backwards += rehearsal.backwards - before
             if not cost.possible:
-                return MethodCheck(method.name, method.title, "", "not possible", cost.reason)
+                return not_possible(cost.reason)
             runs = sum(each.number for each in cost.parts)
             return MethodCheck(
                 method.name, method.title, cost.layer, "not run", _NOT_RUN, cost.forwards, cost.backwards, cost.total,
@@ -380,7 +382,7 @@ class _Examination:
             with counted() as counter:
                 made = self._compare(inputs, [method.name])
         except WhycamError as error:
-            return MethodCheck(method.name, method.title, "", "not possible", str(error))
+            return not_possible(str(error))
         (one,) = made.values()
         if self.layer is None and method.has_layer:
             self.layer = one.layer

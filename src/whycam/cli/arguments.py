@@ -17,14 +17,17 @@ else:
     VisionModel = Any  # brings torch
 
 DEFAULT_FOLDER = Path("whycam-out")
+FORMS = (
+    "'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'keras:PATH', a folder with config.json and weights, or "
+    "'package.module:callable'"
+)
 
 Model: TypeAlias = Annotated[
     str,
     typer.Option(
         "--model",
         metavar="SPEC",
-        help="The network: 'builtin', 'timm:NAME', 'torchvision:NAME', 'hf:NAME', a folder with config.json and "
-        "weights, or 'package.module:callable'.",
+        help=f"The network: 'builtin', {FORMS}.",
     ),
 ]
 Weights: TypeAlias = Annotated[

@@ -120,40 +120,18 @@ def compare(
         )  # fmt: skip
         save_figure(made.figure(colormap=colormap, signed=signed), path)
         _report(out, made, path, asked, found.photos[0])
-        raise typer.Exit(SOME_FAILED if _failures(made, asked) or _non_finite(made) else 0)
-
-
-def _failures(made: Comparison, asked: dict[Hashable, str]) -> list[dict[str, str]]:
-    """Combinations that cannot be, in the words that were used to ask for them."""
-    return [
-        {"method": method, "layer": layer, "target": asked.get(target, "top"), "reason": reason}
-        for (method, layer, target), reason in made.failures.items()
-    ]
-
-
-def _non_finite(made: Comparison) -> bool:
-    return any(status.kind == "non-finite" for each in made.values() for status in each.status)
-
-
-def _notes(made: Comparison) -> list[RenderableType]:
-    """What the maps' notes say, each once, with the methods it is said of where it is not said of all."""
-    said: dict[str, list[str]] = {}
-    for each in made.values():
-        for note in each.notes:
-            said.setdefault(note, []).append(each.title)
-    every = {each.title for each in made.values()}
-    named = {note: list(dict.fromkeys(titles)) for note, titles in said.items()}
-    return [
-        fields({"note": text(note if every == set(titles) else f"{', '.join(titles)}: {note}")})
-        for note, titles in named.items()
-    ]
+        non_finite = any(status.kind == "non-finite" for each in made.values() for status in each.status)
+        raise typer.Exit(SOME_FAILED if made.failures or non_finite else 0)
 
 
 def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str], photo: Path) -> None:
     from whycam.results.saving import record
 
-    failures = _failures(made, asked)
-    one: Explanation = next(iter(made.values()))
+    failures = [
+        {"method": method, "layer": layer, "target": asked.get(target, "top"), "reason": reason}
+        for (method, layer, target), reason in made.failures.items()
+    ]
+    one = made.first
     out.document(
         {
             "photo": photo,
@@ -178,9 +156,16 @@ def _report(out: Output, made: Comparison, path: Path, asked: dict[Hashable, str
     out.show(text(photo, "bold"), fields({"model": text(one.model), **said, "figure": text(path)}), "", rows, "")
     if remarks:
         out.show(*remarks.values(), "")
-    notes = _notes(made)
+    every = {each.title for each in made.values()}
+    notes: dict[str, set[str]] = {}
+    for each in made.values():
+        for note in each.notes:
+            notes.setdefault(note, set()).add(each.title)
+    for note, titles in notes.items():
+        said_of = "" if titles == every else f"{', '.join(sorted(titles))}: "
+        out.show(fields({"note": text(f"{said_of}{note}")}))
     if notes:
-        out.show(*notes, "")
+        out.show("")
     chosen = {each.layer.name for each in made.values() if each.layer.why != "as asked" and each.layer.name != "input"}
     if len(chosen) > 1:
         out.show(

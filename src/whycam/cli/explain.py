@@ -146,8 +146,8 @@ class _Run:
                     advance()
         except KeyboardInterrupt:
             self.interrupted = True
-        if self.refused and not self.done and not self.interrupted:
-            self._blame_the_command(certain=len(set(self.refused)) == 1)
+        if not self.done and not self.interrupted and len(set(self.refused)) == 1:
+            raise WhycamError(self.refused[0])
 
     def _one(self, path: Path, names: Names) -> None:
         from whycam.explainer import explain
@@ -165,7 +165,8 @@ class _Run:
         except WhycamError as error:
             self.failures.append(Failure.of(path, error))
             self.refused.append(str(error))
-            self._blame_the_command(certain=not self.done and self.refused[:-1] == [str(error)])
+            if not self.done and self.refused == [str(error)] * 2:  # so the reason is no photo's, and the command's
+                raise
             return
         self.cost.append(one.cost)
         status = one.status[0]
@@ -189,11 +190,6 @@ class _Run:
         except OSError as error:
             raise WhycamError(f"its files cannot be written: {error.strerror or error}") from error
         return files
-
-    def _blame_the_command(self, *, certain: bool) -> None:
-        """If photo after photo is refused for the same reason, then the reason is no photo's."""
-        if certain:
-            raise WhycamError(self.refused[-1])
 
     def _lines(
         self, path: Path, one: Explanation, photo_notes: Sequence[str], files: Sequence[Path]

@@ -18,8 +18,7 @@ Named: TypeAlias = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="The network: 'builtin' (if none is named), 'timm:NAME', 'torchvision:NAME', 'hf:NAME', a folder with "
-        "config.json and weights, or 'package.module:callable'.",
+        help=f"The network: 'builtin' (if none is named), {given.FORMS}.",
         show_default=False,
     ),
 ]

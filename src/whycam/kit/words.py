@@ -13,3 +13,9 @@ def did_you_mean(wrong: str, known: Iterable[str], form: str = "{}", most: int =
     """` Did you mean 'timm:resnet18'?`, for a wrong name and those there are; empty where none is near."""
     near = get_close_matches(wrong, known, n=most, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(form.format(each)) for each in near)}?" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line: the first that is not empty, or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

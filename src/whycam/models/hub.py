@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import torch
 
 from whycam.errors import ModelError, WhycamError
+from whycam.kit.words import first_line
 from whycam.models.packages import optional
 
 #: For how long a host may fail to answer. The libraries retry for minutes.
@@ -103,7 +104,7 @@ def from_repository(repository: str, names: list[str], spec: str) -> Path:
         if (folder := kept(repository, name, spec)) is not None:
             return folder / name
     repository, _, revision = repository.partition("@")
-    need(endpoint(), spec, f"{repository}/{names[0]}", offline=offline())
+    need_hub(spec, f"{repository}/{names[0]}")
     try:
         for name in names:
             with suppress(hub.errors.EntryNotFoundError):
@@ -124,24 +125,13 @@ def kept(repository: str, name: str, spec: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def endpoint() -> str:
-    """The address of the Hugging Face hub, or of the mirror that is set."""
-    found: str = optional("huggingface_hub", "hf", "the Hugging Face hub").constants.ENDPOINT
-    return found
-
-
-def offline() -> str:
-    """Why the Hugging Face hub must not be asked, if so."""
-    constants = optional("huggingface_hub", "hf", "the Hugging Face hub").constants
-    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+def need_hub(spec: str, wanted: str, *, instead: str = "") -> None:
+    """As `need`, of the Hugging Face hub or of the mirror that is set in its place."""
+    constants = optional("huggingface_hub", "hf", f"{spec!r}").constants
+    offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+    need(constants.ENDPOINT, spec, wanted, offline=offline, instead=instead)
 
 
 def refused(spec: str, repository: str, error: Exception) -> WhycamError:
     """The error for a hub that answered, but not with what was asked for."""
     return ModelError(f"{spec!r}: {repository} could not be had from the Hugging Face hub: {first_line(error)}")
-
-
-def first_line(error: Exception) -> str:
-    """An error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

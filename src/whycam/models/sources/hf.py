@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from whycam.errors import ModelError, WhycamError
-from whycam.kit.words import did_you_mean
+from whycam.kit.words import did_you_mean, first_line
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos, as_function
 from whycam.models.packages import importing, optional
@@ -199,9 +199,7 @@ class _Transformers:
             except _ERRORS as error:
                 self._refuse_code(error)
                 if _is_folder(name):
-                    raise ModelError(
-                        f"{self.spec!r}: {wanted} cannot be read from it: {hub.first_line(error)}"
-                    ) from error
+                    raise ModelError(f"{self.spec!r}: {wanted} cannot be read from it: {first_line(error)}") from error
         if not online:
             raise ModelError(
                 f"{self.spec!r}: {name}/{wanted} is not on this machine, and no hub is asked where a file of weights "
@@ -209,7 +207,7 @@ class _Transformers:
             )
         if not self.asked:
             what = name if " " in wanted else f"{name}/{wanted}"
-            hub.need(hub.endpoint(), self.spec, what, offline=hub.offline(), instead=_ARCHITECTURE)
+            hub.need_hub(self.spec, what, instead=_ARCHITECTURE)
             self.asked = True
         repository, _, revision = name.partition("@")
         try:

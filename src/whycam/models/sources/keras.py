@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from whycam.errors import ModelError
+from whycam.kit.words import first_line
 from whycam.models.packages import optional
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
@@ -67,7 +68,6 @@ def saved(path: Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
 
 def _refusal(path: Path, error: Exception) -> str:
     said = str(error).strip()
-    first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
     if "safe_mode" in said or "unsafe" in said.lower():
         return (
             f"{path.name} holds code (a Lambda layer), which is not run: whoever made the file could then do anything "
@@ -85,7 +85,7 @@ def _refusal(path: Path, error: Exception) -> str:
         return (
             f"{path.name} holds weights alone; build the model, load them with model.load_weights, and pass the model."
         )
-    return f"{path.name} cannot be read as a Keras model: {type(error).__name__}: {first[:300]}"
+    return f"{path.name} cannot be read as a Keras model: {type(error).__name__}: {first_line(error)[:300]}"
 
 
 def keras_package() -> Any:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import ModelError
-from whycam.kit.words import did_you_mean
+from whycam.kit.words import did_you_mean, first_line
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.packages import optional
@@ -76,7 +76,7 @@ def _built(builder: Any, member: Any, state: dict[str, Tensor], classes: int, fi
     try:
         module: nn.Module = builder(weights=_Filled(member, whole, classes))
     except RuntimeError as error:
-        reason = misfit(plain, whole) or hub.first_line(error)
+        reason = misfit(plain, whole) or first_line(error)
         raise ModelError(f"{file} does not fit {builder.__name__!r} of torchvision: {reason}.") from error
     return module
 
