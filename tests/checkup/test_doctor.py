@@ -666,7 +666,6 @@ def test_in_words():
     assert "\ngrad_cam: ok at conv2, 1 forward, 1 backward, 1.0 times the operations of a prediction\n" in text
     assert "\nthis took 29 forwards, 21 backwards, " in text
     refused = str(doctor(nets.fixed(Detaches("late")), nets.images(1)))
-    assert (
-        "grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam, seg_eigen_cam, shapley_cam, xgrad_cam: "
-        "not possible: the score"
-    ) in refused
+    (line,) = [line for line in refused.splitlines() if "hires_cam" in line]
+    assert "guided_grad_cam, hires_cam, layer_cam, " in line
+    assert ": not possible: the score" in line

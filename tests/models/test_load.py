@@ -60,3 +60,9 @@ def test_random_weights_of_the_built_in_network_are_said_to_be_random():
     trained = whycam.load("builtin").module.state_dict()
     name = next(name for name in trained if name.endswith("weight"))
     assert not torch.equal(module.module.state_dict()[name], trained[name])
+
+
+@pytest.mark.parametrize("spec", ["timm", "keras"])
+def test_a_prefix_alone_is_no_model(spec):
+    with pytest.raises(whycam.WhycamError, match=f"^no model '{spec}'; a model is given as"):
+        whycam.load(spec)
