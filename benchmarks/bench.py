@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import measuring
 import torch
 from agreement import WHOLE, compared, matched
 from aims import AIMS
@@ -49,10 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="at most, where works are quick")
     parser.add_argument("--patience", type=float, default=5.0, help="seconds after which three rounds are enough")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processor", action="store_true", help="processor time on one thread, where others run too")
     parser.add_argument("--size", type=int, default=224, help="side of the aims' photo, to try them out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--dry", action="store_true", help="write nothing")
     args = parser.parse_args(arguments)
+    if args.processor:
+        measuring.clock, args.threads = time.process_time, 1
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
 
@@ -62,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(told(made), f"[{time.perf_counter() - started:.0f} s]", flush=True)
         known[part] = renewed(known[part], made)
         if not args.dry:
-            known["setup"] = {"torch": torch.__version__, "threads": args.threads, "peers": versions()}
+            if not args.processor:
+                known["setup"] = {"torch": torch.__version__, "threads": args.threads, "peers": versions()}
             args.out.write_text(json.dumps(known, indent=1) + "\n")
     if args.dry:
         print(page(known))
@@ -142,6 +147,7 @@ def cells(
     for library, row in rows.items():
         if found is not None and library in maps:
             row["time"] = [round(each, 3) for each in found.ratios[library]]
+            row |= {"processor": True} if measuring.clock is time.process_time else {}
             if library != "whycam" and "whycam" in maps:
                 row["times whycam"] = [round(each, 3) for each in found.times(library, "whycam")]
         if library != "whycam":

@@ -35,7 +35,8 @@ def page(known: dict[str, Any]) -> str:
         parts += [
             "### Time",
             "Of one picture, in plain forwards of it made in the same round: the median, and in brackets the least and "
-            "the most of the rounds; for the peers then how many times as long as whycam. A median alone is one round.",
+            "the most of the rounds; for the peers then how many times as long as whycam. A median alone is one round. "
+            "With a star: processor time on one thread, while other programs ran.",
             by_network(known["grid"], _time),
             "### Passes",
             "Rows that went through the whole network, and FLOPs in plain forwards of one row. whycam's runs of the "
@@ -105,7 +106,8 @@ def _time(row: Row) -> str:
     if "time" not in row:
         return "-"
     times = row.get("times whycam")
-    return shortest(row["time"]) + (f", {number(sorted(times)[len(times) // 2])}x" if times else "")
+    star = "*" * ("processor" in row)
+    return shortest(row["time"]) + star + (f", {number(sorted(times)[len(times) // 2])}x" if times else "")
 
 
 def _passes(row: Row) -> str:

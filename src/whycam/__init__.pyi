@@ -43,7 +43,7 @@ from whycam.models.vision_model import VisionModel as VisionModel
 from whycam.network import layouts as layouts
 from whycam.network.layouts import Layout as Layout
 from whycam.network.outputs import OutputPath as OutputPath
-from whycam.network.variants.scoring import Precision as Precision
+from whycam.network.variants.fast_copy import Precision as Precision
 from whycam.network.variants.scoring import RunConfig as RunConfig
 from whycam.pictures.photos import read_photo as read_photo
 from whycam.pictures.preprocess import Preprocess as Preprocess

@@ -21,7 +21,8 @@ from whycam.models.adopt import Labels, ModelLike, as_vision_model
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.layouts import Layout
 from whycam.network.outputs import OutputPath
-from whycam.network.variants.scoring import Precision, RunConfig
+from whycam.network.variants.fast_copy import Precision
+from whycam.network.variants.scoring import RunConfig
 from whycam.results.explanation import Comparison, Explanation
 from whycam.targets import TargetSpec
 

@@ -14,6 +14,7 @@ import whycam  # noqa: E402
 from whycam.kit.arrays import lazily, weighted_sum  # noqa: E402
 from whycam.network.diagnosis.flops import counted  # noqa: E402
 from whycam.network.layer_refs import LayerRef  # noqa: E402
+from whycam.network.recording import partial_forward  # noqa: E402
 from whycam.network.recording.partial_forward import Resumed, Watch, _aliased  # noqa: E402
 from whycam.network.recording.record import record  # noqa: E402
 from whycam.network.variants.shared_copy import twin  # noqa: E402
@@ -157,3 +158,13 @@ def test_memory_that_others_look_at_is_noticed():
     assert _aliased(base)
     del view
     assert not _aliased(base)
+
+
+@pytest.mark.parametrize("kept", [lambda x: (x,), lambda x: (2, x), lambda x: [x], lambda x: {"x": (x,)}])
+def test_tensors_that_a_pass_leaves_in_containers_are_noticed(kept):
+    model = nets.plain()
+    model.sizes, model.kept = (3, 4), ()
+    before = partial_forward._attributes(model)
+    assert partial_forward._changed(model, before) == ""
+    model.kept = kept(torch.zeros(2))
+    assert partial_forward._changed(model, before) == "kept"

@@ -415,6 +415,13 @@ def test_rows_on_a_processor_stay_within_its_caches_and_the_most(each, rows):
     assert runner.limit == rows
 
 
+@pytest.mark.parametrize(("held", "group"), [(2**20, 16), (2**25, 1), (2**14, 256)])
+def test_packs_on_a_processor_stay_within_its_caches(held, group):
+    runner = scoring.Whole(a_network(torch.zeros(1, 5)), scoring.RunConfig(budget=2**50))
+    runner.set_limit(peak=1, rows=1, held=held)
+    assert (runner.limit, runner.group) == (256, group)
+
+
 class Viewed(nn.Module):
     """Looks at its inputs in the order of memory that they come in, which only rows one after the other bear."""
 

@@ -68,7 +68,7 @@ class Prepared:
             with torch.inference_mode(False), _no_autocast(self.sample):
                 call(made, self.sample)
         except Exception as error:
-            raise WhycamError(f"this network cannot be compiled ({_first_line(error)}); leave out compile=.") from error
+            raise WhycamError(f"this network cannot be compiled ({first_line(error)}); leave out compile=.") from error
         return made
 
 
@@ -167,7 +167,7 @@ def _answers_to_noise(copy: nn.Module, inputs: Inputs) -> tuple[Any, list[Tensor
         run = lambda each: (each, _answers(copy, _noise(each)))  # noqa: E731
         return on_first_sample(run, _cast(inputs, torch.float32))[0]
     except Exception as error:
-        raise WhycamError(_sentence("float32", _first_line(error))) from error
+        raise WhycamError(_sentence("float32", first_line(error))) from error
 
 
 def _holds(model: nn.Module, before: Sequence[tuple[Any, list[Tensor]]]) -> bool:
@@ -203,7 +203,7 @@ def _check(copy: nn.Module, given: Any, expected: Sequence[Tensor], precision: s
     try:
         found = _answers(copy, given)
     except Exception as error:
-        raise WhycamError(_sentence(precision, _first_line(error))) from error
+        raise WhycamError(_sentence(precision, first_line(error))) from error
     if any((one.isfinite() != other.isfinite()).any() for one, other in zip(found, expected, strict=True)):
         raise WhycamError(_sentence(precision, "its answer is not finite"))
 
@@ -213,7 +213,8 @@ def _sentence(precision: str, why: str) -> str:
     return f"a copy of this network in {precision} cannot be run: {why.rstrip('.')}. For this one, {other}."
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, behind its name if it is not whycam's own."""
     said = str(error).strip().partition("\n")[0]
     name = "" if isinstance(error, WhycamError) else type(error).__name__
     return ": ".join(filter(None, (name, said[:200].rstrip("."))))

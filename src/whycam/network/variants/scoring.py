@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -29,9 +29,8 @@ from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, s
 from whycam.network.recording.partial_forward import Resumed
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import eager
+from whycam.network.variants.fast_copy import Precision, first_line
 from whycam.targets import ResolvedTarget, Score
-
-Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 #: How many rows a network is given at once at most, and on CPUs how many bytes of results may live at once: more than
 #: the caches hold makes each row dearer (docs/benchmarks.md).
@@ -484,7 +483,7 @@ class Above(Runner):
                     with peak_bytes() as counter:
                         found, other = torch.split(self._run(sample, torch.cat([row, _noisy(row)])), 1)
                 except Exception as error:  # the network's own, which was not written to be run in part
-                    raise WhycamError(_told(error)) from error
+                    raise WhycamError(first_line(error)) from error
                 peak = max(peak, counter.peak - counter.live)  # what stays alive is the record's, whatever the rows
                 if _draws(network) != drawn:
                     raise WhycamError("the network draws random numbers, which differ from row to row")
@@ -548,7 +547,7 @@ class Runners:
             except Exception as error:  # the network's own, which may bear two rows and no other number
                 if out_of_memory(error) or (runner.alone and not self.makers):
                     raise
-                why = _told(error)
+                why = first_line(error)
             if self.makers:
                 self.fallback, self.now = why, None
             else:
@@ -641,9 +640,8 @@ class Scorer:
 
 def _spread(total: int | None) -> list[int]:
     """The numbers of the variants that are scored by the plain network as well: some from the first to the last."""
-    if total is None or total <= _SAMPLE:
-        return list(range(_SAMPLE))
-    return [round(k * (total - 1) / (_SAMPLE - 1)) for k in range(_SAMPLE)]
+    last = max(total or 0, _SAMPLE) - 1
+    return [round(k * last / (_SAMPLE - 1)) for k in range(_SAMPLE)]
 
 
 def _checked(variant: Any) -> Tensor:
@@ -698,8 +696,3 @@ def _laid_out(layer: LayerRecord, maps: Tensor, raw: Tensor, sample: int | None 
     order = sorted(range(laid.ndim), key=lambda axis: -strides[axis])
     back = [order.index(axis) for axis in range(laid.ndim)]
     return laid.permute(order).contiguous().permute(back)
-
-
-def _told(error: Exception) -> str:
-    said = str(error).strip().partition("\n")[0][:200]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
