@@ -78,6 +78,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that works say they take, added up in place of the clock's."""
     now = [0.0]
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measuring, "clock", lambda: now[0])
     return now
 
 
