@@ -191,6 +191,83 @@ FAULTS = [
         "pictures/test_overlay.py",
         {"(2 * np.where": "(1 * np.where", "0.45 * _gray": "0.55 * _gray"},
     ),
+    # targets of the whole output
+    Faults(
+        "targets/outputs.py",
+        "targets/test_boxes.py",
+        {
+            "return raw[at]": "return raw[at].sigmoid()",
+            "classes = logits.softmax(-1)[:, :-1] if none": "classes = logits.softmax(-1)[:, 1:] if none",
+        },
+    ),
+    Faults(
+        "targets/outputs.py",
+        "targets/test_outputs.py",
+        {
+            "center + extent / 2], 1) * boxes": "center + extent], 1) * boxes",
+            "| (labels[rest] != labels[first])": "",
+            "raw[label, anchor] if raw is not None": "raw[label, anchor].sigmoid() if raw is not None",
+        },
+    ),
+    Faults(
+        "targets/outputs.py",
+        "targets/test_regions.py",
+        {
+            "return self.scores[:, 0] if index else -self.scores[:, 0]": "return self.scores[:, 0]",
+            "queries.softmax(-1)[..., :-1]": "queries.softmax(-1)[..., 1:]",
+        },
+    ),
+    Faults(
+        "targets/boxes.py",
+        "targets/test_boxes.py",
+        {
+            "return iou(box, found.boxes.detach()) * same.detach()": "return iou(box, found.boxes.detach())",
+            "overlap = overlap * (found.labels == label)": "pass",
+            "each.scores.detach() >= self.min_score": "each.scores.detach() > self.min_score",
+            "return each.boxes[index, column]": "return each.boxes[index, 0]",
+        },
+    ),
+    Faults(
+        "targets/regions.py",
+        "targets/test_regions.py",
+        {
+            'mode="area")[0, 0]': 'mode="nearest")[0, 0]',
+            "weights.to(scores)": "scores.argmax(0, keepdim=True).to(scores)",
+            "(near[0, 0] > 0) & region": "(near[0, 0] > 0)",
+            "(p % width + 0.5) * scale[0]": "(p % width) * scale[0]",
+            "* cells / length\n": "\n",
+        },
+    ),
+    Faults(
+        "targets/vectors.py",
+        "targets/test_vectors.py",
+        {
+            "(length if live else length.detach())": "length",
+            "near.scores - far.scores": "near.scores + far.scores",
+            "sign.to(found) * (found - goal)": "(found - goal)",
+            "return sign * _numbers(other)[:, number]": "return _numbers(other)[:, number]",
+        },
+    ),
+    Faults(
+        "network/canvas.py",
+        "network/test_canvas.py",
+        {"(height / down, width / across)": "(height / across, width / down)"},
+    ),
+    Faults(
+        "pictures/input_context.py",
+        "network/test_canvas.py",
+        {"[0, : size[0], : size[1]]": "[0, -size[0] :, -size[1] :]", "(length / factor - torch": "(length - torch"},
+    ),
+    Faults(
+        "kit/fusions.py",
+        "kit/test_fusions.py",
+        {
+            "each = each / counted.reshape": "each = each * counted.reshape",
+            "spread.append(resize(each, size))": "spread.append(resize(each, size, 'nearest'))",
+        },
+    ),
+    Faults("engine/smoothing.py", "engine/test_path.py", {"k / steps.stop": "(k - 1) / steps.stop"}),
+    Faults("methods/seg_xres_cam.py", "methods/test_seg_xres_cam.py", {"ceil_mode=True": "ceil_mode=False"}),
     # which layer, and what is said of it
     Faults(
         "network/layers/default_layer.py",

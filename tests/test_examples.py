@@ -49,6 +49,7 @@ class Ran:
 def ran(tmp_path_factory):
     """Runs an example by name, in a folder of its own, once for all tests of this file."""
     torchvision_shim.register()
+    torchvision_shim.detectors()
 
     @cache
     def run(name):
@@ -147,6 +148,7 @@ def test_the_readme_lists_them_all():
 
 def test_the_folder_can_be_named(tmp_path, monkeypatch, capsys):
     torchvision_shim.register()
+    torchvision_shim.detectors()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["mobilenet_overlay.py", "some/folder"])
     runpy.run_path(str(EXAMPLES / "mobilenet_overlay.py"), run_name="__main__")

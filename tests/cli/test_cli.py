@@ -33,14 +33,19 @@ from whycam.kit.registry import Option, declare, methods
 from whycam.models.load import load
 from whycam.models.vision_model import VisionModel
 from whycam.targets import (
+    Box,
+    Boxes,
     ClassScore,
     Contrast,
     Counterfactual,
+    Keypoint,
     LogProbability,
     MultiLabel,
     Probability,
     ReST,
     Target,
+    Towards,
+    Value,
 )
 
 PACKAGED = Path(skimage.__file__).parent / "data"
@@ -538,6 +543,28 @@ def test_every_kind_of_target_has_words() -> None:
     for kind in Target.__subclasses__():
         if kind.__module__.startswith("whycam.targets.") and kind is not Contrast:
             assert parse_target(f"{kind.__name__}:5") == kind(5)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("box:2", Box(2)), ("box:1,2,30,40", Box((1.0, 2.0, 30.0, 40.0))), ("boxes:0.3", Boxes(0.3)),
+     ("keypoint:4", Keypoint(4)), ("value:1", Value(1)), ("towards:3.5", Towards(3.5))],
+)  # fmt: skip
+def test_targets_of_the_whole_output_in_words(words: str, meant: Any) -> None:
+    assert parse_target(words) == meant
+
+
+def test_regions_and_references_in_words() -> None:
+    region = parse_target("region:road@120,80")
+    assert (region.of, region.where, region.point) == ("road", "component", [120.0, 80.0])
+    assert parse_target("region:12").of == 12
+    assert parse_target("similarity:other.jpg").reference == "other.jpg"
+    with pytest.raises(whycam.TargetError, match=r"numbers expected, not 'first'"):
+        parse_target("box:first")
+    with pytest.raises(whycam.TargetError, match="2 numbers, separated by commas, expected, not '3'"):
+        parse_target("region:road@3")
+    with pytest.raises(whycam.TargetError, match="Triplet cannot be written as a text"):
+        parse_target("triplet:a,b")
 
 
 def test_options_are_read_as_their_annotation_says() -> None:

@@ -22,13 +22,19 @@ def detectors() -> None:
 
     import torchvision
 
-    if not torchvision.extension._has_ops():
-        torchvision.extension._assert_has_ops = torchvision.ops.boxes._assert_has_ops = lambda: None
+    if not torchvision.extension._has_ops() and torchvision.ops.boxes._assert_has_ops is not _nothing:
+        torchvision.extension._assert_has_ops = torchvision.ops.boxes._assert_has_ops = _nothing
         align = sys.modules["torchvision.ops.roi_align"]
-        align._roi_align = align._roi_align.__wrapped__  # plain Python, without torch.compile around it
+        align._roi_align = getattr(
+            align._roi_align, "__wrapped__", align._roi_align
+        )  # plain Python, without torch.compile around it
         library = torch.library.Library("torchvision", "FRAGMENT")
         library.impl("nms", _nms, "CompositeExplicitAutograd")
         _LIBRARIES.append(library)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 
 import whycam
 from whycam.network.layers.pyramid import pyramid
-from whycam.targets import Box, Boxes, BoxSide
+from whycam.targets import Box, Boxes, BoxSide, Detections
 from whycam.targets.outputs import detections
 from whycam.targets.structured import OutputContext
 
@@ -129,6 +129,12 @@ def test_several_boxes_cost_one_forward_and_a_backward_each():
     torch.testing.assert_close(one.maps, alone.maps)
 
 
+def test_one_explanation_is_not_of_several_boxes():
+    model, inputs = detectors.made(detectors.retinanet)
+    with pytest.raises(whycam.WhycamError, match=r"stands for several things; use whycam.compare with targets=\[Boxes"):
+        whycam.explain(model, inputs, target=Boxes())
+
+
 def test_a_box_may_be_given_by_its_corners():
     model, inputs = detectors.made(detectors.retinanet)
     listed = model(inputs)[0]
@@ -139,6 +145,20 @@ def test_a_box_may_be_given_by_its_corners():
     ]
     best = max(overlaps, key=lambda k: _iou(corners, listed["boxes"][k].tolist()))
     assert found.shown[0].box == pytest.approx(listed["boxes"][best].tolist(), rel=1e-5)
+
+
+def test_of_boxes_that_overlap_the_one_of_that_class_is_meant():
+    def adapter(output):
+        boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0], [4.0, 4.0, 24.0, 24.0]])
+        scores, labels = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
+        return [Detections(boxes, scores, labels, None, lambda index: output[0, index], "by hand")]
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    for label, corner in ((0, 0.0), (1, 4.0), (None, 0.0)):
+        target = Box((0, 0, 20, 20), label, adapter)
+        found = whycam.explain(model, torch.rand(1, 3, 32, 32), target=target, layer="0")
+        assert found.shown[0].box[0] == corner
+        assert "by hand" in found.notes
 
 
 def _iou(one, other):

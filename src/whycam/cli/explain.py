@@ -29,8 +29,11 @@ else:
 def explain(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Photos, folders of photos, and globs.")],
     method: Annotated[
-        str, typer.Option("--method", "-m", metavar="METHOD", help="How the map is made; see 'whycam methods'.")
-    ] = "grad_cam",
+        str | None,
+        typer.Option(
+            "--method", "-m", metavar="METHOD", help="How the map is made; see 'whycam methods'. Usually grad_cam."
+        ),
+    ] = None,
     model: given.Model = "builtin",
     weights: given.Weights = None,
     unsafe_pickle: given.UnsafePickle = False,
@@ -91,10 +94,11 @@ def explain(
         from whycam.kit.registry import find as find_method
         from whycam.pictures.colormaps import palette
 
-        chosen = find_method(method)
+        what = parse_target(target) if target is not None else None
+        chosen = find_method(method if method is not None else getattr(what, "usual_method", "grad_cam"))
         asked = {
             **parse_options(option or [], [chosen])[chosen.name],
-            "target": parse_target(target) if target is not None else None,
+            "target": what,
             "layer": layer if layer is None or len(layer) > 1 else layer[0],
             "fusion": fusion,
             **given.engine_options(

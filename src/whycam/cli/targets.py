@@ -14,7 +14,9 @@ from whycam.errors import WhycamError
 HELP = (
     "What to explain: a class's index or label, or KIND:CLASS with KIND one of probability, log_probability, rest, "
     "counterfactual, finer (from its nearest rivals), contrast:A/B (A rather than B), multilabel:A+B. "
-    "A kind alone is of the top class; so is leaving this out. Or 'package.module:function', output -> scores."
+    "A kind alone is of the top class; so is leaving this out. Of detectors box:0, of segmenters region:road or "
+    "region:road@120,80 (the part at a pixel), of encoders similarity:REF.jpg, of estimators value:0. "
+    "Or 'package.module:function', output -> scores."
 )
 
 
@@ -62,11 +64,17 @@ def _kinds() -> dict[str, Callable[[str, str], Any]]:
 
     made: dict[str, Callable[[str, str], Any]] = {}
     for name, kind in vars(targets).items():
+        if isinstance(kind, type) and issubclass(kind, targets.OutputTarget) and not isabstract(kind):
+            made[plain(name)] = partial(_read, kind)
         if isinstance(kind, type) and issubclass(kind, (targets.Target, targets.MultiLabel)) and not isabstract(kind):
             names = {field.name for field in fields(kind)}
             read = _several if "classes" in names else _against if "against" in names else _one
             made[plain(name)] = partial(read, kind)
     return {**made, "class": partial(_one, targets.ClassScore), "finer": partial(_one, targets.Contrast)}
+
+
+def _read(kind: Any, text: str, rest: str) -> Any:
+    return kind.from_text(rest)
 
 
 def _one(kind: Callable[..., Any], text: str, rest: str) -> Any:

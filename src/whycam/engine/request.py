@@ -17,6 +17,7 @@ from whycam.network.layouts import Layout
 from whycam.network.outputs import OutputPath
 from whycam.network.variants.scoring import RunConfig
 from whycam.targets import TargetSpec
+from whycam.targets.structured import OutputTarget
 
 MethodLike: TypeAlias = str | Function
 LayerLike: TypeAlias = Any  #: a dotted name, a module, a glob, a list of these (fused), or None
@@ -91,10 +92,13 @@ class Request:
             raise WhycamError(f"{chosen.title} works at the input and reads no layer. Leave layer out.")
         for name in options.keys() & {"methods", "layers", "targets"}:
             raise WhycamError(f"explain has no {name}=; did you mean {name[:-1]}=? For several use whycam.compare.")
+        if isinstance(target, OutputTarget) and target.several:
+            raise WhycamError(f"{target} stands for several things; use whycam.compare with targets=[{target}].")
         chosen.check_options(options)
         fuse = _fusion(fusion)
         several = isinstance(layer, (list, tuple))
-        if fuse is not None and not several and not (isinstance(layer, str) and is_pattern(layer)):
+        scales = layer is None and isinstance(target, OutputTarget)  # a detector is read at several
+        if fuse is not None and not several and not scales and not (isinstance(layer, str) and is_pattern(layer)):
             raise WhycamError("fusion= joins the maps of several layers, and one came; pass layer= a list or a glob.")
         asked = LayerRequest(tuple(layer) if several else (layer,), fused=layer is not None)
         return cls((chosen,), (asked,), (target,), fusion=fuse, options={chosen.name: options}, **common)

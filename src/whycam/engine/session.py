@@ -28,7 +28,7 @@ from whycam.network.unwrap import eager, refuse_lazy, refuse_scripted, unwrapped
 from whycam.results.explanation import Comparison
 from whycam.results.values import Cost
 from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
-from whycam.targets.boxes import Box, Boxes, BoxSide
+from whycam.targets.boxes import Box
 from whycam.targets.outputs import embedding, is_detector
 from whycam.targets.structured import EachSample, OutputTarget, Settling
 
@@ -80,9 +80,9 @@ class Session:
         ]
 
     def usual_method(self, target: TargetSpec) -> str:
-        """The method where none is named. Pooled weights light up all objects alike, so boxes have another."""
-        boxes = isinstance(target, (Box, Boxes, BoxSide)) or (target is None and is_detector(self.module))
-        return "layer_cam" if boxes else "grad_cam"
+        """The method where none is named."""
+        kind = Box if target is None and is_detector(self.module) else target
+        return str(getattr(kind, "usual_method", "grad_cam"))
 
     def _settling(self, target: TargetSpec, batch: Batch) -> Settling | None:
         """A target of the whole output, with what it has to know of the inputs; `None` for any other."""

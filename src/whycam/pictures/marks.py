@@ -41,7 +41,7 @@ def marked(
         picture = Image.fromarray(edge)
         draw = ImageDraw.Draw(picture)
     if box is not None:
-        _rectangle(draw, box, place, line + 2, _DARK)
+        _rectangle(draw, box, place, line + 2, _DARK, 1)
         _rectangle(draw, box, place, line, _LIGHT)
         if text:
             _label(draw, picture, place(box[0], box[1]), text)
@@ -53,8 +53,11 @@ def marked(
     return picture
 
 
-def _rectangle(draw: ImageDraw.ImageDraw, box: Corners, place: Place, width: int, color: tuple[int, int, int]) -> None:
-    corners = [*place(box[0], box[1]), *place(box[2], box[3])]
+def _rectangle(
+    draw: ImageDraw.ImageDraw, box: Corners, place: Place, width: int, color: tuple[int, int, int], wider: int = 0
+) -> None:
+    (left, top), (right, bottom) = place(box[0], box[1]), place(box[2], box[3])
+    corners = [left - wider, top - wider, right + wider, bottom + wider]
     if corners[0] <= corners[2] and corners[1] <= corners[3]:
         draw.rectangle(corners, outline=color, width=width)
 
@@ -70,7 +73,7 @@ def _rim(region: Bool[np.ndarray, "height width"], width: int) -> Bool[np.ndarra
 
 def _label(draw: ImageDraw.ImageDraw, picture: Image.Image, at: tuple[float, float], text: str) -> None:
     """A text above the corner of a box, or inside it where there is no room."""
-    font = ImageFont.load_default(size=max(10, round(max(picture.size) / 36)))
+    font = ImageFont.load_default(size=max(9, round(max(picture.size) / 40)))
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
     x = min(max(0.0, at[0]), max(0.0, picture.width - width))

@@ -121,7 +121,7 @@ def html(explanations: Sequence[Explanation]) -> str:
             lines = [
                 said,
                 *(f"explains {text}" for text in one.target),
-                f"{one.title} at {one.layer.name}",
+                f"{one.title} at {one.layer.short}",
                 str(one.status[0]),
             ]
             text = "<br>".join(markup.escape(line) for line in lines if line)
@@ -141,7 +141,7 @@ def _row(one: Explanation, look: Look) -> list[Panel]:
     size = " x ".join(map(str, raw.shape))
     return [
         Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
-        replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.name}, {size}"),
+        replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.short}, {size}"),
         Panel("Map at the input's size", image=Image.fromarray(colorize(heat, look.colormap, look.signed))),
         Panel("Overlay", image=overlay(one, replace(look, caption=False)),
               note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),

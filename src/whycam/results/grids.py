@@ -144,7 +144,7 @@ def _cell(
     status = one.status[0]
     notes = [
         f"score {float(one.scores[0]):.2f}" if one.target else "",
-        one.layer.name if say_where else "",
+        one.layer.short if say_where else "",
         CLIPPED if is_by_pixel(one) else "",
         "" if status.ok else status.kind,
     ]

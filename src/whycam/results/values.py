@@ -55,8 +55,14 @@ class Layer:
     why: str
     location: str = "by construction"
 
+    @property
+    def short(self) -> str:
+        """The name; of several layers that were fused the first, and how many more there are."""
+        first, *others = self.name.split(" + ")
+        return f"{first} and {len(others)} more" if len(others) > 1 else self.name
+
     def __str__(self) -> str:
-        return f"{self.name} ({'x'.join(map(str, self.grid))}, {self.layout})"
+        return f"{self.short} ({'x'.join(map(str, self.grid))}, {self.layout})"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ arXiv:2006.03204): the largest IoU times probability of the class.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from whycam.kit.status import Status
 from whycam.targets.outputs import Adapter, Detections, detections, head_of, iou, logit, raw_logits
 from whycam.targets.reading import class_index, name_of
 from whycam.targets.resolved import Shown
-from whycam.targets.structured import OutputContext, OutputTarget, Settled, nothing
+from whycam.targets.structured import OutputContext, OutputTarget, Settled, nothing, numbers
 
 _SIDES = ("left", "top", "right", "bottom")
 
@@ -39,6 +39,7 @@ class Box(OutputTarget):
         Box(0)
     """
 
+    usual_method: ClassVar[str] = "layer_cam"  # pooled weights light up all objects of a class alike
     of: int | Sequence[float] = 0
     label: int | str | None = None
     adapter: Adapter | None = None
@@ -56,6 +57,12 @@ class Box(OutputTarget):
 
     def __repr__(self) -> str:
         return f"Box({self.of!r}{'' if self.label is None else f', {self.label!r}'})"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Box":
+        """`0`, or `left,top,right,bottom`."""
+        found = numbers(text)
+        return cls(int(found[0]) if len(found) == 1 else found)
 
     def watched(self, module: Any) -> Mapping[str, str]:
         """The head that returns a torchvision detector's raw logits."""
@@ -98,12 +105,19 @@ class Boxes(OutputTarget):
         Boxes(min_score=0.5, adapter=None)
     """
 
+    usual_method: ClassVar[str] = "layer_cam"
+    several: ClassVar[bool] = True
     min_score: float = 0.5
     adapter: Adapter | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.min_score, bool) or not 0 <= self.min_score <= 1:
             raise TargetError(f"min_score is a number from 0 to 1, not {self.min_score!r}.")
+
+    @classmethod
+    def from_text(cls, text: str) -> "Boxes":
+        """The least score, `0.5`."""
+        return cls(numbers(text, 1)[0])
 
     def watched(self, module: Any) -> Mapping[str, str]:
         """As for one box."""
@@ -143,6 +157,7 @@ class BoxSide(OutputTarget):
         BoxSide(of=0, side='left')
     """
 
+    usual_method: ClassVar[str] = "layer_cam"
     of: int = 0
     side: Literal["left", "top", "right", "bottom"] = "left"
 

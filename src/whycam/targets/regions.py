@@ -14,7 +14,7 @@ from whycam.kit.status import Status
 from whycam.targets.outputs import Dense, dense
 from whycam.targets.reading import class_index, name_of
 from whycam.targets.resolved import Shown
-from whycam.targets.structured import OutputContext, OutputTarget, Settled, nothing
+from whycam.targets.structured import OutputContext, OutputTarget, Settled, nothing, numbers
 
 Where = Literal["predicted", "everywhere", "mask", "box", "point", "component"]
 #: Ways to name pixels, and the argument that each needs.
@@ -63,6 +63,13 @@ class Region(OutputTarget):
         if self.reduce not in ("mean", "sum"):
             raise TargetError(f"reduce is 'mean' or 'sum', not {self.reduce!r}.")
         object.__setattr__(self, "where", where)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Region":
+        """`road`, `12`, or with a point of it, `road@120,80`."""
+        name, at, place = text.rpartition("@") if "@" in text else (text, "", "")
+        of = int(name) if name.strip().isdigit() else name.strip()
+        return cls(of, point=numbers(place, 2) if at else None)
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The region in each image, as weights from 0 to 1 at the output's resolution."""
@@ -151,6 +158,11 @@ class Keypoint(OutputTarget):
     """
 
     of: int
+
+    @classmethod
+    def from_text(cls, text: str) -> "Keypoint":
+        """Its number."""
+        return cls(int(numbers(text, 1)[0]))
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The peak in each image."""

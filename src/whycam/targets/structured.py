@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -80,7 +80,24 @@ class OutputContext:
 
 
 class OutputTarget(ABC):
-    """A target that is settled on the model's whole output."""
+    """A target that is settled on the model's whole output.
+
+    Attributes:
+        usual_method: explains it where none is named.
+        several: whether it stands for several things, of which each is explained by itself.
+    """
+
+    usual_method: ClassVar[str] = "grad_cam"
+    several: ClassVar[bool] = False
+
+    @classmethod
+    def from_text(cls, text: str) -> "OutputTarget":
+        """The target that a text stands for, as the command line has it after the colon of `KIND:TEXT`.
+
+        Raises:
+            TargetError: this kind cannot be written so.
+        """
+        raise TargetError(f"{cls.__name__} cannot be written as a text; use it from Python.")
 
     def watched(self, module: Any) -> Mapping[str, str]:
         """Names of the target's own -> modules whose output it wants to see, by their dotted names."""
@@ -195,6 +212,22 @@ def resolved(settled: Sequence[Settled]) -> tuple[tuple[Read, ...], list[Resolve
 
 def _column(number: int, scores: Tensor) -> Tensor:
     return scores[:, number]
+
+
+def numbers(text: str, count: int | None = None) -> list[float]:
+    """The numbers in a text, separated by commas.
+
+    Raises:
+        TargetError: something else is there, or another count of them.
+    """
+    try:
+        found = [float(each) for each in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or (count is not None and len(found) != count):
+        wanted = "a number" if count == 1 else f"{count} numbers, separated by commas," if count else "numbers"
+        raise TargetError(f"{wanted} expected, not {text!r}.")
+    return found
 
 
 def nothing(output: Any, samples: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from whycam.errors import TargetError
 from whycam.targets.outputs import embedding
 from whycam.targets.reading import class_index
-from whycam.targets.structured import OutputContext, OutputTarget, Settled
+from whycam.targets.structured import OutputContext, OutputTarget, Settled, numbers
 
 #: What a reference may be: its vector, `(width,)` or `(batch, width)`, or an input or photo that the network is run on.
 Reference = Any
@@ -40,6 +40,11 @@ class Similarity(OutputTarget):
     def __post_init__(self) -> None:
         if self.norm not in ("fixed", "live"):
             raise TargetError(f"norm is 'fixed' or 'live', not {self.norm!r}.")
+
+    @classmethod
+    def from_text(cls, text: str) -> "Similarity":
+        """The reference photo's path."""
+        return cls(text)
 
     def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
         """The same with the reference's vector."""
@@ -106,6 +111,11 @@ class Value(OutputTarget):
     of: int = 0
     sign: Literal[1, -1] = 1
 
+    @classmethod
+    def from_text(cls, text: str) -> "Value":
+        """Its number."""
+        return cls(int(numbers(text, 1)[0]))
+
     def __neg__(self) -> "Value":
         return replace(self, sign=-self.sign)
 
@@ -137,6 +147,11 @@ class Towards(OutputTarget):
 
     reference: float
     of: int = 0
+
+    @classmethod
+    def from_text(cls, text: str) -> "Towards":
+        """The reference."""
+        return cls(numbers(text, 1)[0])
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The signed distance in each sample."""
