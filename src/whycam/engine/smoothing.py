@@ -55,7 +55,8 @@ class Smoothing:
         Raises:
             OptionError: a way of smoothing that does not exist, or a path of no points.
         """
-        check("explain", {"path": Count | None}, {"path": path})
+        if path is not None:
+            check("explain", {"path": Count}, {"path": path})
         several = [] if asked is None else list(asked) if isinstance(asked, (list, tuple)) else [asked]
         own = tuple(each for each in several if isinstance(each, Augmentation))
         for each in several:

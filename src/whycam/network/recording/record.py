@@ -158,9 +158,9 @@ def record(
         assert attempt is not None  # the last attempt either ended or raised
         if attempt.cut and (why := hidden(attempt.scores, run.off)):
             raise NoGradient(why)
-        idle = False not in [target.idle for target in attempt.targets]  # nothing is there to explain
-        if (wants or input_gradients) and must_depend and attempt.disconnected and not idle:
-            raise NoGradient(_disconnected(run, given))
+        if (wants or input_gradients) and must_depend and attempt.disconnected:
+            if not all(target.idle for target in attempt.targets):  # else nothing is there to explain
+                raise NoGradient(_disconnected(run, given))
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)
         found = attempt.found if wants else []
