@@ -158,9 +158,9 @@ def record(
         assert attempt is not None  # the last attempt either ended or raised
         if attempt.cut and (why := hidden(attempt.scores, run.off)):
             raise NoGradient(why)
-        if (wants or input_gradients) and must_depend and attempt.disconnected:
-            if not all(target.idle for target in attempt.targets):  # else nothing is there to explain
-                raise NoGradient(_disconnected(run, given))
+        asked = (wants or input_gradients) and must_depend
+        if asked and attempt.disconnected and not all(target.idle for target in attempt.targets):
+            raise NoGradient(_disconnected(run, given))
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)
         found = attempt.found if wants else []
