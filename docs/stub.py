@@ -61,6 +61,21 @@ def _function(name: str, method: ast.FunctionDef) -> str:
     return f"def {name}({made}) -> {ast.unparse(method.returns)}: ..." if method.returns else ""
 
 
+def targets() -> str:
+    """The stub of `whycam.targets`: what it imports, and the kinds of targets that it finds in its files."""
+    from whycam import targets
+
+    tree = ast.parse((SOURCE / "targets" / "__init__.py").read_text())
+    lines = [
+        ast.unparse(each) for each in tree.body if isinstance(each, ast.ImportFrom) and " as " in ast.unparse(each)
+    ]
+    kinds = [each for each in vars(targets).values() if isinstance(each, type) and issubclass(each, targets.KINDS)]
+    lines += [f"from {each.__module__} import {each.__name__} as {each.__name__}" for each in kinds]
+    start = '"""Made by docs/stub.py from the code; `python docs/generate.py` renews it."""'
+    return "\n".join([start, "", *sorted(set(lines)), "", "KINDS: tuple[type, ...]"]) + "\n"
+
+
 def write() -> None:
-    """Renew the stub."""
+    """Renew the stubs."""
     (SOURCE / "__init__.pyi").write_text(stub())
+    (SOURCE / "targets" / "__init__.pyi").write_text(targets())

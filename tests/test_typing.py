@@ -34,6 +34,8 @@ def test_the_stub_is_what_the_code_says(monkeypatch):
 
     written = (ROOT / "src" / "whycam" / "__init__.pyi").read_text()
     assert ast.dump(ast.parse(written)) == ast.dump(ast.parse(stub.stub())), "run python docs/generate.py"
+    kinds = (ROOT / "src" / "whycam" / "targets" / "__init__.pyi").read_text()
+    assert ast.dump(ast.parse(kinds)) == ast.dump(ast.parse(stub.targets())), "run python docs/generate.py"
     body = ast.parse(written).body
     public = {each.asname for node in body if isinstance(node, ast.ImportFrom) for each in node.names}
     functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}

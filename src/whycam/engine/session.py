@@ -30,7 +30,7 @@ from whycam.results.values import Cost
 from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
 from whycam.targets.boxes import Box
 from whycam.targets.outputs import embedding, is_detector
-from whycam.targets.structured import EachSample, OutputTarget, Settling
+from whycam.targets.structured import OutputTarget, Settling, for_each_sample
 
 
 class Session:
@@ -89,7 +89,7 @@ class Session:
         if target is None and is_detector(self.module):
             target = Box(0)
         if isinstance(target, (list, tuple)) and target and all(isinstance(each, OutputTarget) for each in target):
-            target = EachSample(tuple(target))
+            target = for_each_sample(target)
         if not isinstance(target, OutputTarget):
             return None
         return Settling(target.prepared(self._embed), self.vision.labels, batch.context.geometries)

@@ -1,24 +1,18 @@
 """What is explained: a model's output -> one score per sample.
 
-Ready ones are `ClassScore`, `Probability`, `LogProbability`, `Contrast`, `Counterfactual`, `ReST` and `MultiLabel`. Any
-callable from the output to a score per sample, shape `(batch,)`, will do. Each ready one takes a class as index or
-label text, a sequence with one for each sample, or `None` for each sample's top class.
+Ready ones are the classes in the files beside this one: of class scores (`classes.py`), which take a class as index or
+label text, a sequence with one for each sample, or `None` for each sample's top class; of boxes, regions and vectors.
+Any callable from the output to a score per sample, shape `(batch,)`, will do.
 
 A target is *resolved* on a batch's output once, when the network has run: top classes, rivals and sides are settled
 then, so that scoring an edited input later asks about the same classes.
 """
 
-from whycam.targets.boxes import Box as Box
-from whycam.targets.boxes import Boxes as Boxes
-from whycam.targets.boxes import BoxSide as BoxSide
+from importlib import import_module
+from pkgutil import iter_modules
+
 from whycam.targets.classes import NOTHING as NOTHING
-from whycam.targets.classes import ClassScore as ClassScore
-from whycam.targets.classes import Contrast as Contrast
-from whycam.targets.classes import Counterfactual as Counterfactual
-from whycam.targets.classes import LogProbability as LogProbability
 from whycam.targets.classes import MultiLabel as MultiLabel
-from whycam.targets.classes import Probability as Probability
-from whycam.targets.classes import ReST as ReST
 from whycam.targets.classes import Target as Target
 from whycam.targets.outputs import Detections as Detections
 from whycam.targets.reading import Borrowed as Borrowed
@@ -28,15 +22,24 @@ from whycam.targets.reading import fitting as fitting
 from whycam.targets.reading import is_one_unit as is_one_unit
 from whycam.targets.reading import name_of as name_of
 from whycam.targets.reading import reading_of as reading_of
-from whycam.targets.regions import Keypoint as Keypoint
-from whycam.targets.regions import Region as Region
 from whycam.targets.resolved import ResolvedTarget as ResolvedTarget
 from whycam.targets.resolved import Score as Score
 from whycam.targets.specs import TargetSpec as TargetSpec
 from whycam.targets.specs import key as key
 from whycam.targets.specs import resolve as resolve
 from whycam.targets.structured import OutputTarget as OutputTarget
-from whycam.targets.vectors import Similarity as Similarity
-from whycam.targets.vectors import Towards as Towards
-from whycam.targets.vectors import Triplet as Triplet
-from whycam.targets.vectors import Value as Value
+
+#: What a class derives from, or is, to be a kind of target.
+KINDS = (Target, MultiLabel, OutputTarget)
+
+# Every kind of target in these files, so that a new one needs no line here; type checkers read `__init__.pyi`.
+for _file in iter_modules(__path__):
+    _module = import_module(f"{__name__}.{_file.name}")
+    for _name, _kind in list(vars(_module).items()):
+        if (
+            not _name.startswith("_")
+            and isinstance(_kind, type)
+            and issubclass(_kind, KINDS)
+            and _kind.__module__ == _module.__name__
+        ):
+            globals()[_name] = _kind

@@ -130,7 +130,7 @@ class Settling:
 
 
 @dataclass(frozen=True)
-class EachSample(OutputTarget):
+class _EachSample(OutputTarget):
     """Targets of the same kind, one for each sample."""
 
     targets: tuple[OutputTarget, ...]
@@ -141,7 +141,7 @@ class EachSample(OutputTarget):
 
     def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
         """Each by itself."""
-        return EachSample(tuple(each.prepared(embed) for each in self.targets))
+        return _EachSample(tuple(each.prepared(embed) for each in self.targets))
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Each sample's own."""
@@ -175,6 +175,11 @@ class EachSample(OutputTarget):
                 note=each[0].note,
             )
         ]
+
+
+def for_each_sample(targets: Sequence[OutputTarget]) -> OutputTarget:
+    """One target for each sample, as one."""
+    return _EachSample(tuple(targets))
 
 
 def resolved(settled: Sequence[Settled]) -> tuple[tuple[Read, ...], list[ResolvedTarget], Callable[[Any], Tensor]]:
