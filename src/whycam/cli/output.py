@@ -29,7 +29,7 @@ _STYLES = {"ok": "green", "non-finite": "bold red"}
 
 
 class Output:
-    """A command's voice. `json` keeps stdout for the document, `quiet` keeps everything but problems back."""
+    """Printing for one command. `json` keeps stdout for the document, `quiet` keeps everything but problems back."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json, self.quiet = json, quiet

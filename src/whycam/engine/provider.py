@@ -140,7 +140,7 @@ class QuantityProvider:
         return self._runners.setdefault(layer.tap, Runners(above, replaced))
 
     def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
-        """What scores a sample of variants exactly where a fast copy scores them all."""
+        """The full-precision scorer for spot checks of a fast copy, if one is used."""
         return make if self.execution.precision is not None else None
 
     def _fast(self) -> Prepared:

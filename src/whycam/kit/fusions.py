@@ -117,12 +117,12 @@ def product(
 
 @_named
 def poly(maps: Sequence[Float[Tensor, "batch ..."]]) -> Float[Tensor, "batch *spatial"]:
-    """Poly-CAM's fusion: the coarsest map is resized and multiplied by each finer one, which first is made local.
+    """Poly-CAM's fusion: the coarsest map is resized and multiplied by the detail of each finer one.
 
-    To be local a map is divided by itself resized to the coarser grid and back, so that it says where within the
-    coarse one's locations the evidence lies and not how much there is; 0 where that divisor is. The result is in units
-    of the coarsest map. Maps count as 0 where negative. Of layers of one size the earlier counts as the finer, and only
-    says where the later one is kept.
+    The detail of a map is the map divided by its own low-pass version: resized down to the coarser grid and up again.
+    That keeps where the evidence lies and removes how much there is; it is 0 where the low-pass version is. The result
+    is in units of the coarsest map. Maps count as 0 where negative. Of layers of one size the earlier counts as the
+    finer, and only says where the later one is kept.
 
     Englebert et al., arXiv:2204.13359, after the authors' code, which divides by 1e-12 where the divisor is less.
     """

@@ -105,7 +105,7 @@ def method(
     `paper` is `arXiv:ID`, `doi:ID`, or a short text where there is no paper. `assumes_non_negative` marks methods
     whose derivation takes activations to be at least zero; their maps of a signed layer carry a status that says so.
     `side` is where a layer that nobody names is recorded, before or after its activation function: evidence for
-    `"before"` belongs in docs/benchmarks.md. `caution` is said in the status of every map of a method that measures
+    `"before"` belongs in docs/benchmarks.md. `caution` is a warning attached to every map, for methods that measure
     below a random one. `fusion` is how several layers' maps become one unless the caller says, and `stages` how many of
     the last stages are taken where no layer is named, for methods that are made of several. `couples` marks methods
     whose map of a sample depends on the others of its batch.

@@ -1,4 +1,4 @@
-"""Files on hubs: what is here already, what would be asked for, and whether anybody would answer."""
+"""Files on hubs: looking them up in the cache, whether the hub can be reached, and fetching them."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""Networks of other frameworks, worn as torch modules: what a framework's adapter offers the rest of `network`.
+"""Torch wrappers around networks of other frameworks: what a framework's adapter offers the rest of `network`.
 
 The tree of modules has one for each layer, which runs nothing but that layer; tensors pass them channels first, and
 hooks on them fire when the framework calls the layer. So recordings, edits and checks are those of any module.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whycam.network.pytree import spell, tensors
 
-#: Packages whose own checks of an input speak of it no better than torch does.
+#: Libraries whose errors about an input are rewritten, as torch's are.
 _LIBRARIES = {"torch", "torchvision", "timm", "transformers", "keras", "tensorflow", "jax"}
 #: What autograd says about graphs, and not about inputs.
 _AUTOGRAD = ("inference tensor", "no_grad mode", "leaf variable", "inplace operation", "require grad")

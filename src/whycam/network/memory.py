@@ -86,7 +86,7 @@ def peak_bytes() -> Iterator[Peak]:
 
 
 def note(size: int) -> None:
-    """Tell this thread's counters of memory that something else than torch took for a while."""
+    """Report memory that was allocated outside torch for a while to this thread's counters."""
     for counter in _here.now:
         counter.peak = max(counter.peak, counter.live + size)
 

@@ -189,7 +189,7 @@ class _Run:
         self.tape = network._backend.Tape()
         self.shown: OrderedDict[int, tuple[Any, Tensor]] = OrderedDict()
         self.known: OrderedDict[int, tuple[Tensor, Any]] = OrderedDict()
-        self.given: Any = None  # what the module that is called next was shown, and its layer really given
+        self.given: Any = None  # (torch arguments, native arguments) of the pending call
         self.returned: Any = None  # what the module that was called last showed
         self.logits: list[tuple[Any, Any]] = []  # of each layer that may be the last: what it returned, and the logits
         self.made = [0]  # bytes that layers returned, in turn

@@ -168,7 +168,7 @@ def _among_tokens(
         if resolve is not None:
             usable, structural, *passes = _reached(model, inputs, chunk, resolve)
             forwards, backwards = forwards + passes[0], backwards + passes[1]
-            # a zero gradient at the last feature may be this sample's alone, unless the network's form explains it
+            # a zero gradient at the last feature may be specific to this sample, unless the architecture causes it
             lasting = lasting and (last not in chunk or last in usable or structural)
             if not usable and chunk is chunks[-1] and not refused:
                 usable, lasting = [last], False  # nothing depends on anything: the pass itself will say so

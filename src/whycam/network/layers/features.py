@@ -1,4 +1,4 @@
-"""The spatial features of a network: what its modules return that has a place in the input, seen in one forward."""
+"""The spatial features of a network: the outputs of its modules that have spatial axes, found in one forward."""
 
 import weakref
 from collections.abc import Sequence

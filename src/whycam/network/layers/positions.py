@@ -76,7 +76,7 @@ def locate(
             found = {}
         fresh = {tap: _read(found.get(tap), readings[tap]) for tap in asked}
         picture = first_tensor(inputs)
-        # of a picture of one value much may come out as a surprise, and the next may tell
+        # a constant picture is inconclusive, and what it says is not kept
         lasting = bool((picture != picture.flatten()[0]).any())
         known.update({tap: fresh[tap] for tap in found if lasting or fresh[tap].location == "verified"})
     else:

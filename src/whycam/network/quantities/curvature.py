@@ -87,7 +87,7 @@ def _product(asked: Asked, bound: ResolvedTarget, around: AbstractContextManager
             scores = bound(made.output)
         if not scores.requires_grad:
             return made, scores, None
-        # a seed with a history of its own gives one to every step of the way back, also to one that is not to have it
+        # a seed that requires grad keeps every step of the backward in the graph
         seed = torch.ones_like(scores).requires_grad_()
         first = torch.autograd.grad(scores, leaves, seed, create_graph=True, allow_unused=True)
         pairs = [(each, leaf.detach()) for each, leaf in zip(first, leaves, strict=True) if each is not None]

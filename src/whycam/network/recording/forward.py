@@ -315,7 +315,7 @@ class Forward:
         return f"{start}; choose one that does (`whycam layers`)."
 
     def odd(self, where: Where) -> bool:
-        """Whether a layer's rows are no samples, one for one: parts of the batch, or several views of each sample."""
+        """Whether the layer's first axis is not the model's batch: parts of the batch, or several views of a sample."""
         rows, samples = self.rows[where], self.samples or 1
         if rows == [samples]:
             return False

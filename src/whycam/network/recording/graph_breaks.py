@@ -1,4 +1,4 @@
-"""Where a gradient's way through a network ends: the first module that is given a history and returns none.
+"""Where the graph breaks: the first module whose input is in autograd's graph and whose output is not.
 
 One forward with gradients on follows a layer's output (or the inputs) by the graph that autograd builds. Whether a
 tensor depends on it is read from that graph and not from `requires_grad`, which every trainable weight sets anew.

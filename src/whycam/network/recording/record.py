@@ -140,8 +140,8 @@ def record(
         attempt: Attempt | None = None
         # Gradients are off until the first recorded layer turns them on, which some models do not bear: one may turn
         # them off again behind it, write to a view made before it, or compute a part once more in the backward pass.
-        # With gradients on from the start a block that turned them off puts them back; it costs a second forward, which
-        # the recording owns up to.
+        # With gradients on from the start a block that turned them off puts them back. The second forward is counted in
+        # `forwards`.
         for from_start in (False, True)[input_gradients:]:
             leaf.requires_grad_(from_start and leaf.is_floating_point())
             forwards += 1

@@ -228,7 +228,7 @@ def arranged(run: Forward, attempt: Attempt) -> dict[Where, Tensor]:
 
 
 def arrange(plain: Tensor, weighted: Tensor, samples: int) -> Tensor | None:
-    """For rows that are no samples, where each sample's lie: `(pass, sample)`; `None` where that cannot be told.
+    """The row indices of each sample, `(pass, sample)`, for a layer whose first axis is not the batch; else `None`.
 
     A row belongs to one sample if the gradient of a weighted sum of the scores, sample i counting i + 1 times, is i + 1
     times that of the plain sum there. Rows without gradient are taken to lie as the others do, sample by sample or pass

@@ -32,8 +32,8 @@ from whycam.network.unwrap import eager
 from whycam.network.variants.fast_copy import Precision, first_line
 from whycam.targets import ResolvedTarget, Score
 
-#: How many rows a network is given at once at most, and on CPUs how many bytes of results may live at once: more than
-#: the caches hold makes each row dearer (docs/benchmarks.md).
+#: Limits of a batch: its rows, and on CPUs the bytes of live activations, since a batch that is larger than the cache
+#: runs slower per row (docs/benchmarks.md).
 MOST_ROWS = 256
 CACHED = 32 * 2**20
 #: How many variants are scored by the plain network too where a fast copy scores them.
@@ -618,13 +618,13 @@ class Scorer:
         return made if self.plain is None else self._corrected(runner, sample, made, score)
 
     def _corrected(self, fast: Runner, sample: Mapping[int, Tensor], made: Tensor, score: Score) -> Tensor:
-        """A fast copy's scores, less what it is off by for what was recorded; and how far they are off all the same.
+        """Subtract the fast copy's error on the unmodified input from all its scores; record the error that remains.
 
-        Methods set the scores of variants beside the recorded ones, so what all of them are off by must not count.
+        Methods compare the scores of variants with the recorded one, so an error that all of them share must not count.
         """
         assert self.plain is not None  # else there is nothing to compare with
         plain = self.plain()
-        plain.alone = True  # for these few no more rows at once than the recording took
+        plain.alone = True  # one variant at a time; there are only a few
         recorded = fast.outputs(fast.recorded()[None])[0]
         made = made + (score(fast.network.output) - score(recorded))
         plain.prepare(next(iter(sample.values())))
