@@ -94,6 +94,7 @@ class Explainer:
         layout: Layout | None = None,
         output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
+        picture: int | str | None = None,
         smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
         path: int | None = None,
         signed: bool = False,
@@ -124,6 +125,8 @@ class Explainer:
             views: for a network that looks at several pictures, the one that each call of the layer belongs to, in the
                 order of the calls: positions or names of inputs (`[1, 0]`, `["left", "right"]`), or tensors `(N, C,
                 *spatial)` such as `inputs.unbind(1)`. Left out it is measured, and the result says which it is.
+            picture: which of several inputs methods at the input explain (guided backprop, occlusion, ...), by position
+                or name; the first picture unless said. The others stay as they are.
             smoothing: `"augmentations"` averages the maps of the inputs mirrored or not, at 0.9, 1 and 1.1 times their
                 strength, each asked about the same target (six times the cost); `"component"` projects a method's
                 weighted channels on their first principal component in place of summing them (pytorch-grad-cam's
@@ -169,6 +172,7 @@ class Explainer:
             layout=layout,
             output=output,
             views=views,
+            picture=picture,
             smoothing=smoothing,
             path=path,
             signed=signed,
@@ -189,6 +193,7 @@ class Explainer:
         layout: Layout | None = None,
         output: OutputPath | None = None,
         views: Sequence[ViewLike] | None = None,
+        picture: int | str | None = None,
         smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
         path: int | None = None,
         signed: bool = False,
@@ -209,8 +214,8 @@ class Explainer:
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
             options: for each method by name, its options.
-            inputs, layout, output, views, smoothing, path, signed, per_channel: as for `explain`, and so are
-                precision, compile, budget, progress.
+            inputs, layout, output, views, picture, smoothing, path, signed, per_channel: as for `explain`, and so
+                are precision, compile, budget, progress.
 
         Returns:
             A mapping keyed (method, layer, target). Combinations that cannot be are in its `failures`, with the reason.
@@ -235,6 +240,7 @@ class Explainer:
             layout=layout,
             output=output,
             views=views,
+            picture=picture,
             smoothing=smoothing,
             path=path,
             signed=signed,

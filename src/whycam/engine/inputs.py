@@ -1,5 +1,6 @@
 """What callers pass as `inputs`, made into what the network takes: a ready batch, or photos."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,33 @@ class Batch:
         """The same batch with other numbers in the (first) input."""
         path = next(path for path, tensor in tensors(self.inputs) if tensor is self.context.inputs)
         return replace(self, inputs=replaced(self.inputs, path, picture), context=replace(self.context, inputs=picture))
+
+
+def with_first(module: nn.Module, inputs: Any, picture: int | str) -> dict[str, Any]:
+    """Several inputs as keyword arguments, with the one that is asked about first: methods at the input read that one.
+
+    Raises:
+        InputError: a single input, an input that does not exist, or one with fewer axes than the pictures beside it.
+    """
+    if isinstance(inputs, tuple):
+        names = [name for name, each in inspect.signature(module.forward).parameters.items() if each.kind in _NAMED]
+        if len(names) < len(inputs):
+            raise InputError("the network names fewer inputs than came, so none can be put first; pass them as a dict.")
+        inputs = dict(zip(names, inputs, strict=False))
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"picture={picture!r} chooses among several inputs, and one came; leave it out.")
+    names = list(inputs)
+    inside = isinstance(picture, int) and -len(names) <= picture < len(names)
+    key = names[picture] if isinstance(picture, int) and inside else picture
+    if key not in inputs:
+        raise InputError(f"picture={picture!r} is no input; there are {', '.join(map(str, names))}.")
+    ahead = {str(key): inputs[key], **inputs}
+    if not isinstance(inputs[key], Tensor) or first_tensor(ahead) is not inputs[key]:
+        raise InputError(f"picture={picture!r} is no picture: a floating-point tensor with as many axes as any other.")
+    return ahead
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None = None) -> Batch:

@@ -47,6 +47,7 @@ class Request:
     layout: Layout | None = None
     output: OutputPath | None = None
     views: Sequence[ViewLike] | None = None
+    picture: int | str | None = None
     smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None
     path: int | None = None
     signed: bool = False

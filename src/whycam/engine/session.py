@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whycam.engine.inputs import Batch, make_batch
+from whycam.engine.inputs import Batch, make_batch, with_first
 from whycam.engine.layer_plan import Passes
 from whycam.engine.maps import MapBuilder, plainly
 from whycam.engine.measure import Ground, fusion_needs, ground, measure
@@ -50,6 +50,8 @@ class Session:
         """The inputs as the network takes them."""
         refuse_scripted(self.module)
         refuse_lazy(self.module)
+        if request is not None and request.picture is not None:
+            inputs = with_first(self.module, inputs, request.picture)
         return make_batch(self.vision, inputs, request.views if request is not None else None)
 
     def tree(self) -> AbstractContextManager[None]:
