@@ -22,13 +22,12 @@ from whycam.pictures.input_context import InputContext
 from whycam.pictures.marks import marked
 from whycam.pictures.overlay import overlay as blend
 from whycam.pictures.overlay import overlay_parts, side_by_side
+from whycam.results.values import ExplanationValues
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from whycam.results.explanation import Explanation
 else:
-    Figure = Explanation = Any
+    Figure = Any
 
 #: The longest side of a photo as it is drawn. Larger photos are shrunk first: a 12,000 px one would need gigabytes.
 LONGEST_SIDE = 2048
@@ -58,7 +57,7 @@ class Look:
     marks: bool = True
 
 
-def overlay(explanation: Explanation, look: Look) -> Image.Image:
+def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
     """The maps over what they explain, as one picture; see `Explanation.overlay`."""
     if look.on not in ("photo", "input"):
         raise WhycamError(f"on must be 'photo' or 'input', not {look.on!r}.")
@@ -78,7 +77,7 @@ def overlay(explanation: Explanation, look: Look) -> Image.Image:
     return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
 
 
-def colored(explanation: Explanation) -> list[Image.Image]:
+def colored(explanation: ExplanationValues) -> list[Image.Image]:
     """What `Explanation.colored` returns."""
     colors = explanation.colors
     if colors is None or colors.ndim != 4 or colors.shape[1] != 3:
@@ -95,14 +94,14 @@ def colored(explanation: Explanation) -> list[Image.Image]:
     return [Image.fromarray(each.numpy()) for each in pixels]
 
 
-def four_panels(explanation: Explanation, look: Look) -> Figure:
+def four_panels(explanation: ExplanationValues, look: Look) -> Figure:
     """For each sample a row: the photo, the raw map at the layer's size, the map resized, the overlay."""
     rows = [row for each in explanation for row in (_row(each, look), *_part_rows(each, look.colormap))]
     what = explanation.title + (f": {explanation.target[0]}" if explanation.target and len(explanation) == 1 else "")
     return figures.grid(rows, title=what, colorbar=True, colormap=look.colormap)
 
 
-def html(explanations: Sequence[Explanation]) -> str:
+def html(explanations: Sequence[ExplanationValues]) -> str:
     """Thumbnails with captions, for notebooks: static, with no script and no file beside it."""
     cells: list[str] = []
     for explanation in explanations:
@@ -134,7 +133,7 @@ def html(explanations: Sequence[Explanation]) -> str:
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}{more}</div>'
 
 
-def _row(one: Explanation, look: Look) -> list[Panel]:
+def _row(one: ExplanationValues, look: Look) -> list[Panel]:
     context, heat = context_of(one), _flat_heat(one, look.signed)[0]
     raw = one.maps[0]
     status = one.status[0]
@@ -148,7 +147,7 @@ def _row(one: Explanation, look: Look) -> list[Panel]:
     ]  # fmt: skip
 
 
-def _part_rows(one: Explanation, colormap: str | None) -> list[list[Panel]]:
+def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]]:
     """Each part by itself, in its color, as many in a row as there are panels above."""
     if one.parts is None:
         return []
@@ -166,19 +165,19 @@ def raw_panel(raw: Tensor, signed: bool) -> Panel:
     return Panel(values=raw, signed=signed or bool((raw < 0).any()))
 
 
-def prediction(one: Explanation) -> str:
+def prediction(one: ExplanationValues) -> str:
     """What the model says of the first sample, or nothing where its output holds no classes."""
     return str(one.predictions[0]) if one.predictions else ""
 
 
-def context_of(explanation: Explanation) -> InputContext:
+def context_of(explanation: ExplanationValues) -> InputContext:
     """What the network was shown, without which nothing can be drawn."""
     if explanation.context is None:
         raise WhycamError("this explanation does not keep what the network was shown, so it cannot be drawn over it.")
     return explanation.context
 
 
-def _check_flat(explanation: Explanation) -> None:
+def _check_flat(explanation: ExplanationValues) -> None:
     if explanation.maps.ndim != 3 or len(context_of(explanation).size) != 2:
         raise WhycamError(
             f"a picture needs maps with two spatial axes; these have {explanation.maps.ndim - 1} "
@@ -196,7 +195,7 @@ def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor 
     return torch.stack(laid), seen[0]
 
 
-def _part_heat(explanation: Explanation) -> Tensor:
+def _part_heat(explanation: ExplanationValues) -> Tensor:
     """The parts at the input's size, those of one sample on one scale from 0 to 1."""
     _check_flat(explanation)
     assert explanation.parts is not None  # asked for where there are some
@@ -206,7 +205,7 @@ def _part_heat(explanation: Explanation) -> Tensor:
     return scaled.reshape(*parts.shape[:2], *large.shape[1:])
 
 
-def _flat_heat(explanation: Explanation, signed: bool, enlarge: Enlarge = "bilinear") -> Tensor:
+def _flat_heat(explanation: ExplanationValues, signed: bool, enlarge: Enlarge = "bilinear") -> Tensor:
     """Maps of two spatial axes at the input's size, scaled for colors; NaN stays, and is drawn as no value."""
     _check_flat(explanation)
     if not is_by_pixel(explanation):
@@ -217,7 +216,9 @@ def _flat_heat(explanation: Explanation, signed: bool, enlarge: Enlarge = "bilin
     return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")
 
 
-def _marked(explanation: Explanation, sample: int, geometry: Geometry | None, picture: Image.Image) -> Image.Image:
+def _marked(
+    explanation: ExplanationValues, sample: int, geometry: Geometry | None, picture: Image.Image
+) -> Image.Image:
     """The picture with what of the sample is explained: boxes, the outline of a region, a point."""
     shown = explanation.shown[sample]
     height, width = context_of(explanation).size
@@ -235,7 +236,7 @@ def _marked(explanation: Explanation, sample: int, geometry: Geometry | None, pi
     return marked(picture, place, box=shown.box, others=shown.others, region=region, point=shown.point, text=shown.text)
 
 
-def is_by_pixel(explanation: Explanation) -> bool:
+def is_by_pixel(explanation: ExplanationValues) -> bool:
     """Whether the maps are as fine as the input, as guided backprop's are."""
     return tuple(explanation.maps.shape[1:]) == tuple(context_of(explanation).size)
 

@@ -2,26 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from whycam.errors import WhycamError
 from whycam.kit.registry import methods as registered
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
 from whycam.results.drawing import CLIPPED, Look, canvas, context_of, is_by_pixel, overlay, prediction, raw_panel
+from whycam.results.values import ComparisonValues, ExplanationValues
+
+Compared: TypeAlias = ComparisonValues[ExplanationValues]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from whycam.results.explanation import Comparison, Explanation
 else:
-    Figure = Comparison = Explanation = Any
+    Figure = Any
 
 #: The most overlays side by side where one thing varies, and the most columns of a table where several do.
 _COLUMNS, _COLUMNS_OF_A_TABLE = 4, 7
 
 
-def of_one_sample(comparison: Comparison, sample: int, look: Look) -> Figure:
+def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
     """Overlays of one sample beside its picture: a wrapped row where one thing varies, else a table."""
     plan = _Plan(comparison, sample)
     one = next(iter(comparison.values()))[sample]
@@ -49,7 +50,7 @@ def of_one_sample(comparison: Comparison, sample: int, look: Look) -> Figure:
     )
 
 
-def of_every_sample(comparison: Comparison, look: Look, *, maps: bool) -> Figure:
+def of_every_sample(comparison: Compared, look: Look, *, maps: bool) -> Figure:
     """A row for each explanation and a column for each sample; with `maps`, the raw map beside each overlay."""
     plan = _Plan(comparison, 0)
     first = next(iter(comparison.values()))
@@ -72,7 +73,7 @@ def of_every_sample(comparison: Comparison, look: Look, *, maps: bool) -> Figure
 class _Plan:
     """What varies in a comparison, and how it is called."""
 
-    def __init__(self, comparison: Comparison, sample: int) -> None:
+    def __init__(self, comparison: Compared, sample: int) -> None:
         self.keys: list[tuple[str, str, Any]] = [*comparison, *comparison.failures]
         keys = self.keys
         self.methods = list(dict.fromkeys(method for method, _, _ in keys))
@@ -127,7 +128,7 @@ class _Plan:
 
 
 def _cell(
-    comparison: Comparison,
+    comparison: Compared,
     wanted: tuple[Any, ...],
     sample: int,
     title: str,
@@ -153,7 +154,7 @@ def _cell(
 
 
 def _pair(
-    comparison: Comparison, key: tuple[str, str, Any], sample: int, look: Look, maps: bool, where: Sequence[str]
+    comparison: Compared, key: tuple[str, str, Any], sample: int, look: Look, maps: bool, where: Sequence[str]
 ) -> list[Panel]:
     """An overlay, with `maps` the raw map before it; `where` are the layers that a row's label names already."""
     cell = _cell(comparison, key, sample, "", look, say_where=key[1] not in where)
@@ -164,14 +165,14 @@ def _pair(
     return [raw_panel(comparison[key].maps[sample], look.signed), cell]
 
 
-def _title(one: Explanation) -> str:
+def _title(one: ExplanationValues) -> str:
     """A sample's name, if it has one, and what the model says of it."""
     context = context_of(one)
     named = context.photos is not None and context.photos[0].path is not None
     return ", ".join(part for part in (context.name(0) if named else "", prediction(one)) if part)
 
 
-def _spell(comparison: Comparison, target: Any, sample: int) -> str:
+def _spell(comparison: Compared, target: Any, sample: int) -> str:
     for (_, _, key), each in comparison.items():
         if key == target and each.target:
             return each.target[sample]

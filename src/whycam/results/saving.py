@@ -4,7 +4,7 @@ import io
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +13,14 @@ import whycam
 from whycam.errors import WhycamError
 from whycam.kit.files import Names, for_json, write_whole
 from whycam.results.drawing import Look, overlay
-
-if TYPE_CHECKING:
-    from whycam.results.explanation import Explanation
-else:
-    Explanation = Any
+from whycam.results.values import ExplanationValues
 
 #: Of the JSON files; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
 _FILES = {".png", ".jpg", ".jpeg", ".webp", ".npy", ".json"}
 
 
-def save(explanation: Explanation, folder: Path, look: Look) -> list[Path]:
+def save(explanation: ExplanationValues, folder: Path, look: Look) -> list[Path]:
     """Write three files for each sample: `NAME.METHOD.overlay.png`, `NAME.METHOD.map.npy` and `NAME.METHOD.json`.
 
     NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
@@ -56,7 +52,7 @@ def save(explanation: Explanation, folder: Path, look: Look) -> list[Path]:
     return written
 
 
-def record(explanation: Explanation, sample: int) -> dict[str, Any]:
+def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
     """How one sample's map came about, as plain values that JSON can hold."""
     if not -len(explanation) <= sample < len(explanation):
         raise WhycamError(f"sample {sample} of {len(explanation)}")
