@@ -6,6 +6,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_pictures_and_methods_never_see_a_network():
             assert not any(
                 each.startswith(("whycam.network", "whycam.engine", "whycam.models")) for each in imported(path)
             ), name
+
+
+def test_there_is_no_import_circle():
+    """Also none through imports inside functions or for type checkers alone; a `CycleError` names it."""
+    root = Path(whycam.__file__).parent
+    files = {".".join(("whycam", *each.relative_to(root).with_suffix("").parts)): each for each in root.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): each for name, each in files.items()}
+    graph = {}
+    for name, file in modules.items():
+        found = [each for each in ast.walk(ast.parse(file.read_text())) if isinstance(each, ast.ImportFrom)]
+        asked = [(each.module or "", alias.name) for each in found for alias in each.names]
+        graph[name] = {f"{home}.{part}" if f"{home}.{part}" in modules else home for home, part in asked}
+        graph[name] = (graph[name] & modules.keys()) - {name}
+    TopologicalSorter(graph).prepare()
 
 
 def test_importing_costs_little():
