@@ -20,6 +20,17 @@ class Two(nn.Module):
         return self.head((self.color(image).relu() + self.depth(depth).relu()).mean((2, 3)))
 
 
+class Unnamed(nn.Module):
+    """Takes its inputs by position alone."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs):
+        return self.inner(*inputs)
+
+
 @pytest.fixture(scope="module")
 def case():
     torch.manual_seed(0)
@@ -58,5 +69,11 @@ def test_what_is_no_input(case):
         whycam.explain(model, (image, depth), "guided_backprop", target=1, picture="mask")
     with pytest.raises(whycam.InputError, match="chooses among several inputs, and one came"):
         whycam.explain(nets.plain(), nets.images(), "guided_backprop", target=1, picture=0)
+    with pytest.raises(whycam.WhycamError, match=r"Grad-CAM reads its layer alone.*views="):
+        whycam.explain(model, (image, depth), "grad_cam", target=1, layer="color", picture=1)
+    with pytest.raises(whycam.OptionError, match="picture is the position or the name of an input, not True"):
+        whycam.explain(model, (image, depth), "guided_backprop", target=1, picture=True)
+    with pytest.raises(whycam.InputError, match="2 inputs came, and the network takes 0 by name"):
+        whycam.explain(Unnamed(model), (image, depth), "guided_backprop", target=1, picture=1)
     with pytest.raises(whycam.InputError, match="picture='size' is no picture"):
         whycam.explain(model, {"image": image, "size": depth[:, 0, 0]}, "guided_backprop", target=1, picture="size")

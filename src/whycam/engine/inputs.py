@@ -51,9 +51,13 @@ def with_first(module: nn.Module, inputs: Any, picture: int | str) -> dict[str, 
         InputError: a single input, an input that does not exist, or one with fewer axes than the pictures beside it.
     """
     if isinstance(inputs, tuple):
-        names = [name for name, each in inspect.signature(module.forward).parameters.items() if each.kind in _NAMED]
+        known = inspect.signature(module.forward).parameters.values()
+        names = [each.name for each in known if each.kind is each.POSITIONAL_OR_KEYWORD]
         if len(names) < len(inputs):
-            raise InputError("the network names fewer inputs than came, so none can be put first; pass them as a dict.")
+            raise InputError(
+                f"{len(inputs)} inputs came, and the network takes {len(names)} by name, so none can be put first; "
+                "leave picture out, or wrap the network in one that names its inputs."
+            )
         inputs = dict(zip(names, inputs, strict=False))
     if not isinstance(inputs, Mapping):
         raise InputError(f"picture={picture!r} chooses among several inputs, and one came; leave it out.")
@@ -66,9 +70,6 @@ def with_first(module: nn.Module, inputs: Any, picture: int | str) -> dict[str, 
     if not isinstance(inputs[key], Tensor) or first_tensor(ahead) is not inputs[key]:
         raise InputError(f"picture={picture!r} is no picture: a floating-point tensor with as many axes as any other.")
     return ahead
-
-
-_NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None = None) -> Batch:

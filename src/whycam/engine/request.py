@@ -10,6 +10,7 @@ from whycam.engine.inputs import ViewLike
 from whycam.engine.smoothing import Smoothing, SmoothingLike
 from whycam.errors import OptionError, WhycamError
 from whycam.kit import fusions
+from whycam.kit.quantities import LAYER_QUANTITIES
 from whycam.kit.registry import Function, Method, find
 from whycam.kit.registry import methods as registered
 from whycam.network.layer_refs import is_pattern
@@ -63,6 +64,14 @@ class Request:
                 f"precision= is for methods that score variants, such as score_cam; {first} scores none and runs the "
                 "network as it is. Leave precision out."
             )
+        if self.picture is not None:
+            if isinstance(self.picture, bool) or not isinstance(self.picture, (int, str)):
+                raise OptionError(f"picture is the position or the name of an input, not {self.picture!r}.")
+            if all(each.needs <= LAYER_QUANTITIES | {"scores"} for each in self.methods):
+                raise WhycamError(
+                    f"picture= is for methods that read the input, and {first} reads its layer alone. Which picture a "
+                    "layer looks at is measured, or said with views=; leave picture out."
+                )
         without = [each.title for each in self.methods if self.path and "gradients" not in each.needs]
         if without:
             raise WhycamError(
