@@ -212,8 +212,9 @@ FAULTS = [
         "targets/outputs.py",
         "targets/test_regions.py",
         {
-            "return self.scores[:, 0] if index else -self.scores[:, 0]": "return self.scores[:, 0]",
+            "return scores[:, 0] if index else -scores[:, 0]": "return scores[:, 0]",
             "queries.softmax(-1)[..., :-1]": "queries.softmax(-1)[..., 1:]",
+            "lambda other: scale(take(other))": "lambda other: dense(other).scores",
         },
     ),
     Faults(
@@ -231,7 +232,7 @@ FAULTS = [
         "targets/test_regions.py",
         {
             'mode="area")[0, 0]': 'mode="nearest")[0, 0]',
-            "weights.to(scores)": "scores.argmax(0, keepdim=True).to(scores)",
+            "* weights.to(scores)).flatten": "* scores.argmax(1).to(scores)).flatten",
             "(near[0, 0] > 0) & region": "(near[0, 0] > 0)",
             "(p % width + 0.5) * scale[0]": "(p % width) * scale[0]",
             "* cells / length\n": "\n",

@@ -116,8 +116,8 @@ class Explainer:
                 function `output -> (N,)` for the whole batch; or a sequence with one for each sample.
             layer: `None` to have it chosen (the result says which, and why); a dotted name, a module, or a glob
                 (`"layer4"`, `"relu#0"` for its first call, `"avgpool:input"`); a list or a glob for several is fused.
-            fusion: how several layers' maps become one: `"mean"` (the default), `"maximum"`, `"tanh"`, `"product"`, or
-                a function.
+            fusion: how several layers' maps become one: the name of one of `whycam.fusions`, or a function; `"mean"`
+                unless said, and `"sum"` for the scales of a detector.
             layout: how to read the layer's output where that should not be inferred (`whycam.layouts`).
             output: which part of the model's output holds the answer, where the result's notes name the wrong one: a
                 path such as `"aux.logits"` or `"[1]"`, or a function output -> `(N, ...)`. What it gives is what

@@ -64,7 +64,7 @@ def by_hand(model, inputs, layer, number):
         query = int(best.sort(descending=True, stable=True).indices[number])
         logit = output.logits[0, query, labels[query]]
     (gradient,) = torch.autograd.grad(logit, kept["layer"], allow_unused=True)
-    return logit.detach(), None if gradient is None else gradient.sum(1)
+    return logit.detach(), None if gradient is None else gradient
 
 
 @pytest.fixture(scope="module", params=list(EVERY))
@@ -78,14 +78,17 @@ def test_the_score_is_the_raw_logit_and_so_is_its_gradient(detector):
     for number in (0, 2):
         if name == "YOLOS":
             logit, gradient = by_hand(model, inputs, layers[0], number)
-            found = whycam.explain(model, inputs, "grad_cam", target=Box(number), layer=layers[0])
+            found = whycam.explain(model, inputs, summed, target=Box(number), layer=layers[0])
             torch.testing.assert_close(found.scores[0], logit, rtol=1e-5, atol=1e-6)
+            patches = gradient.sum(2)[:, 1:25].reshape(1, 4, 6)  # behind a class token, before those of detections
+            torch.testing.assert_close(found.maps, patches, rtol=1e-5, atol=1e-5 * float(patches.abs().max()))
             continue
         seen = 0
         for layer in layers:
             logit, gradient = by_hand(model, inputs, layer, number)
-            if gradient is None or not gradient.any() or gradient[0].numel() == 1:
+            if gradient is None or not gradient.any() or gradient[0, 0].numel() == 1:
                 continue
+            gradient = gradient.sum(1)
             found = whycam.explain(model, inputs, summed, target=Box(number), layer=layer)
             torch.testing.assert_close(found.scores[0], logit, rtol=1e-5, atol=1e-6)
             scale = float(gradient.abs().max())
@@ -203,7 +206,13 @@ def test_one_box_for_each_image():
 
 def test_a_side_is_the_coordinate_itself():
     model, inputs = detectors.made(detectors.faster_rcnn)
-    found = whycam.explain(model, inputs, summed, target=BoxSide(0, "right"), layer="backbone.fpn.layer_blocks.0")
+    layer, kept = "backbone.fpn.layer_blocks.0", []
+    found = whycam.explain(model, inputs, summed, target=BoxSide(0, "right"), layer=layer)
+    handle = model.get_submodule(layer).register_forward_hook(lambda module, given, output: kept.append(output))
+    (gradient,) = torch.autograd.grad(model(inputs)[0]["boxes"][0, 2], kept[-1])
+    handle.remove()
+    expected = gradient.sum(1)
+    torch.testing.assert_close(found.maps, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert float(found.scores[0]) == pytest.approx(model(inputs)[0]["boxes"][0, 2].item(), rel=1e-5)
     assert found.target[0].startswith("right side of box 0")
 

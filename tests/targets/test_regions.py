@@ -176,6 +176,17 @@ def test_probabilities_and_queries_are_explained_by_their_logarithms():
         dense(torch.rand(1, 3))
 
 
+def test_what_the_values_are_is_settled_once():
+    """An edited input whose scores happen to lie within [0, 1] is still read as scores, and as a probability."""
+    scores = dense(torch.tensor([[[[-1.0, 2.0]]]]))
+    later = torch.tensor([[[[0.25, 0.75]]]])
+    assert torch.equal(scores.again(later), later)
+    probability = dense(later)
+    torch.testing.assert_close(probability.again(later), later.logit())
+    two = torch.tensor([[[[0.25, 0.5]], [[0.75, 0.5]]]])
+    torch.testing.assert_close(dense(two).again(two / 2), (two / 2).log())
+
+
 def test_a_keypoint_is_the_peak_of_its_heat_map(case):
     model, inputs, scores = case
     found = whycam.explain(model, inputs, target=Keypoint(2), layer="body")

@@ -48,7 +48,9 @@ UnsafePickle: TypeAlias = Annotated[
 Fusion: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--fusion", metavar="NAME", help="How several layers become one map: mean (default), maximum, tanh, product."
+        "--fusion",
+        metavar="NAME",
+        help="How several layers become one map: mean (default), maximum, sum, tanh, product, poly, winsor.",
     ),
 ]
 Colormap: TypeAlias = Annotated[

@@ -154,9 +154,11 @@ def _of_answer(resolve: Resolve) -> OutputSelector:
 
         return ResolvedTarget(score, ("all of the answer",) * len(output))
 
-    if isinstance(resolve, OutputSelector) and resolve.settling is not None:
-        return resolve  # of an answer of many parts there is no other sum
-    return replace(resolve, resolve=weighed) if isinstance(resolve, OutputSelector) else OutputSelector(weighed)
+    if not isinstance(resolve, OutputSelector):
+        return OutputSelector(weighed)
+    return (
+        resolve if resolve.settling is not None else replace(resolve, resolve=weighed)
+    )  # of many parts there is no sum
 
 
 def _first(resolve: Resolve) -> Resolve:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -81,14 +81,18 @@ class Session:
             for target in request.targets
         ]
 
+    @cached_property
+    def _finds_boxes(self) -> bool:
+        return is_detector(self.module)
+
     def usual_method(self, target: TargetSpec) -> str:
         """The method where none is named."""
-        kind = Box if target is None and is_detector(self.module) else target
+        kind = Box if target is None and self._finds_boxes else target
         return str(getattr(kind, "usual_method", "grad_cam"))
 
     def _settling(self, target: TargetSpec, batch: Batch) -> Settling | None:
         """A target of the whole output, with what it has to know of the inputs; `None` for any other."""
-        if target is None and is_detector(self.module):
+        if target is None and self._finds_boxes:
             target = Box(0)
         if isinstance(target, (list, tuple)) and target and all(isinstance(each, OutputTarget) for each in target):
             target = for_each_sample(target)

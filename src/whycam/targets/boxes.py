@@ -78,7 +78,7 @@ class Box(OutputTarget):
         """The box, in each image."""
         found = self.found(output, context)
         indices = [self.index(i, each, context) for i, each in enumerate(found)]
-        return [_settled(output, context, found, indices, self, *_LOGITS)]
+        return [_settled(output, context, found, indices, self)]
 
     def index(self, sample: int, found: Detections, context: OutputContext) -> int | str:
         """Which detection of an image is meant, or why there is none."""
@@ -139,7 +139,6 @@ class Boxes(OutputTarget):
                 found,
                 [mine[k] if k < len(mine) else missing[i] for i, mine in enumerate(kept)],
                 Box(k, adapter=self.adapter),
-                *_LOGITS,
             )
             for k in range(max(1, most))
         ]
@@ -149,8 +148,8 @@ class Boxes(OutputTarget):
 class BoxSide(OutputTarget):
     """One side of a detected box, in pixels: why the edge lies there (ODAM's box targets, Zhao & Chan, ICLR 2023).
 
-    The gradient is that of the coordinate itself, so the map is signed: what pushes the edge to the right or down is
-    positive. Models that detach their boxes are refused.
+    The gradient is that of the coordinate itself: what pushes the edge to the right or down is positive. A method that
+    keeps signs, such as `hires_cam`, shows both. Models that detach their boxes are refused.
 
     Examples:
         >>> whycam.targets.BoxSide(0, "left")
@@ -180,14 +179,22 @@ class BoxSide(OutputTarget):
         return [replace(made, texts=texts, search=None, key=self)]
 
 
+def _raw(found: Detections, index: int) -> Tensor:
+    return found.logit(index)
+
+
+def _final(found: Detections, index: int) -> Tensor:
+    return logit(found.scores[index])
+
+
 def _settled(
     output: Any,
     context: OutputContext,
     found: Sequence[Detections],
     indices: Sequence[int | str],
     target: Box,
-    clean: Callable[[Detections, int], Tensor],
-    later: Callable[[Detections, int], Tensor],
+    clean: Callable[[Detections, int], Tensor] = _raw,
+    later: Callable[[Detections, int], Tensor] = _final,
 ) -> Settled:
     """One box of each image, and what is read of it in this output and in later ones.
 
@@ -244,20 +251,10 @@ def _settled(
         search,
         tuple(status),
         tuple(shown),
-        Box(target.of, target.label, target.adapter),
+        target,
         next((each.about for each in found), ""),
     )
 
-
-def _raw(found: Detections, index: int) -> Tensor:
-    return found.logit(index)
-
-
-def _final(found: Detections, index: int) -> Tensor:
-    return logit(found.scores[index])
-
-
-_LOGITS = (_raw, _final)
 
 #: More boxes beside the explained one are not drawn.
 _SHOWN = 50

@@ -5,7 +5,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 import torch
 from jaxtyping import Float, Int
@@ -25,8 +25,16 @@ NOTHING = "no class (the output is not finite)"
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """A score read from a vector of class logits. The class is an index, a label text, or `None` for the top one."""
+    """A score read from a vector of class logits. The class is an index, a label text, or `None` for the top one.
 
+    Attributes:
+        bounded: whether the score saturates at 1.
+        side: whether the score speaks for the class alone, or against it alone. Methods that read a probability take
+            the class's own then, or one less that; other targets they refuse.
+    """
+
+    bounded: ClassVar[bool] = False
+    side: ClassVar[Literal["for", "against"] | None] = None
     of: Classes = None
 
     def __post_init__(self) -> None:
@@ -58,19 +66,6 @@ class Target(ABC):
             probability=_probability(self.side, classes, index),
         )
 
-    @property
-    def bounded(self) -> bool:
-        """Whether the score saturates at 1."""
-        return False
-
-    @property
-    def side(self) -> Literal["for", "against"] | None:
-        """Whether the score speaks for the class alone, or against it alone.
-
-        Methods that read a probability take the class's own then, or one less that; other targets they refuse.
-        """
-        return None
-
     @abstractmethod
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """The score as a function of the output, given this batch's logits and each sample's class."""
@@ -90,10 +85,7 @@ class ClassScore(Target):
         ('class 1', 'class 1')
     """
 
-    @property
-    def side(self) -> Literal["for", "against"] | None:
-        """For the class."""
-        return "for"
+    side = "for"
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c."""
@@ -114,15 +106,8 @@ class Probability(Target):
         True
     """
 
-    @property
-    def bounded(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def side(self) -> Literal["for", "against"] | None:
-        """For the class."""
-        return "for"
+    bounded = True
+    side = "for"
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """softmax(y)_c."""
@@ -143,10 +128,7 @@ class LogProbability(Target):
         True
     """
 
-    @property
-    def side(self) -> Literal["for", "against"] | None:
-        """For the class."""
-        return "for"
+    side = "for"
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """log softmax(y)_c."""
@@ -167,10 +149,7 @@ class ReST(Target):
         'logit + log-probability of class 1'
     """
 
-    @property
-    def side(self) -> Literal["for", "against"] | None:
-        """For the class."""
-        return "for"
+    side = "for"
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """y_c + log softmax(y)_c."""
@@ -191,10 +170,7 @@ class Counterfactual(Target):
         'against class 1'
     """
 
-    @property
-    def side(self) -> Literal["for", "against"] | None:
-        """Against the class."""
-        return "against"
+    side = "against"
 
     def over(self, classes: ClassReading, logits: Float[Tensor, "batch class"], index: Int[Tensor, " batch"]) -> Score:
         """-y_c."""

@@ -6,6 +6,7 @@ said in `about`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -214,20 +215,23 @@ class Dense:
 
     Attributes:
         scores: `(batch, class, *space)`, logits, or the logarithms of probabilities.
+        again: another output of the model -> its scores, read in the same way: which this is, is settled once.
         about: what the output was taken for, in words.
     """
 
     scores: Tensor
+    again: Callable[[Any], Tensor]
     about: str
 
-    def channel(self, index: int) -> Tensor:
-        """A class's scores, `(batch, *space)`; of one channel, class 0 is its other side."""
-        if self.scores.shape[1] == 1:
-            return self.scores[:, 0] if index else -self.scores[:, 0]
-        return self.scores[:, index]
+
+def channel(scores: Tensor, index: int) -> Tensor:
+    """A class's scores, `(batch, *space)`; of one channel, class 0 is its other side."""
+    if scores.shape[1] == 1:
+        return scores[:, 0] if index else -scores[:, 0]
+    return scores[:, index]
 
 
-def dense(output: Any, module: Any = None) -> Dense:
+def dense(output: Any) -> Dense:
     """The class scores for each place in a model's answer: torchvision's, transformers', or a plain tensor's.
 
     Mask2Former and its kin give queries: the score of a class is the logarithm of the sum over queries of its
@@ -236,16 +240,11 @@ def dense(output: Any, module: Any = None) -> Dense:
     Raises:
         OutputError: no scores with axes of space are there.
     """
-    queries, masks = _part(output, "class_queries_logits"), _part(output, "masks_queries_logits")
-    if isinstance(queries, Tensor) and isinstance(masks, Tensor):
-        made = torch.einsum("nqc,nq...->nc...", queries.softmax(-1)[..., :-1], masks.sigmoid())
-        return Dense(made.clamp(min=torch.finfo(made.dtype).tiny).log(), "log of the classes' sum over mask queries")
-    for name in ("out", "logits", ""):
-        found = _part(output, name) if name else output
-        if not name and isinstance(output, (list, tuple)):
-            found = next((each for each in output if isinstance(each, Tensor) and each.ndim >= 3), None)
-        if isinstance(found, Tensor) and found.ndim >= 3 and found.is_floating_point():
-            return _dense(found, f"the output's {name!r}" if name else "the output")
+    for take, name in _PLACES:
+        found = take(output)
+        if found is not None:
+            scale, about = _scale(found.detach(), name)
+            return Dense(scale(found), lambda other: scale(take(other)), about)  # noqa: B023 - the loop ends here
     kind = f"a {type(output).__name__}" + (f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else "")
     raise OutputError(
         f"no scores with axes of space can be read from this output, {kind}; a tensor (batch, class, *space) was "
@@ -253,16 +252,52 @@ def dense(output: Any, module: Any = None) -> Dense:
     )
 
 
-def _dense(scores: Tensor, name: str) -> Dense:
-    seen = scores.detach()
-    if bool((seen < 0).any()) or bool((seen > 1).any()):
-        return Dense(scores, f"{name} as class scores for each place")
-    tiny = torch.finfo(scores.dtype).tiny
-    if scores.shape[1] > 1 and bool(((seen.sum(1) - 1).abs() < 1e-3).all()):
-        return Dense(scores.clamp(min=tiny).log(), f"{name} holds probabilities; their logarithms are explained")
-    if scores.shape[1] == 1:
-        return Dense(logit(scores), f"{name} holds a probability; its logit is explained")
-    return Dense(scores, f"{name} as class scores for each place")
+def _mask_queries(output: Any) -> Any:
+    queries, masks = _part(output, "class_queries_logits"), _part(output, "masks_queries_logits")
+    if not isinstance(queries, Tensor) or not isinstance(masks, Tensor):
+        return None
+    return torch.einsum("nqc,nq...->nc...", queries.softmax(-1)[..., :-1], masks.sigmoid())
+
+
+def _under(name: str, output: Any) -> Any:
+    return next(filter(_is_dense, [_part(output, name)]), None)
+
+
+def _itself(output: Any) -> Any:
+    return next(filter(_is_dense, output if isinstance(output, (list, tuple)) else [output]), None)
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim >= 3 and value.is_floating_point()
+
+
+#: Where scores for each place are, the most telling first, and how that is said.
+_PLACES: tuple[tuple[Callable[[Any], Any], str], ...] = (
+    (_mask_queries, ""),
+    (partial(_under, "out"), "the output's 'out'"),
+    (partial(_under, "logits"), "the output's 'logits'"),
+    (_itself, "the output"),
+)
+
+
+def _scale(seen: Tensor, name: str) -> tuple[Callable[[Tensor], Tensor], str]:
+    """How these values become scores, and what they are in words."""
+    if not name:
+        return _log, "log of the classes' sum over mask queries"
+    if bool((seen >= 0).all()) and bool((seen <= 1).all()):
+        if seen.shape[1] == 1:
+            return logit, f"{name} holds a probability; its logit is explained"
+        if bool(((seen.sum(1) - 1).abs() < 1e-3).all()):
+            return _log, f"{name} holds probabilities; their logarithms are explained"
+    return _same, f"{name} as class scores for each place"
+
+
+def _log(values: Tensor) -> Tensor:
+    return values.clamp(min=torch.finfo(values.dtype).tiny).log()
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
 
 
 def embedding(output: Any) -> Tensor:

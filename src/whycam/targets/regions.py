@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whycam.errors import TargetError
 from whycam.kit.status import Status
-from whycam.targets.outputs import Dense, dense
+from whycam.targets.outputs import channel, dense
 from whycam.targets.reading import class_index, name_of
 from whycam.targets.resolved import Shown
 from whycam.targets.structured import OutputContext, OutputTarget, Settled, nothing, numbers
@@ -73,30 +73,30 @@ class Region(OutputTarget):
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The region in each image, as weights from 0 to 1 at the output's resolution."""
-        found = dense(output, context.module)
-        index = self._class(found, context)
+        found = dense(output)
+        index = class_index(self.of, max(2, found.scores.shape[1]), context.labels)
         seen = found.scores.detach()
         weights = torch.stack([self._weights(i, seen, index, context) for i in range(len(seen))])
-        area = weights.flatten(1).sum(1)
-        mean = self.reduce == "mean"
+        sizes = weights.flatten(1).sum(1)
+        per = sizes.clamp(min=torch.finfo(sizes.dtype).tiny) if self.reduce == "mean" else torch.ones_like(sizes)
+
+        def total(scores: Tensor) -> Tensor:
+            return (channel(scores, index) * weights.to(scores)).flatten(1).sum(1) / per.to(scores)
+
+        again = found.again
 
         def read(other: Any) -> Tensor:
-            scores = dense(other, context_module).channel(index)
-            total = (scores * weights.to(scores)).flatten(1).sum(1)
-            return total / area.clamp(min=torch.finfo(area.dtype).tiny).to(total) if mean else total
+            return total(again(other))
 
-        context_module = context.module
         name = name_of(index, context.labels)
         status = [
             Status() if size > 0 else Status("nothing to explain", self._empty(seen[i], name, context))
-            for i, size in enumerate(area.tolist())
+            for i, size in enumerate(sizes.tolist())
         ]
-        scores = read(output)
-        idle = [not each.ok for each in status]
-        if any(idle):
-            scores = scores.where(
-                torch.tensor([not each for each in idle], device=scores.device), nothing(output, len(idle))
-            )
+        scores = total(found.scores)
+        there = torch.tensor([each.ok for each in status], device=scores.device)
+        if not bool(there.all()):
+            scores = scores.where(there, nothing(output, len(status)))
         what = {"predicted": name, "everywhere": f"{name}, everywhere"}.get(
             str(self.where), f"{name} in the {self.where}"
         )
@@ -107,10 +107,6 @@ class Region(OutputTarget):
         if tuple(weights.shape[1:]) != tuple(context.inputs.shape[2:]):
             note += f"; at a resolution of {'x'.join(map(str, weights.shape[1:]))}"
         return [Settled(scores, read, tuple(shares), None, tuple(status), shown, self, note)]
-
-    def _class(self, found: "Dense", context: OutputContext) -> int:
-        classes = max(2, found.scores.shape[1])
-        return class_index(self.of, classes, context.labels)
 
     def _weights(self, sample: int, seen: Tensor, index: int, context: OutputContext) -> Tensor:
         grid = tuple(seen.shape[2:])
@@ -166,21 +162,23 @@ class Keypoint(OutputTarget):
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The peak in each image."""
-        found = dense(output, context.module)
+        found = dense(output)
         class_index(self.of, found.scores.shape[1], None)
         peaks = found.scores[:, self.of].detach().flatten(1).argmax(1)
-        number, module = self.of, context.module
+        number, again = self.of, found.again
+
+        def at_peak(scores: Tensor) -> Tensor:
+            return scores[:, number].flatten(1).gather(1, peaks[:, None])[:, 0]
 
         def read(other: Any) -> Tensor:
-            heat = dense(other, module).scores[:, number].flatten(1)
-            return heat.gather(1, peaks[:, None])[:, 0]
+            return at_peak(again(other))
 
         height, width = found.scores.shape[2:]
         scale = context.size[1] / width, context.size[0] / height
         points = [((p % width + 0.5) * scale[0], (p // width + 0.5) * scale[1]) for p in peaks.tolist()]
         texts = tuple(f"keypoint {number} at ({x:.0f}, {y:.0f})" for x, y in points)
         shown = tuple(Shown(text, point=point) for text, point in zip(texts, points, strict=True))
-        return [Settled(read(output), read, texts, None, (), shown, self, found.about)]
+        return [Settled(at_peak(found.scores), read, texts, None, (), shown, self, found.about)]
 
 
 def area(mask: Tensor, grid: Sequence[int]) -> Tensor:

@@ -52,8 +52,9 @@ class Similarity(OutputTarget):
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The similarity in each sample."""
-        samples, width = embedding(output).shape
-        reference: Tensor = self.reference.to(embedding(output).device)
+        found = embedding(output)
+        samples, width = found.shape
+        reference: Tensor = self.reference.to(found.device)
         if reference.shape[1] != width or len(reference) not in (1, samples):
             raise TargetError(
                 f"the reference has shape {tuple(reference.shape)}; the embeddings are {(samples, width)}, and one "
