@@ -35,10 +35,11 @@ test-all: test test-slow
 quick: $(VENV)/dev
 	$(PYTEST) -m "not slow" tests/$(ROOM)
 
-# Keras' other backends for the tests, without which a machine may have to do
+# Keras' other backends and YOLO's package, AGPL, for the tests, without which a machine may have to do
 $(VENV)/backends: constraints.txt $(VENV)/dev
 	-$(PIP) tensorflow-cpu
 	-$(PIP) jax
+	-$(PIP) ultralytics
 	@touch $@
 
 # Faults planted one at a time, each of which a test has to catch: make mutate ONLY=scoring
