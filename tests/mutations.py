@@ -272,7 +272,12 @@ FAULTS = [
     Faults(
         "network/layers/default_layer.py",
         "network/layers/test_default_layer.py",
-        {"usable, lasting = [last], False  #": "usable, lasting = [last], True  #"},
+        {
+            "usable, lasting = [last], False  #": "usable, lasting = [last], True  #",
+            "if not feature.bypassed": "if feature.bypassed",
+            "len(feature.grid) != 2 and": "True and",
+            "cells == 1 < stride": "cells == 1",
+        },
     ),
     Faults("engine/layer_plan.py", "engine/test_choice_cost.py", {"if sound and all(": "if all("}),
     Faults(

@@ -179,13 +179,13 @@ def straight(node: Any) -> set[Any]:
     return found
 
 
-def behind(node: Any) -> set[Any]:
-    """All nodes that an output depends on."""
+def behind(node: Any, past: Any = None) -> set[Any]:
+    """All nodes that an output depends on, by ways that do not go through `past`."""
     found: set[Any] = set()
     ahead = [node]
     while ahead:
         node = ahead.pop()
-        if node is not None and node not in found:
+        if node not in (None, past) and node not in found:
             found.add(node)
             ahead += [each for each, _ in node.next_functions]
     return found

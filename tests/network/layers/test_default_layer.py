@@ -461,3 +461,56 @@ def test_inputs_that_nothing_depends_on_settle_nothing():
     found, *_ = choose(model, inputs, side="after", resolve=target)
     assert found == expected
     assert str(found.tap) == "blocks.0"  # of the last the answer reads the class token alone
+
+
+def strided(rank, stages, *, width=4):
+    """Halves each axis at each stage; the last has a second way beside its two steps."""
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            halves = [convolution(1 if i == 0 else width, width, 3, 2, 1) for i in range(stages + 1)]
+            self.stages, self.second = nn.ModuleList(halves[:-2]), halves[-2]
+            self.first, self.beside = convolution(width, width, 1), halves[-1]
+            self.head = nn.Linear(width, 3)
+
+        def forward(self, x):
+            for stage in self.stages:
+                x = stage(x)
+            return self.head((self.beside(x) + self.second(self.first(x))).flatten(2).mean(2))
+
+    return Net().eval()
+
+
+@pytest.mark.parametrize(
+    ("size", "chosen", "grid"),
+    [((8, 32, 32), "stages.1", (2, 8, 8)), ((4, 32, 32), "stages.0", (2, 16, 16)), ((1, 32, 32), "second", (1, 4, 4))],
+)
+def test_volumes_keep_two_cells_on_every_axis(size, chosen, grid):
+    """The layer is no step in a branch, which the score goes round; an axis of one cell in the input is not meant."""
+    network, inputs = strided(3, 3), torch.randn(1, 1, *size)
+    choice, *_ = choose(network, inputs, side="before")
+    found = next(each for each in features(network, inputs)[0] if each.tap == choice.tap)
+    assert (str(choice.tap), found.grid) == (chosen, grid)
+    assert ("a single cell along an axis" in choice.why) == ("'second' comes later" in choice.why) == (size[0] > 1)
+
+
+def test_a_layer_of_one_cell_along_an_axis_says_so_where_there_is_no_other():
+    choice, *_ = choose(strided(3, 2), torch.randn(1, 1, 2, 32, 32), side="before")
+    assert "it has a single cell along an axis of the input (1x8x8), as every other feature has" in choice.why
+
+
+def test_pictures_keep_their_last_stage():
+    """Also where it has one row, as before."""
+    choice, *_ = choose(strided(2, 3), torch.randn(1, 1, 8, 32), side="before")
+    assert (str(choice.tap), choice.why) == ("second", "the last feature with spatial axes (1x4)")
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18"])
+def test_torchvisions_video_networks_on_eight_frames(name):
+    with torch.device("meta"):
+        model = getattr(zoo.video, name)(weights=None, num_classes=3).eval()
+    choice, *_ = choose(model.to_empty(device="cpu"), torch.zeros(1, 3, 8, 32, 32), side="before")
+    assert str(choice.tap) == "layer3"
+    assert "'layer4' comes later and has a single cell" in choice.why

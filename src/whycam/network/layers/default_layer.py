@@ -18,6 +18,11 @@ network is asked about its batch, each by one pass of the first sample, kept for
 most positions: a class token that is read alone leaves the patches of the last block without any gradient, and then the
 latest feature that has some is taken, in most families the norm before the last attention. And the positions must lie
 where the layout says (`positions`).
+
+**Signals, volumes and clips.** A feature with one cell along an axis of the input cannot say where on it, or when,
+something was seen; torchvision's r3d_18 ends so where it is given 8 frames. There the last feature is taken that has
+two cells at least on every axis and that all of the input goes through, which half a residual block's branch is not.
+Pictures keep their last stage, on which every method is defined and was measured.
 """
 
 from collections.abc import Sequence
@@ -93,8 +98,9 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, resolve: Resolve | N
     found, forwards = features(model, inputs)
     name = answer_name(model, inputs, part)
     whole = _stream(found)
-    stream = _before_answer(whole, name)
-    later = _passed_over(whole[-1], name) if whole[-1] is not stream[-1] else ""
+    before = _before_answer(whole, name)
+    stream, axes = _on_every_axis(before)
+    later = (_passed_over(whole[-1], name) if whole[-1] is not before[-1] else "") + axes
     if is_convolutional(model, inputs):
         last = stream[-1]
         known[part] = _Latest(last, last.layout, "by construction", _last(last.grid) + later)
@@ -135,7 +141,7 @@ def correct(
     """
     model = unwrapped(model)
     found, forwards = features(model, inputs)
-    stream = _before_answer(_stream(found), answer_name(model, inputs, _part(resolve)))
+    stream, _ = _on_every_axis(_before_answer(_stream(found), answer_name(model, inputs, _part(resolve))))
     others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
     reached, _, *passes = _reached(model, inputs, others, resolve)
     forwards += passes[0]
@@ -281,6 +287,26 @@ def _before_answer(stream: Sequence[Feature], name: str | None) -> list[Feature]
             "works at the input, such as occlusion."
         )
     return before
+
+
+def _on_every_axis(stream: Sequence[Feature]) -> tuple[Sequence[Feature], str]:
+    """The features up to the last with two cells on each axis longer than one in the input, and what is said of later.
+
+    All features of pictures, and where none has.
+    """
+    last, kept = stream[-1], [feature for feature in stream if not _collapsed(feature)]
+    if not _collapsed(last):
+        return kept, ""
+    said = f"a single cell along an axis of the input ({'x'.join(map(str, last.grid))})"
+    if not kept:
+        return stream, f"; it has {said}, as every other feature has"
+    kept = [feature for feature in kept if not feature.bypassed] or kept
+    return kept, f"; {str(last.tap)!r} comes later and has {said}"
+
+
+def _collapsed(feature: Feature) -> bool:
+    axes = zip(feature.grid, feature.stride, strict=False)
+    return len(feature.grid) != 2 and any(cells == 1 < stride for cells, stride in axes)
 
 
 def _passed_over(last: Feature, name: str | None) -> str:

@@ -48,6 +48,7 @@ class Feature:
         before: the place of the same feature before its activation, where a module returned that.
         reaches: the tensors of the output that depend on it, by where they are; `None` where that cannot be told.
         is_answer: those with spatial axes that are made of it without a layer with weights in between.
+        bypassed: whether the answer depends on the input by other ways too, as beside a branch; not asked of pictures.
     """
 
     tap: LayerRef
@@ -62,6 +63,7 @@ class Feature:
     before: LayerRef | None = None
     reaches: frozenset[str] | None = None
     is_answer: frozenset[str] = frozenset()
+    bypassed: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -190,6 +192,7 @@ class _Watcher:
         self.answer = EVERYTHING
         self.behind: dict[str, set[Any]] = {}
         self.straight: dict[str, set[Any]] = {}
+        self.start, self.ends = first_tensor(inputs).grad_fn, list[Any]()
         self.as_given: bool | None = None  # whether the first layer with weights was given an input as it came
 
     def token(self, tensor: Tensor) -> int:
@@ -237,7 +240,9 @@ class _Watcher:
         if isinstance(self.model, Adapted):
             return  # torch's graph holds the network as one step, and so tells nothing of its layers
         spatial = {spell(path) for path, tensor in tensors(output) if tensor.ndim > 2 and tensor[0, 0].numel() > 1}
-        for name, node in made_by(output).items():
+        made = made_by(output)
+        self.ends = [made[self.answer]] if self.answer in made else list(made.values())
+        for name, node in made.items():
             self.behind[name] = behind(node)
             self.straight[name] = straight(node) if name in spatial or self.answer == EVERYTHING else set()
         if self.answer == EVERYTHING:
@@ -285,6 +290,7 @@ class _Watcher:
                     if self.behind
                     else None,
                     frozenset(name for name, nodes in self.straight.items() if first.node in nodes),
+                    len(inputs) != 4 and any(self.start in behind(end, first.node) for end in self.ends),
                 )
             )
         # windows and heads folded into the batch are no samples
