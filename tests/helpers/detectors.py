@@ -1,5 +1,10 @@
 """Small detectors with random weights and no threshold, one for each family."""
 
+import importlib.util
+import os
+import tempfile
+from functools import partial
+
 import torch
 import torchvision_shim
 import transformers
@@ -145,6 +150,26 @@ def yolos():
     return transformers.YolosForObjectDetection(config)
 
 
+def yolo(name, end_to_end):
+    os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # where the package keeps settings of its own
+    from ultralytics.nn import tasks
+
+    config = tasks.yaml_model_load(f"{name}.yaml") | {"nc": 4}
+    config["scales"] = {size: [0.33, 0.0625, 64] for size in config["scales"]}
+    model = tasks.DetectionModel(config, ch=3, verbose=False)
+    model.model[-1].end2end = end_to_end
+    for parameter in model.parameters():  # so that what a picture does is not lost on the way down
+        if parameter.ndim == 4:
+            parameter.data.mul_(2.2)
+    return model
+
+
+#: Its package is AGPL and no part of what the tests install for certain.
+ULTRALYTICS = {
+    name: partial(yolo, name, end)
+    for name, end in (("yolov8n", False), ("yolo11n", False), ("yolov10n", True), ("yolo26n", True))
+    if importlib.util.find_spec("ultralytics") is not None
+}
 TORCHVISION = {"RetinaNet": retinanet, "FCOS": fcos, "Faster R-CNN": faster_rcnn, "SSDlite": ssd}
 TRANSFORMERS = {
     "DETR": detr,

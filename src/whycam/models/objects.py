@@ -35,6 +35,10 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
         return VisionModel(
             module, _timm_preprocess(inner), texts, name, "photos are prepared as the model's own pretrained_cfg says"
         )
+    if "BaseModel" in _kinds("ultralytics", inner):
+        from whycam.models.sources.ultralytics import described
+
+        return replace(described(inner, name), module=module)
     if any("ForImageClassification" in each for each in _kinds("transformers", inner)):
         texts = labels.from_id2label(getattr(getattr(inner, "config", None), "id2label", None))
         return VisionModel(module, labels=texts if _answers(inner, ("classifier",), texts) else None, name=name)
@@ -43,7 +47,8 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
 
 def _is_library_s(module: nn.Module) -> bool:
     kinds = _kinds("transformers", module)
-    return any("ForImageClassification" in each for each in kinds) or bool(_kinds("timm", module))
+    known = any("ForImageClassification" in each for each in kinds)
+    return known or bool(_kinds("timm", module)) or "BaseModel" in _kinds("ultralytics", module)
 
 
 def _inside(module: nn.Module) -> nn.Module:

@@ -183,9 +183,14 @@ class _Attributes:
             for name in before
             if name not in _OF_MODULES and type(value := before[name]) in (list, dict)
         ]
+        # kept by an earlier pass in inference mode, as YOLO's heads keep their anchors: no gradient may touch them
+        for module, before in self.before:
+            for name in before:
+                if type(value := before[name]) is Tensor and value.is_inference():
+                    module.__dict__[name] = value.clone()
 
     def restore(self) -> None:
-        """Take away new tensors and put back old ones. A counter, say, is the model's own business."""
+        """Take away new tensors and put back old ones, with what changed beside them. A counter alone stays."""
         for value, held in self.held:
             here, then = _values(value), _values(held)
             refilled = len(here) != len(then) or any(map(operator.is_not, here, then))
@@ -198,12 +203,12 @@ class _Attributes:
             for name in module.__dict__
             if name not in before or before[name] is not module.__dict__[name]
         ]
+        # all of a module or nothing: YOLO's heads keep anchors, and beside them the shape that they are for
+        keeping = [id(now) for now, _, name in changed if any(True for _ in tensors(now[name]))]
         for now, before, name in changed:
-            if not any(True for _ in tensors(now[name])):
-                continue
-            if name in before:
+            if id(now) in keeping and name in before:
                 now[name] = before[name]
-            else:
+            elif id(now) in keeping:
                 del now[name]
 
 

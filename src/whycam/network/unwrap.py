@@ -14,7 +14,7 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside `torch.compile`, `DataParallel` and `DistributedDataParallel`, else the module itself.
+    """The module inside `torch.compile`, `DataParallel`, `DistributedDataParallel` and `YOLO`, else the module itself.
 
     Running it has none of their effects: no copies on other devices, no broadcast of buffers, no gradient exchange.
     """
@@ -37,6 +37,9 @@ def _inside(model: nn.Module) -> nn.Module | None:
     inner = model._orig_mod if "_orig_mod" in held else None
     if "module" in held and isinstance(model, _PARALLEL):
         inner = model.module
+    # YOLO(...) is a module whose forward predicts and whose train() trains: it is never run itself
+    if "model" in held and "ultralytics.engine.model" in {each.__module__ for each in type(model).__mro__}:
+        inner = model.model
     return inner if isinstance(inner, nn.Module) else None
 
 

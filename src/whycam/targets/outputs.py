@@ -128,17 +128,19 @@ def _part(output: Any, name: str) -> Any:
 def _listed(found: Mapping[str, Any], raw: Tensor | None) -> Detections:
     """torchvision's answer for one image. Its final scores lead back to exactly one row of the head's logits."""
     scores, labels = found["scores"], found["labels"]
-
-    def read(index: int) -> Tensor:
-        if raw is not None and raw.requires_grad and scores.requires_grad:
-            (way,) = torch.autograd.grad(scores[index], raw, retain_graph=True, allow_unused=True)
-            rows = [] if way is None else (way != 0).any(-1).nonzero().tolist()
-            if len(rows) == 1:
-                at: tuple[int, ...] = (*rows[0], int(labels[index]))
-                return raw[at]
-        return logit(scores[index])
-
+    read = partial(_traced, scores, labels, raw)
     return Detections(found["boxes"], scores, labels, None, read, "boxes as torchvision lists them")
+
+
+def _traced(scores: Tensor, labels: Tensor, raw: Tensor | None, index: int) -> Tensor:
+    """The raw logit `(..., class)` that a final score was made of, found by following it back; else `logit(score)`."""
+    if raw is not None and raw.requires_grad and scores.requires_grad:
+        (way,) = torch.autograd.grad(scores[index], raw, retain_graph=True, allow_unused=True)
+        rows = [] if way is None else (way != 0).any(-1).nonzero().tolist()
+        if len(rows) == 1:
+            at: tuple[int, ...] = (*rows[0], int(labels[index]))
+            return raw[at]
+    return logit(scores[index])
 
 
 def _queries(logits: Tensor, boxes: Tensor, size: tuple[int, int], none: bool) -> Detections:
@@ -165,17 +167,27 @@ def _is_yolo(module: Any) -> bool:
 
 
 def _yolo(output: Any, module: Any) -> list[Detections]:
-    """ultralytics' heads: `(N, 4 + classes, anchor)` for v8 and 11, `(N, box, 6)` where they end in boxes (v10, 26)."""
+    """ultralytics' heads: `(N, 4 + classes, anchor)` for v8 and 11, `(N, box, 6)` where they end in boxes (v10, 26).
+
+    What heads for masks, key points or angles add comes behind these.
+    """
+    if isinstance(output, Mapping):
+        raise OutputError("in training mode this detector returns what its loss needs and no boxes; call model.eval().")
     decoded, beside = output if isinstance(output, tuple) else (output, {})
-    if getattr(module.model[-1], "end2end", False) and decoded.shape[-1] == 6:
-        return [_final(row) for row in decoded]
-    raw = beside.get("scores") if isinstance(beside, Mapping) else None
-    return [_anchors(row, None if raw is None else raw[i]) for i, row in enumerate(decoded)]
+    decoded = decoded[0] if isinstance(decoded, (tuple, list)) else decoded  # masks have prototypes beside
+    head = module.model[-1]
+    beside = beside if isinstance(beside, Mapping) else {}
+    if getattr(head, "end2end", False):
+        raw = beside.get("one2one", {}).get("scores")
+        return [_final(row, None if raw is None else raw[i].T) for i, row in enumerate(decoded)]
+    raw = beside.get("one2many", beside).get("scores")
+    return [_anchors(row[: 4 + head.nc], None if raw is None else raw[i]) for i, row in enumerate(decoded)]
 
 
-def _final(rows: Tensor) -> Detections:
+def _final(rows: Tensor, raw: Tensor | None) -> Detections:
     boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5].detach().long()
-    return Detections(boxes, scores, labels, None, lambda index: logit(scores[index]), "boxes of an end-to-end head")
+    read = partial(_traced, scores, labels, raw)
+    return Detections(boxes, scores, labels, None, read, "boxes of an end-to-end head")
 
 
 def _anchors(decoded: Tensor, raw: Tensor | None) -> Detections:
