@@ -132,10 +132,10 @@ class Explainer:
                 weighted channels on their first principal component in place of summing them (pytorch-grad-cam's
                 `aug_smooth` and `eigen_smooth`); a `whycam.Augmentation` of your own is averaged over too; a list of
                 these does all of them.
-            path: average the maps of so many inputs on the straight path from 0 (in normalized inputs the data set's
-                mean color) to the input, each asked about the same thing. A gradient says what would change, and where
-                a network is sure, nothing would: a cause far from what it decides may show on the way alone. Costs a
-                forward and a backward for each point.
+            path: average the maps of so many inputs on the straight path from a blank one, of the input's own mean
+                color, to the input, each asked about the same thing. A gradient says what would change, and where a
+                network is sure, nothing would: a cause far from what it decides may show on the way alone, and at an
+                early layer, such as the second stage. Costs a forward and a backward for each point.
             signed: leave out the last step of the methods that keep the positive part, so that what speaks against the
                 target stays in the map, below zero.
             per_channel: keep what each channel of the layer adds to the map, in `Explanation.channels`.

@@ -212,7 +212,7 @@ class MapBuilder:
                 "smoothed: the first principal component of the weighted channels stands in place of their sum"
             )
         if self.request.path:
-            notes.append(f"the mean over {self.request.path} points of the path from 0 to the inputs")
+            notes.append(f"the mean over {self.request.path} points of the path from the input's mean color to it")
         elif self.augmented:
             notes.append(f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs")
         if self.request.signed:

@@ -121,7 +121,7 @@ class Session:
         plans, measured = found.plans, found.measured
         passes = measured.passes.plus(*found.choosing)
         maker = MapBuilder(self.vision, self.module, batch, measured, request)
-        if request.smooth.usual or request.smooth.own:
+        if request.smooth.usual or request.smooth.own or request.smooth.path:
             passes = self._augment(maker, batch, request, found, passes)
         resolved = measured.any.targets  # more than were asked for where one stands for several
         specs = request.targets if len(resolved) == len(request.targets) else [None] * len(resolved)
@@ -148,7 +148,8 @@ class Session:
         known = found.measured.any
         settled: list[Resolve] = [OutputSelector(_always(each), known.answer.part) for each in known.targets]
         extra = fusion_needs(request.methods, found.plans, request.fusion)
-        for augmentation in request.smooth.augmentations(len(batch.context.size)):
+        space = batch.context.space or range(2, batch.context.inputs.ndim)
+        for augmentation in request.smooth.augmentations(space):
             picture = augmentation.transform(batch.context.inputs)
             if torch.equal(picture, batch.context.inputs):
                 continue  # which is measured
