@@ -24,13 +24,14 @@ from whycam.network.model_tree import ModelTree, working_with
 from whycam.network.outputs import OutputSelector
 from whycam.network.preserve_state import as_found
 from whycam.network.recording.record import Resolve
+from whycam.network.two_towers import logit_scale, text_vectors
 from whycam.network.unwrap import eager, refuse_lazy, refuse_scripted, unwrapped
 from whycam.results.explanation import Comparison
 from whycam.results.values import Cost
 from whycam.targets import ResolvedTarget, TargetSpec, key, resolve
 from whycam.targets.boxes import Box
 from whycam.targets.outputs import embedding, is_detector
-from whycam.targets.structured import OutputTarget, Settling, for_each_sample
+from whycam.targets.structured import Asking, OutputTarget, Settling, for_each_sample
 
 
 class Session:
@@ -98,13 +99,21 @@ class Session:
             target = for_each_sample(target)
         if not isinstance(target, OutputTarget):
             return None
-        return Settling(target.prepared(self._embed), self.vision.labels, batch.context.geometries)
+        asking = Asking(
+            self._embed, self._embed_texts, logit_scale(self.module), lambda: self.vision.tokenizer(), batch.inputs
+        )
+        return Settling(target.prepared(asking), self.vision.labels, batch.context.geometries)
 
     def _embed(self, inputs: Any) -> Tensor:
         """The network's vectors of other inputs, such as a reference photo."""
         batch = self.batch(inputs)
         with as_found(self.module), eager(self.module):
             return embedding(call(self.module, batch.inputs)).detach()
+
+    def _embed_texts(self, texts: Sequence[Any], tokenizer: Any) -> Tensor:
+        """The vectors of texts by the network's own tower."""
+        with as_found(self.module), eager(self.module):
+            return text_vectors(self.module, texts, tokenizer)
 
     def ground(self, batch: Batch, request: Request) -> Ground:
         """What the methods of a request read, measured."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from whycam.errors import WhycamError
 from whycam.models import labels
 from whycam.models.conversion import NoPhotos
 from whycam.models.vision_model import PreprocessLike, VisionModel
+from whycam.network.two_towers import has_towers
 from whycam.targets import Borrowed
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -42,6 +44,11 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
     if any("ForImageClassification" in each for each in _kinds("transformers", inner)):
         texts = labels.from_id2label(getattr(getattr(inner, "config", None), "id2label", None))
         return VisionModel(module, labels=texts if _answers(inner, ("classifier",), texts) else None, name=name)
+    writes: Any = getattr(inner, "can_generate", bool)
+    if _kinds("transformers", inner) and (has_towers(inner) or writes()):
+        from whycam.models.sources.hf import with_its_files
+
+        return with_its_files(VisionModel(module, name=name), getattr(inner, "name_or_path", ""))
     return VisionModel(module, name=name)
 
 

@@ -28,6 +28,7 @@ class VisionModel:
             network is of another framework; photos it gives back as they are.
         input_shape: `(channel, *spatial)` of its input, where the model itself says it.
         owner: the other framework's own object, kept alive.
+        tokenizer: what gives the tokenizer of a model that reads texts too, where one is known, else `None`.
         preprocess_note: what to say of `preprocess` where nobody passed it.
 
     Examples:
@@ -44,6 +45,7 @@ class VisionModel:
     ready: Callable[[Any], Any] | None = None
     input_shape: tuple[int, ...] | None = None
     owner: Any = field(default=None, repr=False)
+    tokenizer: Callable[[], Any] = field(default=lambda: None, repr=False, compare=False)
     #: What was measured of `preprocess`, by what it was measured on.
     measured: dict[Any, Measured] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from whycam.errors import WhycamError
 from whycam.network.input_errors import misfit
+from whycam.network.two_towers import picture_alone
 
 #: What a model is called with: one tensor, a tuple of positional or a mapping of keyword arguments.
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -16,6 +17,8 @@ Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """Run the eager module on one tensor, a tuple of arguments, or a mapping of keyword arguments.
 
+    Of a model with a tower for pictures and one for texts a picture alone runs its tower.
+
     Raises:
         WhycamError: torch or a model library refuses the inputs; what it said is the cause. What the network's own code
             raises passes as it is.
@@ -23,6 +26,8 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
     # _call_impl: what model(...) runs when model.compile() has not put compiled code in its place
     run = getattr(model, "_call_impl", model) if getattr(model, "_compiled_call_impl", None) is not None else model
     try:
+        if (tower := picture_alone(model, inputs)) is not None:
+            return tower()
         if isinstance(inputs, Tensor):
             return run(inputs)
         return run(**inputs) if isinstance(inputs, Mapping) else run(*inputs)

@@ -79,6 +79,25 @@ class OutputContext:
         return (x - geometry.offset[1]) / geometry.scale[1], (y - geometry.offset[0]) / geometry.scale[0]
 
 
+@dataclass(frozen=True)
+class Asking:
+    """What a target may ask the network before it runs.
+
+    Attributes:
+        embed: inputs, such as a photo -> the network's vectors of them, `(batch, width)`.
+        embed_texts: sentences, token ids or vectors, and the tokenizer, if the caller gave one -> `(text, width)`.
+        logit_scale: by what the network multiplies cosines with texts, where it says so.
+        tokenizer: the network's own, if there is one.
+        inputs: what it is given.
+    """
+
+    embed: Callable[[Any], Tensor]
+    embed_texts: Callable[[Sequence[Any], Any], Tensor]
+    logit_scale: float | None
+    tokenizer: Callable[[], Any]
+    inputs: Any
+
+
 class OutputTarget(ABC):
     """A target that is settled on the model's whole output.
 
@@ -103,8 +122,8 @@ class OutputTarget(ABC):
         """Names of the target's own -> modules whose output it wants to see, by their dotted names."""
         return {}
 
-    def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
-        """The target with what it has to ask the network first; `embed`: inputs -> the network's vectors of them."""
+    def prepared(self, asking: Asking) -> "OutputTarget":
+        """The target with what it has to ask the network first."""
         return self
 
     @abstractmethod
@@ -139,9 +158,9 @@ class _EachSample(OutputTarget):
         """What the first wants to see."""
         return self.targets[0].watched(module)
 
-    def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
+    def prepared(self, asking: Asking) -> "OutputTarget":
         """Each by itself."""
-        return _EachSample(tuple(each.prepared(embed) for each in self.targets))
+        return _EachSample(tuple(each.prepared(asking) for each in self.targets))
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Each sample's own."""

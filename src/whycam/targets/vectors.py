@@ -10,7 +10,7 @@ from torch import Tensor
 from whycam.errors import TargetError
 from whycam.targets.outputs import embedding
 from whycam.targets.reading import class_index
-from whycam.targets.structured import OutputContext, OutputTarget, Settled, numbers
+from whycam.targets.structured import Asking, OutputContext, OutputTarget, Settled, numbers
 
 #: What a reference may be: its vector, `(width,)` or `(batch, width)`, or an input or photo that the network is run on.
 Reference = Any
@@ -38,17 +38,16 @@ class Similarity(OutputTarget):
     norm: Literal["fixed", "live"] = "fixed"
 
     def __post_init__(self) -> None:
-        if self.norm not in ("fixed", "live"):
-            raise TargetError(f"norm is 'fixed' or 'live', not {self.norm!r}.")
+        check_norm(self.norm)
 
     @classmethod
     def from_text(cls, text: str) -> "Similarity":
         """The reference photo's path."""
         return cls(text)
 
-    def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
+    def prepared(self, asking: Asking) -> "OutputTarget":
         """The same with the reference's vector."""
-        return replace(self, reference=vectors(self.reference, embed))
+        return replace(self, reference=vectors(self.reference, asking.embed))
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The similarity in each sample."""
@@ -60,13 +59,11 @@ class Similarity(OutputTarget):
                 f"the reference has shape {tuple(reference.shape)}; the embeddings are {(samples, width)}, and one "
                 "reference, or one for each sample, was expected."
             )
-        unit = reference / reference.norm(dim=1, keepdim=True)
         live = self.norm == "live"
 
         def read(other: Any) -> Tensor:
-            found = embedding(other)
-            length: Tensor = found.norm(dim=1, keepdim=True)
-            cosines: Tensor = (found / (length if live else length.detach()) * unit.to(found)).sum(1)
+            unit = reference / reference.norm(dim=1, keepdim=True)
+            cosines: Tensor = (direction(other, live=live) * unit.to(found)).sum(1)
             return cosines
 
         scores = read(output)
@@ -87,9 +84,10 @@ class Triplet(OutputTarget):
     negative: Reference
     norm: Literal["fixed", "live"] = "fixed"
 
-    def prepared(self, embed: Callable[[Any], Tensor]) -> "OutputTarget":
+    def prepared(self, asking: Asking) -> "OutputTarget":
         """The same with the references' vectors."""
-        return replace(self, positive=vectors(self.positive, embed), negative=vectors(self.negative, embed))
+        near, far = (vectors(each, asking.embed) for each in (self.positive, self.negative))
+        return replace(self, positive=near, negative=far)
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The difference in each sample."""
@@ -167,6 +165,28 @@ class Towards(OutputTarget):
 
         texts = tuple(f"value {number} = {float(each):.4g} towards {goal:g}" for each in seen[:, number].detach())
         return [Settled(read(output), read, texts, key=self)]
+
+
+def check_norm(norm: str) -> None:
+    """Raise a `TargetError` for anything but `"fixed"` and `"live"`."""
+    if norm not in ("fixed", "live"):
+        raise TargetError(f"norm is 'fixed' or 'live', not {norm!r}.")
+
+
+def direction(output: Any, *, live: bool) -> Tensor:
+    """Each sample's embedding at length one, `(batch, width)`; the length is a constant unless `live`.
+
+    Raises:
+        TargetError: the length cannot be a constant, since the model itself divided by it.
+    """
+    found = embedding(output)
+    if not live and getattr(output, "logits_per_image", None) is not None:
+        raise TargetError(
+            "texts are among the inputs, and the model then divides its embeddings by their length itself. Leave the "
+            "texts out, and the model is asked about the picture alone, or pass norm='live'."
+        )
+    length: Tensor = found.norm(dim=1, keepdim=True)
+    return found / (length if live else length.detach())
 
 
 def vectors(reference: Reference, embed: Callable[[Any], Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from weights import assert_same_weights
 
 torchvision_shim.register()
 
+import towers  # noqa: E402
 import transformers  # noqa: E402
 from preprocessed import PHOTOS, assert_agree, size_of  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -304,3 +305,45 @@ def test_bars_for_files_are_left_as_they_were(folder, capfd):
     whycam.load(str(folder))
     assert transformers.utils.logging.is_progress_bar_enabled()
     assert "Loading weights" not in capfd.readouterr().err
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """A CLIP with its image processor and its tokenizer, as `save_pretrained` writes them."""
+    towers.made(towers.clip)[0].float().save_pretrained(tmp_path / "clip")
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path / "clip")
+    towers.tokenizer().save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def test_a_model_with_two_towers_brings_its_tokenizer_by_name_and_as_an_object(reader, internet):
+    target = whycam.targets.Text("a red disc", "a blue disc")
+    model = transformers.CLIPModel.from_pretrained(reader).eval()
+    found = whycam.explain(model, PHOTOS["portrait"], target=target)
+    by_name = whycam.explain(f"hf:{reader}", PHOTOS["portrait"], target=target)
+    torch.testing.assert_close(by_name.maps, found.maps)
+    asked = {"images": PHOTOS["portrait"], "return_tensors": "pt"}
+    pixels = transformers.CLIPImageProcessor.from_pretrained(reader)(**asked)["pixel_values"]
+    with torch.no_grad():
+        texts = [towers.ids(each)[None] for each in ("a red disc", "a blue disc")]
+        one, other = (model(pixel_values=pixels, input_ids=each).logits_per_image[0, 0] for each in texts)
+    assert float(found.scores[0]) == pytest.approx(float(one - other), abs=1e-4)
+    assert "photos are prepared as the image processor beside the model's files says" in found.notes
+    assert internet.asked == []
+
+
+def test_a_folder_without_a_tokenizer_asks_for_one_where_words_come(reader, internet):
+    for path in reader.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(whycam.WhycamError, match=r"none of its tokenizer's files .* Pass the target its tokenizer="):
+        whycam.explain(f"hf:{reader}", PHOTOS["portrait"], target=whycam.targets.Text("a red disc"))
+    ids = whycam.targets.Text(towers.ids("a red disc"))
+    assert whycam.explain(f"hf:{reader}", PHOTOS["portrait"], target=ids).scores.shape == (1,)
+
+
+def test_weights_may_be_random_for_a_model_that_reads(reader, internet):
+    vision = whycam.load(f"hf:{reader}", weights="random")
+    assert type(vision.module).__name__ == "CLIPModel"
+    assert_same_weights(
+        whycam.load(f"hf:{reader}", weights=reader / "model.safetensors").module, towers.made(towers.clip)[0].float()
+    )

@@ -1,9 +1,14 @@
-"""`hf:NAME` or `hf:FOLDER`: an image classifier of transformers', with its own image processor and `id2label`."""
+"""`hf:NAME` or `hf:FOLDER`: an image classifier of transformers', with its own image processor and `id2label`.
+
+Or a model that reads texts too, with its tokenizer: one with a tower for each, as CLIP, or one that writes captions.
+"""
 
 import json
 import pickle
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ from whycam.models.packages import importing, optional
 from whycam.models.timm_folder import TIMM_FILES, from_timm_folder
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.models.weights import ChosenWeights, adopt, classes_in, misfit
+from whycam.network.two_towers import has_towers
 
 FORM, PREFIX = "'hf:NAME'", "hf"
 
@@ -26,6 +32,7 @@ _ARCHITECTURE = (
     "name the architecture, as 'hf:vit', and give a file of weights (--weights FILE, weights=FILE), best beside its "
     "config.json, or look at the structure alone (--weights random, weights='random')."
 )
+_CLASSIFIER = "AutoModelForImageClassification"
 _INSTEAD = "pass preprocess=, for example whycam.Preprocess.imagenet(), or a ready batch."
 
 
@@ -76,7 +83,28 @@ def from_transformers(name: str, spec: str, weights: ChosenWeights) -> VisionMod
         return from_timm_folder(folder, spec, weights)
     module = library.built(config, weights) if weights.given else library.pretrained(place, config)
     own = labels.from_id2label(module.config.id2label)
-    return VisionModel(module.eval(), library.preprocess(place), own, weights.titled(spec))
+    reads = partial(library.tokenizer, place) if library.kind(config) != _CLASSIFIER else None
+    made = VisionModel(module.eval(), library.preprocess(place), own, weights.titled(spec))
+    return replace(made, tokenizer=reads) if reads is not None and place else made
+
+
+def with_its_files(model: VisionModel, place: str) -> VisionModel:
+    """A model with the image processor and the tokenizer beside its files, where these are on this machine.
+
+    Args:
+        place: where transformers read it from, a folder or a repository's name.
+    """
+    with suppress(WhycamError):  # no name that a repository can have
+        folder = place if _is_folder(place) else hub.kept(place, "config.json", place) if place else None
+        if folder is not None:
+            library = _Transformers(place)
+            return replace(
+                model,
+                preprocess=library.preprocess(str(folder)),
+                preprocess_note="photos are prepared as the image processor beside the model's files says",
+                tokenizer=partial(library.tokenizer, str(folder)),
+            )
+    return model
 
 
 class _Transformers:
@@ -87,7 +115,15 @@ class _Transformers:
         self.auto = optional("transformers", "hf", f"{spec!r}")
         names = optional("transformers.models.auto.modeling_auto", "hf", f"{spec!r}")
         self.architectures: dict[str, Any] = dict(names.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+        self.writers = set(names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
         self.asked = False
+
+    def kind(self, config: Any) -> str:
+        """Which of transformers' loaders a model is for: a classifier's, unless its files are of one that reads."""
+        made_as = next(iter(config.architectures or ()), "")
+        if made_as in self.writers:
+            return "AutoModelForImageTextToText"
+        return "AutoModel" if has_towers(getattr(self.auto, made_as, None)) else _CLASSIFIER
 
     def config(self, name: str, weights: ChosenWeights) -> tuple[Any, str]:
         """The configuration, and where it and what belongs to it was found; of a bare architecture its default one."""
@@ -98,7 +134,7 @@ class _Transformers:
         if "/" not in name and not _is_folder(name):
             return self._architecture(name, weights), ""
         config = self._had("AutoConfig", name, "config.json", online=weights.file is None)
-        if config.model_type not in self.architectures:
+        if config.model_type not in self.architectures and self.kind(config) == _CLASSIFIER:
             raise ModelError(
                 f"{self.spec!r} is a {config.model_type!r} model, and of these transformers has no image classifier."
             )
@@ -127,9 +163,8 @@ class _Transformers:
 
         def build(classes: int) -> Any:
             with importing("transformers", "hf", f"{self.spec!r}"):
-                return self.auto.AutoModelForImageClassification.from_config(
-                    _for_classes(config, classes), trust_remote_code=False
-                )
+                loader = getattr(self.auto, self.kind(config))
+                return loader.from_config(_for_classes(config, classes), trust_remote_code=False)
 
         if weights.file is None:
             return build(config.num_labels)
@@ -159,7 +194,7 @@ class _Transformers:
             WhycamError: also where they lack the classifier, which would be random.
         """
         module, said = self._had(
-            "AutoModelForImageClassification",
+            self.kind(config),
             name,
             "its weights",
             config=config,
@@ -184,6 +219,26 @@ class _Transformers:
             return as_function(self._had("AutoImageProcessor", place, "preprocessor_config.json"))  # type: ignore[no-any-return]
         except WhycamError as error:  # what needs no photo works all the same
             return NoPhotos(f"how a photo becomes the input of this model is not known: {error} Else {_INSTEAD}")
+
+    def tokenizer(self, place: str) -> Any:
+        """The tokenizer that is found with the configuration.
+
+        Raises:
+            WhycamError: there is none.
+        """
+        try:
+            made = self._had("AutoTokenizer", place, "its tokenizer")
+            files = made.vocab_files_names.values()
+
+            def is_there(name: str) -> bool:
+                path = Path(place).expanduser() / name
+                return path.is_file() if _is_folder(place) else hub.kept(place, name, self.spec) is not None
+
+            if not any(map(is_there, files)):  # without them transformers makes one that knows no words
+                raise ModelError(f"{self.spec!r} has none of its tokenizer's files ({', '.join(files)}).")
+        except WhycamError as error:
+            raise ModelError(f"{str(error).rstrip('.')}. Pass the target its tokenizer=.") from error
+        return made
 
     def _had(self, kind: str, name: str, wanted: str, *, online: bool = True, **arguments: Any) -> Any:
         """What `from_pretrained` finds on this machine or, if it may ask, on the hub.

@@ -256,6 +256,7 @@ class _Watcher:
         best = {made: self._tap(group) for made, group in groups.items()}
         kinds = {event.name: type(event.module).__name__.lower() for event in self.events}
         attention = [name for name, kind in kinds.items() if "attention" in kind or "attn" in kind]
+        attention = [name for name in attention if "residual" not in kinds[name]]  # a whole block, as CLIP calls its
         found = []
         patches: tuple[int, ...] = ()  # the grid on which a convolution put them
         for made, group in groups.items():
