@@ -372,7 +372,7 @@ def state(model: nn.Module) -> dict[str, Any]:
         found[name, "children"] = {key: id(child) for key, child in module._modules.items()}
         for key, value in vars(module).items():
             if "hooks" in key:
-                found[name, key] = dict(value) if value is not None else None
+                found[name, key] = dict(value) if isinstance(value, dict) else value
         for key, buffer in module._buffers.items():
             found[name, key] = (id(buffer), None if buffer is None else buffer.clone())
     for name, parameter in model.named_parameters():

@@ -33,6 +33,9 @@ class Box(OutputTarget):
         label: the class, as index or text, that a box given by its corners has; left out, the best overlapping one is
             taken, whatever its class.
         adapter: for a model of a family that is not known: output -> `Detections` for each image.
+        through_selection: some detectors (RT-DETR, two-stage Deformable DETR, Faster R-CNN) detach what they choose
+            queries or proposals by, so that the gradient says how a box is read and not why it was looked at. `True`
+            follows the gradient through; values are the same. Proposals pooled by RoIAlign bear none all the same.
 
     Examples:
         >>> whycam.targets.Box(0)
@@ -43,6 +46,7 @@ class Box(OutputTarget):
     of: int | Sequence[float] = 0
     label: int | str | None = None
     adapter: Adapter | None = None
+    through_selection: bool = False
 
     def __post_init__(self) -> None:
         of = self.of
@@ -68,6 +72,10 @@ class Box(OutputTarget):
         """The head that returns a torchvision detector's raw logits."""
         head = head_of(module)
         return {"head": head} if head and self.adapter is None else {}
+
+    def goes_through(self) -> bool | None:
+        """As the caller said."""
+        return self.through_selection
 
     def found(self, output: Any, context: OutputContext) -> list[Detections]:
         """The detections in an output."""
@@ -102,13 +110,14 @@ class Boxes(OutputTarget):
 
     Examples:
         >>> whycam.targets.Boxes(min_score=0.5)
-        Boxes(min_score=0.5, adapter=None)
+        Boxes(min_score=0.5, adapter=None, through_selection=False)
     """
 
     usual_method: ClassVar[str] = "layer_cam"
     several: ClassVar[bool] = True
     min_score: float = 0.5
     adapter: Adapter | None = None
+    through_selection: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.min_score, bool) or not 0 <= self.min_score <= 1:
@@ -122,6 +131,10 @@ class Boxes(OutputTarget):
     def watched(self, module: Any) -> Mapping[str, str]:
         """As for one box."""
         return Box(0, adapter=self.adapter).watched(module)
+
+    def goes_through(self) -> bool | None:
+        """As the caller said."""
+        return self.through_selection
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Each box; in a batch the first of each image, then the second of each, and so on."""
@@ -138,7 +151,7 @@ class Boxes(OutputTarget):
                 context,
                 found,
                 [mine[k] if k < len(mine) else missing[i] for i, mine in enumerate(kept)],
-                Box(k, adapter=self.adapter),
+                Box(k, adapter=self.adapter, through_selection=self.through_selection),
             )
             for k in range(max(1, most))
         ]
@@ -153,21 +166,26 @@ class BoxSide(OutputTarget):
 
     Examples:
         >>> whycam.targets.BoxSide(0, "left")
-        BoxSide(of=0, side='left')
+        BoxSide(of=0, side='left', through_selection=False)
     """
 
     usual_method: ClassVar[str] = "layer_cam"
     of: int = 0
     side: Literal["left", "top", "right", "bottom"] = "left"
+    through_selection: bool = False
 
     def __post_init__(self) -> None:
         if self.side not in _SIDES:
             raise TargetError(f"side is one of {', '.join(_SIDES)}, not {self.side!r}.")
         Box(self.of)
 
+    def goes_through(self) -> bool | None:
+        """As the caller said."""
+        return self.through_selection
+
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The coordinate of that side, in each image."""
-        box, column = Box(self.of), _SIDES.index(self.side)
+        box, column = Box(self.of, through_selection=self.through_selection), _SIDES.index(self.side)
         found = box.found(output, context)
         indices = [box.index(i, each, context) for i, each in enumerate(found)]
 
@@ -252,7 +270,20 @@ def _settled(
         tuple(status),
         tuple(shown),
         target,
-        next((each.about for each in found), ""),
+        next((each.about for each in found), "") + _cut(target, context.detached),
+    )
+
+
+def _cut(target: Box, detached: int) -> str:
+    """What a reader should know of a graph that the detector cuts."""
+    if target.through_selection:
+        found = f"{detached} tensors that the detector detaches" if detached else "nothing, since none is detached"
+        return f"; through_selection: the gradient goes through {found}"
+    if not detached:
+        return ""
+    return (
+        f"; the gradient leaves out what the detector detaches ({detached} tensors, how it chooses where to look); "
+        "through_selection=True follows it"
     )
 
 

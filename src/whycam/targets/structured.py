@@ -57,6 +57,7 @@ class OutputContext:
         labels: the classes' texts by index, if known.
         raw: what the modules returned that the target wanted to be watched, by the names it gave them.
         geometries: how each input lies on its photo, if it was made from one.
+        detached: how many tensors the network detached although a gradient would have come that far.
     """
 
     module: Any
@@ -64,6 +65,7 @@ class OutputContext:
     labels: Sequence[str] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
     geometries: Sequence[Any] | None = None
+    detached: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,6 +124,10 @@ class OutputTarget(ABC):
         """Names of the target's own -> modules whose output it wants to see, by their dotted names."""
         return {}
 
+    def goes_through(self) -> bool | None:
+        """Whether the gradient goes on where the network detaches; `None` where nobody has to look."""
+        return None
+
     def prepared(self, asking: Asking) -> "OutputTarget":
         """The target with what it has to ask the network first."""
         return self
@@ -135,6 +141,9 @@ class OutputTarget(ABC):
         """
 
 
+DISAGREE = "through_selection=True is for all targets of one pass or for none; explain the others by themselves."
+
+
 @dataclass(frozen=True)
 class Settling:
     """A target with what the engine knows of the inputs, to be settled when the network has run."""
@@ -143,9 +152,11 @@ class Settling:
     labels: Sequence[str] | None = None
     geometries: Sequence[Any] | None = None
 
-    def settle(self, output: Any, module: Any, inputs: Tensor, raw: Mapping[str, Any]) -> list[Settled]:
+    def settle(
+        self, output: Any, module: Any, inputs: Tensor, raw: Mapping[str, Any], detached: int = 0
+    ) -> list[Settled]:
         """What the target stands for in this output."""
-        return self.target.settle(output, OutputContext(module, inputs, self.labels, raw, self.geometries))
+        return self.target.settle(output, OutputContext(module, inputs, self.labels, raw, self.geometries, detached))
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,13 @@ class _EachSample(OutputTarget):
     def watched(self, module: Any) -> Mapping[str, str]:
         """What the first wants to see."""
         return self.targets[0].watched(module)
+
+    def goes_through(self) -> bool | None:
+        """As the first, which all have to agree with."""
+        first, *others = {each.goes_through() for each in self.targets}
+        if others:
+            raise TargetError(DISAGREE)
+        return first
 
     def prepared(self, asking: Asking) -> "OutputTarget":
         """Each by itself."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from whycam.errors import LayerNotFound, LayerRefused, NoGradient, OutputError, WhycamError
+from whycam.errors import LayerNotFound, LayerRefused, NoGradient, OutputError, TargetError, WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.layer_refs import LayerRef
@@ -18,10 +18,11 @@ from whycam.network.origin import Answer as Answer
 from whycam.network.origin import settled
 from whycam.network.outputs import OutputSelector, Scores, number_of_classes, read
 from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, storage_of, tensors
+from whycam.network.recording.detaching import Detaching
 from whycam.network.recording.guided import guided_relu
 from whycam.network.recording.partial_forward import Watch
 from whycam.targets import ResolvedTarget
-from whycam.targets.structured import resolved
+from whycam.targets.structured import DISAGREE, resolved
 
 #: The model's answer -> a settled target.
 Resolve: TypeAlias = Callable[[Tensor], ResolvedTarget]
@@ -109,7 +110,11 @@ class Forward:
         self.settling = [each for each in asked if each is not None]
         if self.settling and len(self.settling) < len(resolvers):
             raise OutputError("targets of the whole output, such as Box, and targets of class scores do not mix.")
+        self.through = next(iter(through := {each.target.goes_through() for each in self.settling}), None)
+        if len(through) > 1:
+            raise TargetError(DISAGREE)
         self.raw: dict[str, Any] = {}  # what modules returned that such targets look at
+        self.detaching: Detaching | None = None  # what the network detaches, for targets that ask
         self.nothing = False  # whether the output holds no answer, and none is needed
         self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
         self.guided = guided
@@ -189,6 +194,8 @@ class Forward:
                 stack.enter_context(self.watch.watching())
             if self.guided:
                 self.left = stack.enter_context(guided_relu()).left
+            if self.want_gradients and self.through is not None:
+                self.detaching = stack.enter_context(Detaching(self.through))
             torch.set_grad_enabled(from_start)  # put back by the guard around this pass
             try:
                 # a model may write to what it is given
@@ -240,7 +247,8 @@ class Forward:
     def _settle(self, output: Any) -> Tensor:
         """The scores of targets of the whole output, `(batch, score)`, in this very output."""
         torch.set_grad_enabled(True)
-        made = [each.settle(output, self.model, self.picture, self.raw) for each in self.settling]
+        cut = 0 if self.detaching is None else self.detaching.count
+        made = [each.settle(output, self.model, self.picture, self.raw, cut) for each in self.settling]
         functions, targets, columns = resolved([one for several in made for one in several])
         self.part = Scores(functions)
         self.resolvers = [OutputSelector(lambda _, target=target, **__: target, self.part) for target in targets]

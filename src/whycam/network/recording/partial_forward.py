@@ -142,7 +142,8 @@ class Watch:
 def _kept(copies: dict[int, Tensor], tensor: Tensor) -> Tensor:
     """A copy, the same one for one tensor: what comes next in the network may write to it."""
     if id(tensor) not in copies:
-        copies[id(tensor)] = tensor.detach().clone()
+        with torch.no_grad():
+            copies[id(tensor)] = tensor.clone()
     return copies[id(tensor)]
 
 
