@@ -29,6 +29,7 @@ from whycam.targets.specs import key as key
 from whycam.targets.specs import resolve as resolve
 from whycam.targets.structured import OutputTarget as OutputTarget
 from whycam.targets.text import Text as Text
+from whycam.targets.tokens import Tokens as Tokens
 from whycam.targets.vectors import Similarity as Similarity
 from whycam.targets.vectors import Towards as Towards
 from whycam.targets.vectors import Triplet as Triplet

@@ -132,6 +132,10 @@ class OutputTarget(ABC):
         """The target with what it has to ask the network first."""
         return self
 
+    def within(self, module: Any) -> str:
+        """The dotted name of the part in which a layer is chosen where none is named; empty for the whole network."""
+        return ""
+
     @abstractmethod
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The things to explain in this output; more than one where the target stands for several.
@@ -179,6 +183,10 @@ class _EachSample(OutputTarget):
     def prepared(self, asking: Asking) -> "OutputTarget":
         """Each by itself."""
         return _EachSample(tuple(each.prepared(asking) for each in self.targets))
+
+    def within(self, module: Any) -> str:
+        """As the first."""
+        return self.targets[0].within(module)
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Each sample's own."""

@@ -46,8 +46,8 @@ class Text(OutputTarget):
         check_norm(self.norm)
         alone = isinstance(self.against, (str, Tensor))
         object.__setattr__(self, "against", (self.against,) if alone else self.against)
-        object.__setattr__(self, "sentence", _plain(self.sentence))
-        object.__setattr__(self, "against", tuple(map(_plain, self.against)))
+        object.__setattr__(self, "sentence", plain_text(self.sentence))
+        object.__setattr__(self, "against", tuple(map(plain_text, self.against)))
 
     @classmethod
     def from_text(cls, text: str) -> "Text":
@@ -95,7 +95,7 @@ class Text(OutputTarget):
         return [Settled(scores, read, tuple(texts), key=self._asked, note=note)]
 
 
-def _plain(text: Any) -> str | tuple[float, ...]:
+def plain_text(text: Any) -> str | tuple[float, ...]:
     """A sentence, or numbers, which unlike a tensor can be looked up by."""
     if isinstance(text, str) and text.strip():
         return text

@@ -38,6 +38,7 @@ from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.features import Feature, answer_name, features, is_convolutional
 from whycam.network.layers.positions import Location, is_guess, locate
 from whycam.network.layouts import ChannelsFirst, Layout
+from whycam.network.outputs import OutputSelector
 from whycam.network.pytree import on_first_sample
 from whycam.network.recording.record import Inputs, Recording, Resolve, record
 from whycam.network.unwrap import unwrapped
@@ -91,24 +92,24 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, resolve: Resolve | N
         WhycamError: no layer has spatial axes, or none has its positions where the input has them.
     """
     model = unwrapped(model)
-    part = _part(resolve)
+    part, inside = _part(resolve), _inside(model, resolve)
     known = _settled.of(model, inputs)
-    if part in known:
-        return known[part].on(side), 0, 0
+    if (part, inside) in known:
+        return known[part, inside].on(side), 0, 0
     found, forwards = features(model, inputs)
     name = answer_name(model, inputs, part)
-    whole = _stream(found)
+    whole = _stream(_of_part(found, inside))
     before = _before_answer(whole, name)
     stream, axes = _on_every_axis(before)
     later = (_passed_over(whole[-1], name) if whole[-1] is not before[-1] else "") + axes
     if is_convolutional(model, inputs):
         last = stream[-1]
-        known[part] = _Latest(last, last.layout, "by construction", _last(last.grid) + later)
-        return known[part].on(side), forwards, 0
+        latest = known[part, inside] = _Latest(last, last.layout, "by construction", _last(last.grid) + later)
+        return latest.on(side), forwards, 0
     latest, lasting, *spent = _among_tokens(model, inputs, stream, resolve)
     latest = latest._replace(why=latest.why + later)
     if lasting:
-        known[part] = latest
+        known[part, inside] = latest
     return latest.on(side), forwards + spent[0], spent[1]
 
 
@@ -141,7 +142,8 @@ def correct(
     """
     model = unwrapped(model)
     found, forwards = features(model, inputs)
-    stream, _ = _on_every_axis(_before_answer(_stream(found), answer_name(model, inputs, _part(resolve))))
+    part, inside = _part(resolve), _inside(model, resolve)
+    stream, _ = _on_every_axis(_before_answer(_stream(_of_part(found, inside)), answer_name(model, inputs, part)))
     others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
     reached, _, *passes = _reached(model, inputs, others, resolve)
     forwards += passes[0]
@@ -157,7 +159,7 @@ def correct(
         return None, forwards, passes[1]
     latest = _Latest(feature, layout, location, _depended(layout.grid(feature.shape), tried))
     if lasting:
-        _settled.of(model, inputs)[_part(resolve)] = latest
+        _settled.of(model, inputs)[part, inside] = latest
     return latest.on(side), forwards, passes[1]
 
 
@@ -208,6 +210,24 @@ def _among_tokens(
 def _part(resolve: Resolve | None) -> Any:
     """Which part of the output a target is asked of: what its score depends on differs from part to part."""
     return getattr(resolve, "part", None)
+
+
+def _inside(model: nn.Module, resolve: Resolve | None) -> str:
+    """The part of the network in which the target wants its layer; empty for all of it."""
+    settling = resolve.settling if isinstance(resolve, OutputSelector) else None
+    return "" if settling is None else settling.target.within(model)
+
+
+def _of_part(found: Sequence[Feature], inside: str) -> list[Feature]:
+    """The features that are made in a part of the network.
+
+    Raises:
+        WhycamError: it makes none.
+    """
+    here = [each for each in found if not inside or any(f"{name}.".startswith(f"{inside}.") for name in each.names)]
+    if not here:
+        raise LayerRefused(f"no module of {inside!r} returns anything with spatial axes; name a layer with layer=.")
+    return here
 
 
 def _last(grid: Sequence[int]) -> str:
