@@ -14,6 +14,7 @@ from whycam.network.layer_refs import LayerRef, find_layers, stage_count
 from whycam.network.layers.default_layer import Choice, choose, stages, zero_everywhere
 from whycam.network.layers.default_layer import correct as correct_choice
 from whycam.network.layers.pyramid import pyramid, why_pyramid
+from whycam.network.layers.segmenter import of_segmenter
 from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.model_tree import tree_of
 from whycam.network.outputs import OutputSelector
@@ -77,6 +78,15 @@ def plan(
                     Plan(tuple(taps), len(taps) > 1, fusion="sum", why=why_pyramid(taps), layout=ChannelsFirst())
                 )
                 continue
+            if place.specs == (None,) and (settling is None or settling.dense):
+                part = first.part if isinstance(first, OutputSelector) else None
+                usual, *spent = of_segmenter(
+                    module, batch.inputs, _weighed, side=method.side, asked=settling is not None, part=part
+                )
+                passes = passes.plus(*spent)
+                plans[method.name] += [Plan((tap,), False, why=why) for tap, why in usual[: None if place.each else 1]]
+                if usual:
+                    continue
             if place.specs == (None,):
                 chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=_of_answer(resolvers[0]))
                 passes = passes.plus(*spent)
@@ -144,21 +154,22 @@ def correct(
 
 def _of_answer(resolve: Resolve) -> OutputSelector:
     """What changes with all of the answer, so that the choice of a layer does not depend on what is asked about it."""
-
-    def weighed(output: Tensor, **_: Any) -> ResolvedTarget:
-        width = output[0].numel()
-        weights = torch.rand(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu") + 0.5
-
-        def score(output: Tensor) -> Tensor:
-            return output.reshape(len(output), -1) @ weights.to(output)
-
-        return ResolvedTarget(score, ("all of the answer",) * len(output))
-
     if not isinstance(resolve, OutputSelector):
-        return OutputSelector(weighed)
+        return OutputSelector(_weighed)
     return (
-        resolve if resolve.settling is not None else replace(resolve, resolve=weighed)
+        resolve if resolve.settling is not None else replace(resolve, resolve=_weighed)
     )  # of many parts there is no sum
+
+
+def _weighed(output: Tensor, **_: Any) -> ResolvedTarget:
+    """All of the answer's numbers, each with a weight of its own."""
+    width = output[0].numel()
+    weights = torch.rand(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu") + 0.5
+
+    def score(output: Tensor) -> Tensor:
+        return output.reshape(len(output), -1) @ weights.to(output)
+
+    return ResolvedTarget(score, ("all of the answer",) * len(output))
 
 
 def _first(resolve: Resolve) -> Resolve:

@@ -348,6 +348,7 @@ class MapBuilder:
                 gradient_elsewhere=layer is not None and bool(layer.outside) and layer.outside[number],
                 disconnected=measured and gradient is None,
                 unverified=self._unverified(layer),
+                redraws=layer is not None and layer.tap in self.measured.redrawing,
                 signed=signed is not None and signed[i],
                 own=made.status[i] if made.status else None,
             )

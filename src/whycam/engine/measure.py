@@ -16,6 +16,7 @@ from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.features import features, known_otherwise
 from whycam.network.layers.positions import Located, Location, locate
 from whycam.network.layouts import Layout, Tokens, is_plain, readings
+from whycam.network.outputs import OutputSelector
 from whycam.network.pytree import first_tensor
 from whycam.network.recording.record import Recording, Resolve, record
 
@@ -62,7 +63,8 @@ class Measured:
     """The recordings that the methods read: the plain one, and the one with guided ReLUs where asked.
 
     `locations` says how it is known where the positions of a layer lie, by the tap that was asked for; `refusals` why a
-    layer has no map, and `looking` how many forwards it took to find these out.
+    layer has no map, `redrawing` which layers a dense answer is made of place by place, and `looking` how many forwards
+    it took to find these out.
     """
 
     plain: Recording | None
@@ -71,6 +73,7 @@ class Measured:
     locations: Mapping[LayerRef, Location]
     refusals: Mapping[LayerRef, str]
     looking: int = 0
+    redrawing: frozenset[LayerRef] = frozenset()
 
     @property
     def passes(self) -> Passes:
@@ -158,7 +161,15 @@ def measure(
                 raise
             refusal = str(error)
             looking += 1
-    return Measured(plain, guided, refusal, locations, refusals, looking)
+    redrawing: frozenset[LayerRef] = frozenset()
+    if plain is not None and [each for each in resolvers if isinstance(each, OutputSelector) and each.dense]:
+        seen, forwards = features(module, batch.inputs)
+        looking += forwards
+        names = {tap.module: {each.redraws for each in seen if tap.module in each.names} for tap in plain.layers}
+        redrawing = frozenset(
+            e.tap for tap, e in plain.layers.items() if names[tap.module] == {True} and tap.side == "output"
+        )
+    return Measured(plain, guided, refusal, locations, refusals, looking, redrawing)
 
 
 def _look(

@@ -26,10 +26,14 @@ LayerLike: TypeAlias = Any  #: a dotted name, a module, a glob, a list of these 
 
 @dataclass(frozen=True)
 class LayerRequest:
-    """What a caller gave as one layer: one or several specs, and whether their maps are fused into one."""
+    """What a caller gave as one layer: one or several specs, and whether their maps are fused into one.
+
+    `each`: whether all of the layers that are usual for a network are shown, one by one, where none is named.
+    """
 
     specs: tuple[Any, ...] = (None,)
     fused: bool = False
+    each: bool = False
 
     def __post_init__(self) -> None:
         if not self.specs:
@@ -137,11 +141,11 @@ class Request:
             )
         asked = [
             LayerRequest(tuple(each), fused=True) if isinstance(each, (list, tuple)) else LayerRequest((each,))
-            for each in (layers if layers is not None else [None])
+            for each in (layers or ())
         ]
         return cls(
             tuple(chosen),
-            tuple(asked),
+            tuple(asked) or (LayerRequest(each=True),),
             tuple(targets) if targets is not None else (None,),
             fusion=_fusion(fusion),
             options=options_by_name(options or {}, chosen),

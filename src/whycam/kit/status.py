@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal[
     "no positive evidence",
     "flat map",
     "unverified grid",
+    "redraws the mask",
     "signed activations",
     "pixel detail",
     "score not positive",
@@ -61,6 +62,7 @@ class Evidence:
         signed: whether the layer's activations go below zero.
         first_non_finite: where NaN or infinity first appeared.
         unverified: the grid that the positions are drawn on, where nothing but their number speaks for it.
+        redraws: whether the answer is made of the layer place by place alone.
         own: what the method itself has to say of the map.
     """
 
@@ -72,6 +74,7 @@ class Evidence:
     signed: bool = False
     first_non_finite: str | None = None
     unverified: str = ""
+    redraws: bool = False
     own: Status | None = None
 
 
@@ -136,6 +139,13 @@ def _judge(
             "unverified grid",
             f"the layer's positions were put on a grid of {evidence.unverified} by their number alone, and no change "
             "of the input showed where they lie; say how to read the layer with layout=, or choose an earlier one.",
+        )
+    if evidence.redraws:
+        return Status(
+            "redraws the mask",
+            "only layers of one cell stand between this layer and the answer, so nothing beside the region has a part "
+            "in its score there: the map lies where the region lies, whatever the reasons. Choose an earlier layer, or "
+            "leave layer out.",
         )
     if assumes_non_negative and evidence.signed:
         return Status(

@@ -5,8 +5,9 @@ without a layer with weights in between: features among it are the answer itself
 prediction in place of its reasons.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -37,6 +38,7 @@ _SHAPES = (
     "View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "TBackward", "Permute",
     "Clone", "Alias", "Expand", "ToCopy", "Unbind", "Split", "Unsafe",
 )  # fmt: skip
+_MIXING = ("Bmm", "Baddbmm", "Scaled", "MaxPool", "AvgPool", "Adaptive", "MkldnnAdaptive", "Mean", "Sum", "Efficient")
 #: What layers are called that make a vector to compare and no class scores.
 _PROJECTIONS = ("proj", "embed", "neck")
 
@@ -179,6 +181,49 @@ def straight(node: Any) -> set[Any]:
     return found
 
 
+def place_by_place(node: Any, samples: int) -> set[Any]:
+    """The nodes from which an output is made place by place alone, up to changes of size, whichever way is taken.
+
+    Layers among them redraw a dense answer: what lies beside a place has no part in what is said of it. Convolutions
+    of one cell and linear layers over the channels work so, and activation functions; other convolutions, attention and
+    pooling do not. Of normalizations the statistics over all places are left aside.
+    """
+    found: set[Any] = set()
+    mixed: set[Any] = set()
+    ahead = [node]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        before = [each for each, _ in node.next_functions]
+        if _mixes(node, samples):
+            mixed.update(before)
+        else:
+            ahead += before
+    return found.difference(*map(behind, mixed))
+
+
+def least_behind(made: Iterable[tuple[Any, float]]) -> list[float]:
+    """For nodes in the order they were made, the least of the numbers given to each and to those behind it."""
+    known: dict[Any, float] = {None: inf}
+    found = []
+    for node, number in made:
+        ahead = [node]
+        while ahead:
+            before = [each for each, _ in ahead[-1].next_functions] if ahead[-1] not in known else []
+            open_ = [each for each in before if each not in known]
+            ahead += open_
+            if not open_:
+                last = ahead.pop()
+                known.setdefault(last, min([known[each] for each in before], default=inf))
+        least = min(known[node], number)
+        found.append(least)
+        if node is not None:
+            known[node] = least
+    return found
+
+
 def behind(node: Any, past: Any = None) -> set[Any]:
     """All nodes that an output depends on, by ways that do not go through `past`."""
     found: set[Any] = set()
@@ -230,6 +275,16 @@ def _weights(node: Any) -> Iterator[int]:
         kept = getattr(node, name, None)
         if isinstance(kept, Tensor):
             yield kept.data_ptr()
+
+
+def _mixes(node: Any, samples: int) -> bool:
+    """Whether an operation brings values of several places together."""
+    if _is(node, ("Convolution", "MkldnnConv")):
+        return not _is_pointwise(node)
+    if _is(node, ("Addmm", "Mm")):  # of one row for each sample, all of its places are in that row
+        rows: Any = getattr(node, "_saved_mat1_sym_sizes", None) or getattr(node, "_saved_self_sym_sizes", None)
+        return rows is None or bool(rows[0] <= samples)
+    return _is(node, _MIXING)
 
 
 def _is_pointwise(node: Any) -> bool:

@@ -46,6 +46,11 @@ class OutputSelector:
     optional: bool = False
     settling: Settling | None = None
 
+    @property
+    def dense(self) -> bool:
+        """Whether it is asked of an output with a place for each score."""
+        return self.settling is not None and self.settling.dense
+
     def __call__(self, output: Tensor, *, probability: bool = False) -> ResolvedTarget:
         """The target, settled on that part; `probability`: it is known to hold probabilities."""
         return self.resolve(output, probability=True) if probability else self.resolve(output)

@@ -243,11 +243,15 @@ def channel(scores: Tensor, index: int) -> Tensor:
     return scores[:, index]
 
 
-def dense(output: Any) -> Dense:
+def dense(output: Any, axes: int | None = None) -> Dense:
     """The class scores for each place in a model's answer: torchvision's, transformers', or a plain tensor's.
 
     Mask2Former and its kin give queries: the score of a class is the logarithm of the sum over queries of its
     probability times that of the query's mask (arXiv:2112.01527, equation 1 of their inference).
+
+    Args:
+        axes: how many axes of space the input has. A tensor of one more holds several heads, `(batch, head, class,
+            *space)`, as MONAI's DynUNet does in training; the first is the full answer.
 
     Raises:
         OutputError: no scores with axes of space are there.
@@ -255,8 +259,10 @@ def dense(output: Any) -> Dense:
     for take, name in _PLACES:
         found = take(output)
         if found is not None:
-            scale, about = _scale(found.detach(), name)
-            return Dense(scale(found), lambda other: scale(take(other)), about)  # noqa: B023 - the loop ends here
+            heads = axes is not None and found.ndim == axes + 3
+            first = _first_head if heads else _same
+            scale, about = _scale(first(found.detach()), name + f", the first of {found.shape[1]} heads," * heads)
+            return Dense(scale(first(found)), lambda other: scale(first(take(other))), about)  # noqa: B023 - the loop ends here
     kind = f"a {type(output).__name__}" + (f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else "")
     raise OutputError(
         f"no scores with axes of space can be read from this output, {kind}; a tensor (batch, class, *space) was "
@@ -301,11 +307,16 @@ def _scale(seen: Tensor, name: str) -> tuple[Callable[[Tensor], Tensor], str]:
             return logit, f"{name} holds a probability; its logit is explained"
         if bool(((seen.sum(1) - 1).abs() < 1e-3).all()):
             return _log, f"{name} holds probabilities; their logarithms are explained"
+        return logit, f"{name} holds a probability of each class by itself; its logit is explained"
     return _same, f"{name} as class scores for each place"
 
 
 def _log(values: Tensor) -> Tensor:
     return values.clamp(min=torch.finfo(values.dtype).tiny).log()
+
+
+def _first_head(values: Tensor) -> Tensor:
+    return values[:, 0]
 
 
 def _same(values: Tensor) -> Tensor:

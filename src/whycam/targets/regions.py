@@ -42,6 +42,7 @@ class Region(OutputTarget):
         'component'
     """
 
+    dense = True
     of: int | str
     where: Where | None = None
     mask: Any = None
@@ -73,7 +74,7 @@ class Region(OutputTarget):
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The region in each image, as weights from 0 to 1 at the output's resolution."""
-        found = dense(output)
+        found = dense(output, context.inputs.ndim - 2)
         index = class_index(self.of, max(2, found.scores.shape[1]), context.labels)
         seen = found.scores.detach()
         weights = torch.stack([self._weights(i, seen, index, context) for i in range(len(seen))])
@@ -118,6 +119,8 @@ class Region(OutputTarget):
             return area(mask.to(seen), grid)
         if self.where == "everywhere":
             return seen.new_ones(grid)
+        if len(grid) != 2 and self.where != "predicted":
+            raise TargetError(f"a {self.where} names pixels, and the output has {len(grid)} axes of space; pass mask=.")
         if self.where == "box":
             assert self.box is not None  # checked where it was made
             corners = [*context.to_input(sample, *self.box[:2]), *context.to_input(sample, *self.box[2:])]
@@ -153,6 +156,7 @@ class Keypoint(OutputTarget):
         Keypoint(of=3)
     """
 
+    dense = True
     of: int
 
     @classmethod
@@ -162,7 +166,7 @@ class Keypoint(OutputTarget):
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The peak in each image."""
-        found = dense(output)
+        found = dense(output, context.inputs.ndim - 2)
         class_index(self.of, found.scores.shape[1], None)
         peaks = found.scores[:, self.of].detach().flatten(1).argmax(1)
         number, again = self.of, found.again

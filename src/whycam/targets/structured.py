@@ -106,10 +106,12 @@ class OutputTarget(ABC):
     Attributes:
         usual_method: explains it where none is named.
         several: whether it stands for several things, of which each is explained by itself.
+        dense: whether it is asked of an output with a place for each score (`outputs.dense`).
     """
 
     usual_method: ClassVar[str] = "grad_cam"
     several: ClassVar[bool] = False
+    dense: ClassVar[bool] = False
 
     @classmethod
     def from_text(cls, text: str) -> "OutputTarget":
@@ -155,6 +157,11 @@ class Settling:
     target: OutputTarget
     labels: Sequence[str] | None = None
     geometries: Sequence[Any] | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether it is asked of an output with a place for each score."""
+        return (self.target.targets[0] if isinstance(self.target, _EachSample) else self.target).dense
 
     def settle(
         self, output: Any, module: Any, inputs: Tensor, raw: Mapping[str, Any], detached: int = 0

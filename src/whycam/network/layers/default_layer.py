@@ -98,7 +98,7 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, resolve: Resolve | N
         return known[part, inside].on(side), 0, 0
     found, forwards = features(model, inputs)
     name = answer_name(model, inputs, part)
-    whole = _stream(_of_part(found, inside))
+    whole = main_stream(_of_part(found, inside))
     before = _before_answer(whole, name)
     stream, axes = _on_every_axis(before)
     later = (_passed_over(whole[-1], name) if whole[-1] is not before[-1] else "") + axes
@@ -122,7 +122,7 @@ def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = Fal
         WhycamError: the network has fewer stages.
     """
     found, forwards = features(unwrapped(model), inputs)
-    last = {feature.grid: feature for feature in _stream(found)}
+    last = {feature.grid: feature for feature in main_stream(found)}
     ends = [feature for feature in found if last.get(feature.grid) is feature]
     if len(ends) < count and not or_fewer:
         grids = ", ".join("x".join(map(str, feature.grid)) for feature in ends)
@@ -143,9 +143,9 @@ def correct(
     model = unwrapped(model)
     found, forwards = features(model, inputs)
     part, inside = _part(resolve), _inside(model, resolve)
-    stream, _ = _on_every_axis(_before_answer(_stream(_of_part(found, inside)), answer_name(model, inputs, part)))
+    stream, _ = _on_every_axis(_before_answer(main_stream(_of_part(found, inside)), answer_name(model, inputs, part)))
     others = [feature for feature in stream if tried not in (feature.tap, feature.before)]
-    reached, _, *passes = _reached(model, inputs, others, resolve)
+    reached, _, *passes = with_gradient(model, inputs, others, resolve)
     forwards += passes[0]
     if not reached:
         return None, forwards, passes[1]
@@ -174,7 +174,7 @@ def _among_tokens(
     for chunk in chunks:
         usable = chunk
         if resolve is not None:
-            usable, structural, *passes = _reached(model, inputs, chunk, resolve)
+            usable, structural, *passes = with_gradient(model, inputs, chunk, resolve)
             forwards, backwards = forwards + passes[0], backwards + passes[1]
             # a zero gradient at the last feature may be specific to this sample, unless the architecture causes it
             lasting = lasting and (last not in chunk or last in usable or structural)
@@ -241,7 +241,7 @@ def _depended(grid: Sequence[int], tried: LayerRef) -> str:
     )
 
 
-def _reached(
+def with_gradient(
     model: nn.Module, inputs: Inputs, several: Sequence[Feature], resolve: Resolve
 ) -> tuple[list[Feature], bool, int, int]:
     """Those whose gradient is not zero at most positions, whether the network's form explains the last's, the passes.
@@ -266,7 +266,7 @@ def _reached(
     return reached, bool(active), recording.forwards + failed, recording.backwards
 
 
-def _stream(found: Sequence[Feature]) -> list[Feature]:
+def main_stream(found: Sequence[Feature]) -> list[Feature]:
     """The features that carry a network's own representation, and not a step inside attention or a small network.
 
     Channels first: what is no resampling. Tokens and channels last: what blocks and normalizations return, as wide as

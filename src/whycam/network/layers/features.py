@@ -3,9 +3,9 @@
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -16,14 +16,16 @@ from whycam.network.adapted import Adapted, AdaptedLayer
 from whycam.network.cache import Cache
 from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef, tap_of
+from whycam.network.layers.positions import is_guess
 from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
-from whycam.network.origin import behind, keep, made_by, straight, traceable
+from whycam.network.origin import behind, keep, least_behind, made_by, place_by_place, straight, traceable
 from whycam.network.outputs import OutputPath, number_of_classes, plain, read
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor, on_first_sample, only_tensor, spell, tensors
 from whycam.network.recording.record import Inputs, call, watching
 from whycam.network.token_metadata import token_claim
 from whycam.network.unwrap import eager, unwrapped
+from whycam.targets.outputs import dense
 
 #: What a module does to what it is given: a block is made of others, a step is none of the rest.
 Role: TypeAlias = Literal["activation", "resampling", "norm", "block", "step"]
@@ -48,6 +50,9 @@ class Feature:
         before: the place of the same feature before its activation, where a module returned that.
         reaches: the tensors of the output that depend on it, by where they are; `None` where that cannot be told.
         is_answer: those with spatial axes that are made of it without a layer with weights in between.
+        redraws: whether a dense answer is made of it place by place alone, so that a map of it shows the answer again.
+        least: how many locations the coarsest stage has that it is made of, itself among them; 0 for what is no stage,
+            such as what is pooled to a size that was asked for, and where no answer is dense.
         bypassed: whether the answer depends on the input by other ways too, as beside a branch; not asked of pictures.
     """
 
@@ -64,6 +69,8 @@ class Feature:
     reaches: frozenset[str] | None = None
     is_answer: frozenset[str] = frozenset()
     bypassed: bool = False
+    redraws: bool = False
+    least: float = 0
 
     @property
     def layout(self) -> Layout:
@@ -83,6 +90,8 @@ class Feature:
 
 #: The name of an output as a whole.
 EVERYTHING = "[*]"
+#: The name of a dense answer, whichever tensors of the output it is read from.
+DENSE = "[dense]"
 #: What observing a model found.
 _observed: Cache[Any] = Cache()
 
@@ -192,6 +201,8 @@ class _Watcher:
         self.answer = EVERYTHING
         self.behind: dict[str, set[Any]] = {}
         self.straight: dict[str, set[Any]] = {}
+        self.redrawn: set[Any] = set()
+        self.axes = len(shape_of(model, first_tensor(inputs))) - 2
         self.start, self.ends = first_tensor(inputs).grad_fn, list[Any]()
         self.as_given: bool | None = None  # whether the first layer with weights was given an input as it came
 
@@ -248,6 +259,11 @@ class _Watcher:
         if self.answer == EVERYTHING:
             self.behind[EVERYTHING] = set().union(*self.behind.values())
             self.straight[EVERYTHING] = set().union(*self.straight.values())
+        with suppress(WhycamError):
+            scores = dense(output, self.axes).scores
+            if scores.grad_fn is not None and scores.ndim == self.axes + 2:
+                self.behind[DENSE], self.straight[DENSE] = behind(scores.grad_fn), straight(scores.grad_fn)
+                self.redrawn = place_by_place(scores.grad_fn, self.samples)
 
     def features(self, inputs: tuple[int, ...], claim: Tokens | None) -> list[Feature]:
         groups: dict[int, list[_Event]] = {}
@@ -258,6 +274,8 @@ class _Watcher:
         attention = [name for name, kind in kinds.items() if "attention" in kind or "attn" in kind]
         attention = [name for name in attention if "residual" not in kinds[name]]  # a whole block, as CLIP calls its
         found = []
+        adapted: dict[tuple[int, ...], bool] = {}  # grids of a size that was asked for, which are no stages
+        counts: list[tuple[Any, float]] = []
         patches: tuple[int, ...] = ()  # the grid on which a convolution put them
         for made, group in groups.items():
             first = group[0]
@@ -292,8 +310,16 @@ class _Watcher:
                     else None,
                     frozenset(name for name, nodes in self.straight.items() if first.node in nodes),
                     len(inputs) != 4 and any(self.start in behind(end, first.node) for end in self.ends),
+                    first.node in self.redrawn,
                 )
             )
+            apart = adapted.setdefault(grid, "Adaptive" in found[-1].kind) or first.shape[0] != inputs[0]
+            carried = isinstance(layouts[0], ChannelsFirst) or role in ("block", "norm")  # as queries are not
+            stage = carried and not (apart or found[-1].inner or is_guess(layouts[0])) and found[-1].stride
+            counts.append((first.node, prod(grid) if stage else inf))
+        if self.redrawn:
+            least = least_behind(counts)
+            found = [replace(e, least=n) if c < inf else e for e, n, (_, c) in zip(found, least, counts, strict=True)]
         # windows and heads folded into the batch are no samples
         whole = [each for each in found if each.shape[0] == inputs[0]]
         return _without_attention(whole or found)

@@ -1,0 +1,134 @@
+"""Segmenters of every family: which part of their answer is read, the layers they are explained at, what redraws it."""
+
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import segmenters
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "toys"))
+import marker
+
+import whycam
+from whycam.targets import Region
+
+
+@cache
+def built(name):
+    build, shape, *known = segmenters.FAMILIES[name]
+    torch.manual_seed(0)
+    model = build()
+    model.train(name.endswith("training"))
+    return model, torch.rand(shape), *known
+
+
+@pytest.mark.parametrize("name", segmenters.FAMILIES)
+def test_each_family_has_its_scores_and_its_layers(name):
+    model, inputs, by_hand, bottleneck, stage = built(name)
+    found = whycam.compare(model, inputs, ["hires_cam"], targets=[Region(1, "everywhere"), Region(2, "everywhere")])
+    state = torch.random.get_rng_state()
+    with torch.no_grad():
+        scores = by_hand(model(inputs))
+    torch.random.set_rng_state(state)
+    assert [each.layer.name for each in found.values()][::2] == [bottleneck, *([stage] if stage else [])]
+    for number, each in enumerate(found.values()):
+        expected = scores[:, 1 + number % 2].flatten(1).double().mean(1)
+        torch.testing.assert_close(each.scores.double(), expected, rtol=1e-4, atol=1e-5)
+    one = whycam.explain(model, inputs, target=Region(1, "everywhere"))
+    assert one.layer.name.removesuffix(":input") == bottleneck or bottleneck in one.layer.name
+    assert "coarsest grid" in one.layer.why
+    assert one.maps.shape[1:] == one.layer.grid
+
+
+def support(model, layer, inputs, scores):
+    """The share of a layer's locations that bear on what is said of one place, by plain autograd."""
+    kept = []
+
+    def keep(module, given, output):
+        kept.append(output)
+        return output.clone()
+
+    handle = model.get_submodule(layer).register_forward_hook(keep)
+    answer = scores(model(inputs.requires_grad_()))
+    handle.remove()
+    at = tuple(side // 2 for side in answer.shape[2:])
+    weights = torch.linspace(0.5, 1.5, answer.shape[1], dtype=answer.dtype)
+    (gradient,) = torch.autograd.grad((answer[(0, slice(None), *at)] * weights).sum(), kept[-1])
+    return float((gradient[0] != 0).any(0).double().mean()), gradient[0].abs().sum(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "redraws"),
+    [("head", True), ("decoder.3", True), ("decoder.3.4", True), ("decoder.3.3", True), ("decoder.3.2", False),
+     ("decoder.2", False), ("decoder.0", False), ("bottleneck", False), ("encoder.0", False)],
+)  # fmt: skip
+def test_a_layer_redraws_the_mask_where_one_place_reads_one_cell(layer, redraws):
+    model, scene = marker.segmenter(), marker.scene(0)
+    picture = scene.picture()[None]
+    share, gradient = support(model, layer, picture.clone(), lambda output: output)
+    assert (int((gradient != 0).sum()) == 1) == redraws
+    assert (share == 1 / 64**2) == redraws
+    target = Region(int(scene.truth().max()), mask=scene.inside())
+    for method in ("hires_cam", "grad_cam", "score_cam")[: 3 if layer == "decoder.3" else 2]:
+        asked = {"probability": False} if method == "score_cam" else {}
+        e = whycam.explain(model, picture, method, target=target, layer=layer, **asked)
+        assert (e.status[0].kind == "redraws the mask") == redraws
+        assert e.status[0].message.endswith("Choose an earlier layer, or leave layer out.") == redraws
+
+
+@pytest.mark.parametrize("name", ["deeplabv3", "segformer", "smp unet", "smp fpn", "monai unet", "dynunet, 3-D"])
+def test_the_bottleneck_sees_most_of_the_picture_and_what_is_passed_over_does_not(name):
+    model, inputs, by_hand, bottleneck, _ = built(name)
+    share, _ = support(model, bottleneck, inputs.clone(), by_hand)
+    assert share > 0.5
+
+
+def test_a_change_of_size_alone_does_not_make_a_layer_a_reason():
+    """torchvision's heads answer on a coarse grid that is enlarged: the layer before the last convolution redraws."""
+    model, inputs, *_ = built("deeplabv3")
+    for layer, redraws in (("classifier.3", True), ("classifier.0", False)):
+        e = whycam.explain(model, inputs, "layer_cam", target=Region(1, "everywhere"), layer=layer)
+        assert (e.status[0].kind == "redraws the mask") == redraws
+
+
+class Flat(nn.Module):
+    """An answer for each place from one row of numbers: the places before the row are mixed, not redrawn."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+        self.row = nn.Linear(4 * 8 * 8, 2 * 8 * 8)
+
+    def forward(self, inputs):
+        return self.row(self.body(inputs).flatten(1)).reshape(-1, 2, 8, 8)
+
+
+def test_a_linear_layer_over_all_places_mixes_them():
+    torch.manual_seed(0)
+    e = whycam.explain(Flat(), torch.rand(1, 3, 16, 16), "hires_cam", target=Region(1, "everywhere"), layer="body")
+    assert e.status[0].ok
+
+
+def test_a_function_of_a_dense_answer_is_explained_at_the_bottleneck_too():
+    model, picture = marker.segmenter(), marker.scene(0).picture()[None]
+    score = lambda output: output[:, 1].mean((1, 2))  # noqa: E731
+    e = whycam.explain(model, picture, target=score)
+    assert e.layer.name.startswith("bottleneck")
+    assert len(whycam.compare(model, picture, ["layer_cam"], targets=[score])) == 2
+
+
+def test_a_network_that_is_asked_twice_is_not_observed_twice():
+    model, picture = marker.segmenter(), marker.scene(0).picture()[None]
+    first = whycam.explain(model, picture, target=Region(1, "everywhere"))
+    again = whycam.explain(model, picture, target=Region(2, "everywhere"))
+    assert (first.cost.forwards, first.cost.backwards) == (3, 2)
+    assert (again.cost.forwards, again.cost.backwards) == (1, 1)
+
+
+def test_pixels_are_named_in_pictures_alone():
+    model, inputs, *_ = built("dynunet, 3-D")
+    with pytest.raises(whycam.TargetError, match="a component names pixels, and the output has 3 axes of space"):
+        whycam.explain(model, inputs, target=Region(1, point=(3, 3)))
