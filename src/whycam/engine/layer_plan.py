@@ -72,7 +72,7 @@ def plan(
                 continue
             first = resolvers[0]
             settling = first.settling if isinstance(first, OutputSelector) else None
-            if place.specs == (None,) and settling is not None and (levels := pyramid(module)):
+            if place.specs == (None,) and settling and not settling.dense and (levels := pyramid(module)):
                 taps = [found for name in levels for found in find_layers(module, name)]
                 plans[method.name].append(
                     Plan(tuple(taps), len(taps) > 1, fusion="sum", why=why_pyramid(taps), layout=ChannelsFirst())
