@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 #: Public name -> the module that holds it. `__init__.pyi` tells type checkers and editors the same.
 _HOMES = {
     "Augmentation": "whycam.engine.smoothing",
+    "Clip": "whycam.pictures.media",
     "Checkup": "whycam.checkup.doctor",
     "Comparison": "whycam.results.explanation",
     "Cost": "whycam.results.values",
@@ -34,11 +35,14 @@ _HOMES = {
     "Preprocess": "whycam.pictures.preprocess",
     "Result": "whycam.kit.quantities",
     "Sample": "whycam.results.values",
+    "Signal": "whycam.pictures.media",
+    "Spectrogram": "whycam.pictures.media",
     "Score": "whycam.kit.quantities",
     "Status": "whycam.kit.status",
     "TargetError": "whycam.errors",
     "Trace": "whycam.kit.quantities",
     "VisionModel": "whycam.models.vision_model",
+    "Volume": "whycam.pictures.media",
     "WhycamError": "whycam.errors",
     "compare": "whycam.explainer",
     "doctor": "whycam.explainer",
@@ -49,6 +53,7 @@ _HOMES = {
     "load": "whycam.models.load",
     "method": "whycam.kit.registry",
     "read_photo": "whycam.pictures.photos",
+    "read_volume": "whycam.pictures.nifti",
 }
 _MODULES = {"fusions": "whycam.kit.fusions", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
 

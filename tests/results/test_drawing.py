@@ -154,7 +154,7 @@ def test_notebooks_get_html_without_scripts(left_half):
 def test_what_is_no_picture_says_so():
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
     e = whycam.explain(model, torch.rand(1, 2, 16), target=1)
-    with pytest.raises(WhycamError, match=r"two spatial axes; these have 1 .*\.heatmaps\(\)"):
+    with pytest.raises(WhycamError, match=r"the input's axes, two or three; these have 1 .* figure\(\) draws signals"):
         e.overlay()
     with pytest.raises(WhycamError, match="on must be 'photo' or 'input', not 'sky'"):
         e.overlay(on="sky")
@@ -334,7 +334,7 @@ def test_parts_that_show_nothing_are_drawn_gray(in_parts):
 def test_parts_without_a_picture_say_so():
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
     e = whycam.explain(model, torch.rand(1, 2, 16), target=1)
-    with pytest.raises(WhycamError, match="two spatial axes; these have 1 "):
+    with pytest.raises(WhycamError, match="axes, two or three; these have 1 "):
         replace(e, parts=e.maps[:, None]).overlay()
 
 

@@ -15,13 +15,15 @@ from whycam.errors import InputError, WhycamError
 from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
 from whycam.network.canvas import canvas_of
-from whycam.network.input_axes import space_axes
+from whycam.network.input_axes import medium_of, space_axes
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
 from whycam.network.recording.views import View
 from whycam.pictures.input_context import InputContext
 from whycam.pictures.measured import Measured, measure
+from whycam.pictures.media import Medium, Volume
+from whycam.pictures.nifti import ENDINGS as VOLUMES
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
 
@@ -92,16 +94,35 @@ def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> 
     device = _device(model.module)
     if model.ready is not None:
         inputs = model.ready(inputs)
+    inputs, media = _medium(inputs)
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
-        return _viewed(Batch(ready, InputContext(ready, space=space_axes(model.module, ready))), views)
+        return _viewed(Batch(ready, _context(model.module, ready, media)), views)
     if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
         _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
         first = first_tensor(moved)
-        return _viewed(Batch(moved, InputContext(first, space=space_axes(model.module, first))), views)
+        return _viewed(Batch(moved, _context(model.module, first)), views)
     return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
+
+
+def _medium(inputs: Any) -> tuple[Any, tuple[Medium, ...] | None]:
+    """The tensor of a medium, or of a list of volumes one after the other, and the medium of each sample."""
+    several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    if isinstance(inputs, Medium):
+        return inputs.tensor, (inputs,) * len(inputs.tensor)
+    if several and all(isinstance(each, Volume) for each in several):
+        media = tuple(each for each in several for _ in each.tensor)
+        return _stack([each for volume in several for each in volume.tensor]), media
+    return inputs, None
+
+
+def _context(module: nn.Module, picture: Tensor, media: tuple[Medium, ...] | None = None) -> InputContext:
+    space = space_axes(module, picture)
+    if media is None and (known := medium_of(picture, space)) is not None:
+        media = (known,) * len(picture)
+    return InputContext(picture, space=space, media=media)
 
 
 def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:
@@ -143,6 +164,11 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
             raise InputError(
                 "inputs are a tensor (N, C, *spatial), a tuple or dict of tensors, or photos (paths, PIL images, uint8 "
                 f"arrays; one or a list of them), not {type(source).__name__}."
+            )
+        if isinstance(source, (str, Path)) and str(source).endswith(VOLUMES):
+            raise InputError(
+                f"{source}: read it with whycam.read_volume, which leaves its values as they are; then pass a "
+                "whycam.Volume with the values that the network expects, and the same affine."
             )
     if not sources:
         raise InputError("no inputs came: an empty list.")

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
 
-_INK = "#222222"
-_QUIET = "#6e6e6e"
+#: What text is written in, and what is less important.
+INK = "#222222"
+QUIET = "#6e6e6e"
 _ALARM, _FAILED = "#9c2f24", "#f7f3f2"
 # Inches. Panels of a row are equally high, at most _TALLEST; a figure that would be larger than a page gets smaller
 # panels, down to a width at which a map can still be read.
@@ -71,13 +72,6 @@ def grid(
     Zero is always on a map's scale: at the lowest color, or in the middle when signed. A flat map takes the color of
     zero everywhere. Raises `MissingExtraError` without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ModuleNotFoundError:
-        raise missing("matplotlib", "plot", "drawing a figure") from None
-
     columns = max(len(row) for row in panels)
     if column_labels:
         pairs = zip(column_labels, panels[0], strict=True)
@@ -92,13 +86,10 @@ def grid(
     words = 0.45 if title else 0.2
     size = (sum(widths) + 0.1 * columns + 0.5 * bars * colorbar + 0.4, (height + 0.55) * len(panels) + words)
 
-    # compressed: panels keep their shape, and the room that this leaves is taken back
-    layout = ConstrainedLayoutEngine(compress=True, w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
-    figure = Figure(figsize=size, dpi=_DPI, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(size)
     all_axes = figure.subplots(len(panels), columns, squeeze=False, gridspec_kw={"width_ratios": shapes})
     if title:
-        figure.suptitle(_wrap(title, sum(widths), text + 3), fontsize=text + 3, color=_INK, parse_math=False)
+        figure.suptitle(_wrap(title, sum(widths), text + 3), fontsize=text + 3, color=INK, parse_math=False)
 
     for row, (axes_row, panels_row) in enumerate(zip(all_axes, panels, strict=True)):
         for column, axes in enumerate(axes_row):
@@ -109,7 +100,22 @@ def grid(
                 _draw(axes, panels_row[column], (height, widths[column]), text, colorbar, colormap)
         if row_labels and row_labels[row]:
             label = _wrap(row_labels[row], height, text + 1)
-            axes_row[0].set_ylabel(label, fontsize=text + 1, color=_INK, labelpad=6, parse_math=False)
+            axes_row[0].set_ylabel(label, fontsize=text + 1, color=INK, labelpad=6, parse_math=False)
+    return figure
+
+
+def blank(size: tuple[float, float]) -> "matplotlib.figure.Figure":
+    """An empty figure of that width and height in inches. Raises `MissingExtraError` without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ModuleNotFoundError:
+        raise missing("matplotlib", "plot", "drawing a figure") from None
+    # compressed: panels keep their shape, and the room that this leaves is taken back
+    layout = ConstrainedLayoutEngine(compress=True, w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=size, dpi=_DPI, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
     return figure
 
 
@@ -169,10 +175,10 @@ def _draw(
 ) -> None:
     height, width = size
     if panel.title:
-        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=_INK, pad=4, parse_math=False)
+        axes.set_title(_wrap(panel.title, width, text), fontsize=text, color=INK, pad=4, parse_math=False)
     if panel.note:
         label = _wrap(panel.note, width, text - 1)
-        axes.set_xlabel(label, fontsize=text - 1, color=_QUIET, labelpad=3, parse_math=False)
+        axes.set_xlabel(label, fontsize=text - 1, color=QUIET, labelpad=3, parse_math=False)
     if panel.image is not None:
         image = panel.image.convert("RGB")
         image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), reducing_gap=2)
@@ -208,7 +214,7 @@ def _draw_map(
         bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.05, 1)))
         bar.outline.set_visible(False)
         bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
-        bar.ax.tick_params(labelsize=text - 2, length=2, width=0.5, pad=2, colors=_QUIET)
+        bar.ax.tick_params(labelsize=text - 2, length=2, width=0.5, pad=2, colors=QUIET)
 
 
 def _scale(values: Float[np.ndarray, " known"], signed: bool) -> tuple[float, float, list[float]]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from whycam.kit.arrays import Enlarge, resize
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.measured import Measured
-from whycam.pictures.photos import Photo
+from whycam.pictures.media import Medium, Volume
+from whycam.pictures.photos import Photo, name_of
 from whycam.pictures.preprocess import Preprocess
 
 
@@ -27,6 +28,7 @@ class InputContext:
         photos: the photos it was made from, one for each sample, if any.
         geometries: how each input lies on its photo, where that is known.
         preprocess: for turning the inputs back into pictures: what made them, or what was measured of that.
+        media: what each sample is that is no picture: a signal, a spectrogram, a clip, a volume.
         note: why it is not known how the inputs lie on the photos, if so.
     """
 
@@ -37,6 +39,7 @@ class InputContext:
     note: str = ""
     space: tuple[int, ...] | None = None
     canvas: tuple[tuple[float, float], ...] | None = None
+    media: tuple[Medium, ...] | None = None
 
     def enlarged(
         self, maps: Float[Tensor, "batch *spatial"], size: Sequence[int], enlarge: Enlarge = "bilinear"
@@ -74,9 +77,17 @@ class InputContext:
         cut: Any = {name: None if value is None else value[index] for name, value in vars(self).items() if name in _CUT}
         return replace(self, **cut)
 
+    def medium(self, sample: int) -> Medium | None:
+        """What a sample is that is no picture."""
+        return self.media[sample] if self.media is not None else None
+
     def name(self, sample: int) -> str:
         """A short name for the sample: its photo's, or its number."""
-        return self.photos[sample].name if self.photos is not None else f"sample{sample}"
+        if self.photos is not None:
+            return self.photos[sample].name
+        medium = self.medium(sample)
+        path = medium.path if isinstance(medium, Volume) else None
+        return f"sample{sample}" if path is None else name_of(path.with_suffix("") if path.suffix == ".gz" else path)
 
 
-_CUT = ("inputs", "photos", "geometries", "canvas")
+_CUT = ("inputs", "photos", "geometries", "canvas", "media")

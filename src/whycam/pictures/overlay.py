@@ -44,7 +44,7 @@ def overlay(
     blended = share * colors + (1 - share) * pixels
     picture = _outside_pale(pixels, blended, seen)
     picture = mark(picture) if mark is not None else picture
-    return _captioned(picture, caption) if caption else picture
+    return captioned(picture, caption) if caption else picture
 
 
 def overlay_parts(
@@ -72,7 +72,7 @@ def overlay_parts(
     picture = _outside_pale(pixels, share * inked + (1 - share) * _gray(pixels)[..., None], seen)
     if legend:
         picture = _with_legend(picture, colors)
-    return _captioned(picture, caption) if caption else picture
+    return captioned(picture, caption) if caption else picture
 
 
 def _check(opacity: float) -> None:
@@ -120,7 +120,7 @@ def _beside(inside: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "heigh
     return found
 
 
-def _captioned(image: Image.Image, caption: str) -> Image.Image:
+def captioned(image: Image.Image, caption: str) -> Image.Image:
     """The picture on a strip with wrapped text; a picture too narrow for words is put on a wider strip."""
     width, font, margin = _strip(image)
     letter = font.getlength(caption.replace("\n", " ")) / len(caption)

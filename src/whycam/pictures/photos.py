@@ -175,7 +175,7 @@ def _photo(image: Image.Image, where: str, path: Path | None, max_pixels: int) -
         raise PhotoError(f"{where}: the picture cannot be decoded: {_reason(error)}") from None
     if orientation != 1 or turned != 1:
         notes.append("EXIF orientation applied")
-    return Photo(whole, _name(path), path, (*frames, *changes, *notes))
+    return Photo(whole, name_of(path), path, (*frames, *changes, *notes))
 
 
 def _orientation(image: Image.Image) -> tuple[int, list[str]]:
@@ -237,7 +237,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _name(path: Path | None) -> str:
+def name_of(path: Path | None) -> str:
     """A stem that any file system takes."""
     return re.sub(r"[^\w.-]+", "_", path.stem if path else "").strip("._")[:80] or "photo"
 

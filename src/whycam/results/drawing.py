@@ -8,20 +8,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import Enlarge, normalize, resize
+from whycam.network.input_axes import channels_first
 from whycam.pictures import figures
 from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.figures import Panel
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
 from whycam.pictures.marks import marked
+from whycam.pictures.media import Volume
+from whycam.pictures.overlay import captioned, overlay_parts, side_by_side
 from whycam.pictures.overlay import overlay as blend
-from whycam.pictures.overlay import overlay_parts, side_by_side
+from whycam.results.slices import Stack
 from whycam.results.values import ExplanationValues
 
 if TYPE_CHECKING:
@@ -41,7 +46,7 @@ _THUMBNAIL, _THUMBNAILS = 256, 8
 _PANELS = 4
 
 #: Opacity of one part by itself, where nothing but its strength is to be told.
-_ALONE = 0.8
+ALONE = 0.8
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,49 @@ def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
     """The maps over what they explain, as one picture; see `Explanation.overlay`."""
     if look.on not in ("photo", "input"):
         raise WhycamError(f"on must be 'photo' or 'input', not {look.on!r}.")
-    in_parts = explanation.parts is not None
-    heat = _part_heat(explanation) if in_parts else _flat_heat(explanation, look.signed, look.enlarge)
     pictures = []
+    if len(context_of(explanation).size) == 3:
+        for laid, status in zip(stacks(explanation, look), explanation.status, strict=True):
+            picture = side_by_side([laid.picture(axis, index) for axis, index in laid.shown()])
+            pictures.append(captioned(picture, str(status)) if look.caption and not status.ok else picture)
+        return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
+    heat = heat_of(explanation, look)
     for i, status in enumerate(explanation.status):
         image, geometry = canvas(context_of(explanation), i, look.on)
         over, seen = _on_canvas(heat[i], geometry)
-        how: dict[str, Any] = {"opacity": look.opacity, "seen": seen}
-        how["caption"] = str(status) if look.caption and not status.ok else None
-        if in_parts:
-            pictures.append(overlay_parts(image, over, hues(len(over), look.colormap), **how))
-        else:
-            mark = partial(_marked, explanation, i, geometry) if look.marks and explanation.shown else None
-            pictures.append(blend(image, over, colormap=look.colormap, signed=look.signed, mark=mark, **how))
+        how: dict[str, Any] = {"seen": seen, "caption": str(status) if look.caption and not status.ok else None}
+        if look.marks and explanation.shown and explanation.parts is None:
+            how["mark"] = partial(_marked, explanation, i, geometry)
+        pictures.append(_lay(explanation, look, image, over, **how))
     return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
+
+
+def stacks(explanation: ExplanationValues, look: Look) -> list[Stack]:
+    """Each sample of a volume or a clip, ready to be drawn slice by slice."""
+    context, heat = context_of(explanation), heat_of(explanation, look)
+    strength = explanation.maps.detach().float().cpu().nan_to_num(0, 0, 0)
+    strength = strength.abs() if look.signed else strength.clamp(min=0)
+    return [
+        Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), partial(_lay, explanation, look))
+        for i in range(len(explanation))
+    ]
+
+
+def film(explanation: ExplanationValues, look: Look) -> list[Image.Image]:
+    """Every frame of a clip, or slice of a volume, with its map; several samples side by side."""
+    if len(context_of(explanation).size) != 3:
+        raise WhycamError("a film needs a clip or a volume, with three spatial axes; for this save a folder.")
+    return [
+        side_by_side(frames) if len(frames) > 1 else frames[0]
+        for frames in zip(*(each.frames() for each in stacks(explanation, look)), strict=True)
+    ]
+
+
+def _lay(explanation: ExplanationValues, look: Look, image: Image.Image, heat: Tensor, **how: Any) -> Image.Image:
+    """The map, or one of each part, over a picture of its size."""
+    if explanation.parts is not None:
+        return overlay_parts(image, heat, hues(len(heat), look.colormap), opacity=look.opacity, **how)
+    return blend(image, heat, colormap=look.colormap, signed=look.signed, opacity=look.opacity, **how)
 
 
 def colored(explanation: ExplanationValues) -> list[Image.Image]:
@@ -134,7 +168,7 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
 
 
 def _row(one: ExplanationValues, look: Look) -> list[Panel]:
-    context, heat = context_of(one), _flat_heat(one, look.signed)[0]
+    context, heat = context_of(one), _map_heat(one, look.signed)[0]
     raw = one.maps[0]
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
@@ -154,7 +188,7 @@ def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]
     image, geometry = canvas(context_of(one), 0, "photo")
     strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
     colors = hues(len(strengths), colormap)
-    how: dict[str, Any] = {"opacity": _ALONE, "seen": seen, "legend": False}
+    how: dict[str, Any] = {"opacity": ALONE, "seen": seen, "legend": False}
     pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **how) for k in range(len(strengths))]
     panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
     return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
@@ -177,11 +211,13 @@ def context_of(explanation: ExplanationValues) -> InputContext:
     return explanation.context
 
 
-def _check_flat(explanation: ExplanationValues) -> None:
-    if explanation.maps.ndim != 3 or len(context_of(explanation).size) != 2:
+def _check_drawable(explanation: ExplanationValues) -> None:
+    axes, own = explanation.maps.ndim - 1, len(context_of(explanation).size)
+    if axes != own or own < 2:
+        advice = "figure() draws signals." if own == axes == 1 else "Their values are in .maps and .heatmaps()."
         raise WhycamError(
-            f"a picture needs maps with two spatial axes; these have {explanation.maps.ndim - 1} "
-            f"(shape {tuple(explanation.maps.shape)}). Their values are in .maps and .heatmaps()."
+            f"a picture needs maps with the input's axes, two or three; these have {axes} (shape "
+            f"{tuple(explanation.maps.shape)}) and the input {own}. {advice}"
         )
 
 
@@ -197,7 +233,6 @@ def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor 
 
 def _part_heat(explanation: ExplanationValues) -> Tensor:
     """The parts at the input's size, those of one sample on one scale from 0 to 1."""
-    _check_flat(explanation)
     assert explanation.parts is not None  # asked for where there are some
     parts = explanation.parts.cpu()
     large = resize(parts.flatten(0, 1), context_of(explanation).size)
@@ -205,14 +240,22 @@ def _part_heat(explanation: ExplanationValues) -> Tensor:
     return scaled.reshape(*parts.shape[:2], *large.shape[1:])
 
 
-def _flat_heat(explanation: ExplanationValues, signed: bool, enlarge: Enlarge = "bilinear") -> Tensor:
-    """Maps of two spatial axes at the input's size, scaled for colors; NaN stays, and is drawn as no value."""
-    _check_flat(explanation)
+def heat_of(explanation: ExplanationValues, look: Look) -> Tensor:
+    """The maps, or those of each part, at the input's size, each sample on one scale for colors."""
+    _check_drawable(explanation)
+    if explanation.parts is not None:
+        return _part_heat(explanation)
+    return _map_heat(explanation, look.signed, look.enlarge)
+
+
+def _map_heat(explanation: ExplanationValues, signed: bool, enlarge: Enlarge = "bilinear") -> Tensor:
+    """Maps at the input's size, scaled for colors; NaN stays, and is drawn as no value."""
     if not is_by_pixel(explanation):
         return explanation.heatmaps(normalize="signed" if signed else "max", enlarge=enlarge).cpu()
     raw = explanation.heatmaps(normalize="none", enlarge=enlarge).cpu()
     strength = raw.abs() if signed else raw.clamp(min=0)
-    end = strength.flatten(1).quantile(_PIXEL_QUANTILE, dim=1)[:, None, None]
+    end = torch.from_numpy(np.quantile(strength.flatten(1).numpy(), _PIXEL_QUANTILE, 1))  # torch's has a largest size
+    end = end.to(raw).reshape(-1, *[1] * (raw.ndim - 1))
     return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")
 
 
@@ -255,11 +298,26 @@ def canvas(context: InputContext, sample: int, on: str) -> tuple[Image.Image, Ge
 
 def _input_picture(context: InputContext, sample: int) -> Image.Image:
     """What the network was given, as a picture: un-normalized where that is known, else stretched to its own range."""
-    tensor = context.inputs[sample].detach().float().cpu()
     if context.preprocess is not None:
-        return context.preprocess.undo(tensor)
-    if tensor.ndim != 3:
-        raise WhycamError(f"a picture needs inputs with two spatial axes, not shape {tuple(context.inputs.shape)}.")
-    colors = tensor if len(tensor) == 3 else tensor.mean(0, keepdim=True).expand(3, -1, -1)
+        return context.preprocess.undo(context.inputs[sample].detach().float().cpu())
+    pixels = _pixels(context, sample)
+    if pixels.ndim == 3:
+        return Image.fromarray(pixels)
+    nothing = torch.zeros(pixels.shape[:3])
+    stack = Stack(pixels, nothing, nothing, context.medium(sample), lambda image, _: image)
+    return side_by_side([stack.picture(axis, index) for axis, index in stack.shown()])
+
+
+def _pixels(context: InputContext, sample: int) -> UInt8[np.ndarray, "... 3"]:
+    """A sample's colors, on one scale from its least to its greatest value; volumes are gray."""
+    tensor = context.inputs[[sample]].detach().float().cpu()
+    space = context.space or tuple(range(2, tensor.ndim))
+    if len(space) not in (2, 3):
+        raise WhycamError(
+            f"a picture needs inputs with two spatial axes or three, not shape {tuple(context.inputs.shape)}."
+        )
+    tensor = channels_first(tensor, space)[0]
+    gray = len(tensor) != 3 or isinstance(context.medium(sample), Volume)
+    colors = tensor.mean(0, keepdim=True).expand(3, *tensor.shape[1:]) if gray else tensor
     scaled = normalize(colors.nan_to_num().flatten()[None], "minmax").reshape(colors.shape)
-    return Image.fromarray((scaled * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
+    return (scaled * 255).round().byte().movedim(0, -1).contiguous().numpy()

@@ -63,6 +63,8 @@ class Explanation(ExplanationValues):
     ) -> Image:
         """The map over the photo, as one picture; several samples side by side.
 
+        A clip is shown by up to eight frames at even distances, a volume by three cuts through the map's peak.
+
         Where there are `parts`, each location has the color of the strongest of them, over the grays of the photo; the
         stronger it is, beside the strongest of all parts in that sample, the less of the photo shows through. They are
         numbered below, from 1.
@@ -96,26 +98,45 @@ class Explanation(ExplanationValues):
         return colored(self)
 
     def figure(self, *, colormap: str | None = None, signed: bool = False) -> Figure:
-        """Four panels for each sample: photo, map at layer resolution, resized map, overlay (needs `whycam[plot]`).
+        """The sort of figure that the inputs ask for (needs `whycam[plot]`), each sample on one scale of colors.
 
-        Where there are `parts`, each stands by itself in the rows below.
+        Pictures: four panels, photo, map at layer resolution, resized map, overlay; where there are `parts`, each
+        stands by itself in the rows below. Signals: the curve of each channel over the map's colors, in seconds where
+        `whycam.Signal` says the rate. Spectrograms (`whycam.Spectrogram`): the overlay with its own axes, and the map
+        added up at each time below. Clips: frames at even distances. Volumes: three cuts through the peak, and the
+        map's strongest slices across each axis.
         """
-        from whycam.results.drawing import Look, four_panels
+        from whycam.results.drawing import Look
+        from whycam.results.panels import figure
 
-        return four_panels(self, Look(colormap, signed=signed))
+        return figure(self, Look(colormap, signed=signed))
 
     def save(
-        self, folder: str | Path, *, colormap: str | None = None, opacity: float = 0.5, signed: bool = False
+        self,
+        path: str | Path,
+        *,
+        colormap: str | None = None,
+        opacity: float = 0.5,
+        signed: bool = False,
+        resolution: str = "map",
     ) -> list[Path]:
-        """Write, for each sample, the overlay (PNG), the raw map and any parts (NPY), and how they came about (JSON).
+        """Write a folder: for each sample the overlay, the raw map and any parts (NPY), and how they came about (JSON).
+
+        The overlay is a PNG, of clips a GIF; signals have none (`figure()` draws them), and volumes that were read from
+        a file have their map as NIfTI too. A path with one of these endings is written as that one file instead:
+        `.gif` and `.mp4` (needs `whycam[video]`), every frame of a clip or slice of a volume with its map, all on one
+        scale of colors; `.nii` and `.nii.gz` (needs `whycam[nifti]`), the raw map where it lies in the world.
+
+        Args:
+            resolution: of a NIfTI file: `"map"`, the map's own cells, or `"input"`, the voxels that the network saw.
 
         Raises:
-            WhycamError: `folder` is a file, or named like one.
+            WhycamError: `path` is a file, or has an ending of another sort of file.
         """
         from whycam.results.drawing import Look
         from whycam.results.saving import save
 
-        return save(self, Path(folder), Look(colormap, opacity, signed))
+        return save(self, Path(path), Look(colormap, opacity, signed), resolution)
 
     def _repr_html_(self) -> str:
         from whycam.results.drawing import html

@@ -12,20 +12,55 @@ import torch
 import whycam
 from whycam.errors import WhycamError
 from whycam.kit.files import Names, for_json, write_whole
-from whycam.results.drawing import Look, overlay
+from whycam.pictures import nifti
+from whycam.pictures.films import to_gif, to_mp4
+from whycam.pictures.media import Clip, Volume
+from whycam.results.drawing import Look, context_of, film, overlay
 from whycam.results.values import ExplanationValues
 
 #: Of the JSON files; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
+_FILMS = {".gif": to_gif, ".mp4": to_mp4}
 _FILES = {".png", ".jpg", ".jpeg", ".webp", ".npy", ".json"}
 
 
-def save(explanation: ExplanationValues, folder: Path, look: Look) -> list[Path]:
+def save(explanation: ExplanationValues, path: Path, look: Look, resolution: str = "map") -> list[Path]:
+    """Write a film, a NIfTI file or a folder, as the path's ending says; see `Explanation.save`."""
+    if path.is_dir():
+        return _save_folder(explanation, path, look)
+    if path.suffix.lower() in _FILMS:
+        rate = getattr(context_of(explanation).medium(0), "rate", None)
+        return [write_whole(path, _FILMS[path.suffix.lower()](film(explanation, look), rate))]
+    if path.name.lower().endswith(nifti.ENDINGS):
+        if len(explanation) > 1:
+            raise WhycamError(
+                f"{path} holds one map, and there are {len(explanation)}; save one, such as e[0].save(...)."
+            )
+        return [_save_nifti(explanation, path, resolution)]
+    return _save_folder(explanation, path, look)
+
+
+def _save_nifti(one: ExplanationValues, path: Path, resolution: str) -> Path:
+    """A map where it lies in the world, at the layer's own size or at the input's."""
+    context = context_of(one)
+    volume = context.medium(0)
+    if not isinstance(volume, Volume) or one.maps.ndim != 4:
+        raise WhycamError(
+            f"{path}: NIfTI files hold maps of volumes; pass whycam.Volume(tensor), or what whycam.read_volume gives."
+        )
+    if resolution not in ("map", "input"):
+        raise WhycamError(f"resolution is 'map' or 'input', not {resolution!r}.")
+    values = (one.maps if resolution == "map" else one.heatmaps(normalize="none"))[0]
+    compress = path.suffix.lower() == ".gz"
+    return write_whole(path, nifti.to_nifti(values, volume, context.size, compress=compress))
+
+
+def _save_folder(explanation: ExplanationValues, folder: Path, look: Look) -> list[Path]:
     """Write three files for each sample: `NAME.METHOD.overlay.png`, `NAME.METHOD.map.npy` and `NAME.METHOD.json`.
 
     NAME is the photo's, or `sample0`; samples of one name are told apart by `-2`, `-3`. The map is raw, float32, at the
-    layer's own size. Its parts, where it has some, are in `NAME.METHOD.parts.npy`, one after the other. There is no
-    overlay for maps that are not pictures. Each file is whole or absent.
+    layer's own size. Its parts, where it has some, are in `NAME.METHOD.parts.npy`, one after the other. The overlay of
+    a clip is a GIF; there is none for maps that are not pictures. Each file is whole or absent.
     """
     if folder.is_file() or (folder.suffix in _FILES and not folder.is_dir()):
         what = "a file" if folder.is_file() else "named like one"
@@ -37,10 +72,16 @@ def save(explanation: ExplanationValues, folder: Path, look: Look) -> list[Path]
     for i, one in enumerate(explanation):
         name = names(explanation.context.name(i) if explanation.context is not None else f"sample{i}")
         stem = folder / f"{name}.{explanation.method}"
-        if explanation.maps.ndim == 3 and explanation.context is not None and len(explanation.context.size) == 2:
-            picture = io.BytesIO()
-            overlay(one, look).save(picture, "png")
-            written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
+        medium = one.context.medium(0) if one.context is not None else None
+        if one.context is not None and explanation.maps.ndim - 1 == len(one.context.size) > 1:
+            if isinstance(medium, Clip):
+                written.append(write_whole(_with(stem, ".overlay.gif"), to_gif(film(one, look), medium.rate)))
+            else:
+                picture = io.BytesIO()
+                overlay(one, look).save(picture, "png")
+                written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
+        if isinstance(medium, Volume) and medium.affine is not None and explanation.maps.ndim == 4:
+            written.append(_save_nifti(one, _with(stem, ".map.nii.gz"), "map"))
         arrays = {"map": one.maps, "parts": one.parts}
         for kind, values in arrays.items():
             if values is not None:
@@ -59,6 +100,7 @@ def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
     one = explanation[sample]
     context = one.context
     photo = context.photos[0] if context is not None and context.photos is not None else None
+    medium = context.medium(0) if context is not None else None
     geometry = context.geometries[0] if context is not None and context.geometries is not None else None
     values = {
         "schema": SCHEMA,
@@ -78,6 +120,8 @@ def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
         "parts": {"shape": list(one.parts.shape[1:])} if one.parts is not None else None,
         "values": {name: float(value[0]) for name, value in one.values.items()},
         "geometry": asdict(geometry) if geometry is not None else None,
+        "volume": {"path": medium.path, "order": medium.order, "affine": np.asarray(medium.affine).tolist()}
+        if isinstance(medium, Volume) and medium.affine is not None else None,
         "cost": asdict(one.cost),
         "notes": list(one.notes),
         "versions": {"whycam": whycam.__version__, "torch": torch.__version__},
