@@ -286,6 +286,49 @@ FAULTS = [
     ),
     Faults("engine/smoothing.py", "engine/test_path.py", {"k / steps.stop": "(k - 1) / steps.stop"}),
     Faults("methods/seg_xres_cam.py", "methods/test_seg_xres_cam.py", {"ceil_mode=True": "ceil_mode=False"}),
+    # volumes, clips, signals
+    Faults(
+        "pictures/media.py",
+        "pictures/test_nifti.py",
+        {
+            "place[:3, 3] = (steps - 1) / 2": "place[:3, 3] = 0",
+            "self._affine @ place": "place @ self._affine",
+            'tuple(map(self.order.index, "ijk"))': 'tuple("ijk".index(axis) for axis in self.order)',
+            '(float(lengths["ijk".index(axis)]) for axis in self.order)': "map(float, lengths)",
+        },
+    ),
+    Faults("pictures/nifti.py", "pictures/test_nifti.py", {"permute(volume.file_axes)": "permute(2, 1, 0)"}),
+    Faults(
+        "results/slices.py",
+        "results/test_media.py",
+        {
+            "(cell + 0.5) * self": "cell * self",
+            "self.heat.select(axis - 3, index)": "(h := self.heat.select(axis - 3, index)) / h.amax()",
+            "across / least), round(laid.height * down": "down / least), round(laid.height * across",
+        },
+    ),
+    Faults(
+        "pictures/films.py",
+        "results/test_media.py",
+        {
+            "palette=palette, dither=Image.Dither.NONE": "256",
+            "rate=Fraction(rate or USUAL_RATE)": "rate=Fraction(USUAL_RATE)",
+        },
+    ),
+    Faults(
+        "pictures/curves.py",
+        "results/test_media.py",
+        {"left, right = -step / 2": "left, right = 0.0", 'origin="lower"': 'origin="upper"', "1 / rate if": "1.0 if"},
+    ),
+    Faults(
+        "results/panels.py",
+        "results/test_media.py",
+        {
+            "signed = look.signed or bool((one.maps < 0).any())": "signed = look.signed",
+            "raw.sum(1 - time)": "raw.sum(time)",
+        },
+    ),
+    Faults("network/input_axes.py", "results/test_media.py", {"or picture.shape[1] == 3 else Volume": "else Volume"}),
     # which layer, and what is said of it
     Faults(
         "network/layers/default_layer.py",

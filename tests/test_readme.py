@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 import detectors
+import nibabel
+import numpy as np
 import pytest
+import torch
 import torchvision_shim
 from torch import nn
 
@@ -17,7 +20,16 @@ def networks():
     detector, photo = detectors.made(detectors.retinanet)
     layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)
     ends = [nn.Sequential(*layers[:2], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, size)) for size in (20, 1)]
+    volumes, clips = (
+        nn.Sequential(nn.Conv3d(colors, 4, 3, padding=1), nn.AdaptiveAvgPool3d(1), nn.Flatten()) for colors in (1, 3)
+    )
+    signals = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     return {
+        "volume_network": volumes,
+        "video_network": clips,
+        "ecg_network": signals,
+        "clip": torch.rand(1, 3, 4, 8, 8),
+        "ecg": torch.rand(1, 2, 500),
         "detector": detector,
         "segmenter": nn.Sequential(*layers),
         "encoder": ends[0],
@@ -32,10 +44,12 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     torchvision_shim.register()  # which timm imports
     names: dict[str, object] = networks()
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 10
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 4), np.float32), np.eye(4)), tmp_path / "scan.nii.gz")
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} == {"chelsea.png", "panels.png"}
+    written = {"chelsea.png", "panels.png", "scan.nii.gz", "map.nii.gz", "clip.gif"}
+    assert {path.name for path in tmp_path.iterdir()} == written
     made = names["c"]
     layer = names["layer"]
     assert str(layer) == "blocks.5.norm1 (10x10, tokens on a grid of 10x10 after 1)"  # as the comments say

@@ -45,6 +45,11 @@ from whycam.network.layouts import Layout as Layout
 from whycam.network.outputs import OutputPath as OutputPath
 from whycam.network.variants.fast_copy import Precision as Precision
 from whycam.network.variants.scoring import RunConfig as RunConfig
+from whycam.pictures.media import Clip as Clip
+from whycam.pictures.media import Signal as Signal
+from whycam.pictures.media import Spectrogram as Spectrogram
+from whycam.pictures.media import Volume as Volume
+from whycam.pictures.nifti import read_volume as read_volume
 from whycam.pictures.photos import read_photo as read_photo
 from whycam.pictures.preprocess import Preprocess as Preprocess
 from whycam.results.explanation import Comparison as Comparison

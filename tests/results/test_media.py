@@ -113,7 +113,11 @@ def test_what_does_not_change_does_not_flicker(tmp_path):
     """One cell is lit throughout, another more and more; the first has the same colors in every frame of the GIF."""
     steady = sum(lit((8, 16, 16), (1, 8, 8), (t, 0, 0), channels=3) for t in range(8))
     rising = sum(t / 4 * lit((8, 16, 16), (1, 8, 8), (t, 1, 1), channels=3) for t in range(8))
-    e = explained(whycam.Clip(steady + rising, rate=10), (1, 8, 8))
+    clip = steady + rising
+    clip[:, 1:, :, :, 8:] = torch.rand(
+        1, 2, 8, 16, 8, generator=torch.Generator().manual_seed(0)
+    )  # colors of many kinds
+    e = explained(whycam.Clip(clip, rate=10), (1, 8, 8))
     (path,) = e.save(tmp_path / "clip.gif")
     with Image.open(path) as film:
         assert (film.n_frames, film.info["duration"], film.size) == (8, 100, (16, 16))

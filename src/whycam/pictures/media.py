@@ -59,6 +59,10 @@ class Spectrogram(_Medium):
     Attributes:
         tensor: `(N, C, frequency, time)`, or with time first where `axes` says so.
         rate: columns of time in a second. `axes`: the names of the two; one of them is time.
+
+    Examples:
+        >>> whycam.Spectrogram(torch.zeros(1, 1, 200, 64), axes=("time", "frequency")).axes
+        ('time', 'frequency')
     """
 
     rate: float | None = None
@@ -78,6 +82,10 @@ class Clip(_Medium):
     Attributes:
         tensor: `(N, C, T, H, W)`, or `(N, T, C, H, W)` for networks that take that.
         rate: frames in a second.
+
+    Examples:
+        >>> whycam.Clip(torch.zeros(1, 1, 16, 32, 32), rate=8).rate      # gray, which would else be a volume
+        8
     """
 
     rate: float | None = None
@@ -94,6 +102,11 @@ class Volume(_Medium):
             centers of voxels. Without one the indices are the world.
         order: which of the file's axes D, H and W are: `"kji"`, as in SimpleITK's arrays, or `"ijk"`, as MONAI loads.
         path: where it was read from.
+
+    Examples:
+        >>> volume = whycam.Volume(torch.zeros(1, 1, 24, 32, 32), np.diag([1, 1, 3, 1]))
+        >>> volume.spacing, volume.axes
+        ((3.0, 1.0, 1.0), ('axial', 'coronal', 'sagittal'))
     """
 
     affine: np.ndarray | None = None

@@ -24,6 +24,12 @@ def read_volume(path: str | Path, order: str = "kji") -> Volume:
     Raises:
         MissingExtraError: nibabel is not installed.
         PhotoError: a file that cannot be read, or that holds no volume.
+
+    Examples:
+        >>> import nibabel
+        >>> nibabel.save(nibabel.Nifti1Image(np.zeros((32, 30, 24), np.float32), np.eye(4)), "scan.nii")
+        >>> whycam.read_volume("scan.nii").tensor.shape
+        torch.Size([1, 1, 24, 30, 32])
     """
     try:
         import nibabel
