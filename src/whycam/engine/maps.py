@@ -134,8 +134,10 @@ class MapBuilder:
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
-            fuse = self.request.fusion or fusions.find(plan.fusion or method.fusion)
-            why = plan.why or f"{len(records)} layers fused by {fusions.name_of(fuse)}"
+            scales = _scales(records)
+            fuse = self.request.fusion or fusions.find("sum" if scales else plan.fusion or method.fusion)
+            what = "calls, one for each scale (choose with '#')," if scales else "layers"
+            why = plan.why or f"{len(records)} {what} fused by {fusions.name_of(fuse)}"
             fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
@@ -234,12 +236,12 @@ class MapBuilder:
         return InputContext(pictures[0])
 
     def _calls(self, tap: LayerRef) -> list[LayerRef]:
-        """The calls that a tap stands for."""
-        if tap.call != "all":
+        """The calls that a tap stands for: several of `NAME#*`, and of a layer that ran once for each scale."""
+        layers = self.measured.plain.layers if self.measured.plain is not None else {}
+        if tap.call != "all" and (tap in layers or tap.at(0) not in layers):
             return [tap]
-        assert self.measured.plain is not None  # a method with a layer needs the plain recording
         every = (tap.at(number) for number in itertools.count())
-        return list(itertools.takewhile(self.measured.plain.layers.__contains__, every))
+        return list(itertools.takewhile(layers.__contains__, every))
 
     def _for_fusion(
         self, fuse: fusions.Fusion, records: Sequence[LayerRecord], number: int, title: str
@@ -400,12 +402,12 @@ class MapBuilder:
         stride = tuple([s / g for s, g in zip(size, grid, strict=True)]) if len(size) == len(grid) else ()
         known = [self.measured.locations.get(tap, "by construction") for tap in taps]
         return Layer(
-            " + ".join([str(each.tap) for each in records]),
+            str(taps[0].at("last")) if _scales(records) else " + ".join([str(each.tap) for each in records]),
             finest.shape,
             grid,
             stride,
             str(finest.layout),
-            "; ".join([why, *[each.about for each in records if each.about]]),
+            "; ".join([why, *[each.about for each in records if each.about and not _scales(records)]]),
             "undetermined" if "undetermined" in known else known[0],
         )
 
@@ -456,6 +458,12 @@ class MapBuilder:
                 else mine
                 for map_, mine, cause in zip(draft["maps"], draft["status"], causes, strict=True)
             )
+
+
+def _scales(records: Sequence[LayerRecord]) -> bool:
+    """Whether these are the calls of one layer at several scales."""
+    grids = {tuple(each.activations.shape[2:]) for each in records}
+    return len({each.tap.module for each in records}) == 1 < len(records) == len(grids)
 
 
 def _equal(pictures: Sequence[Tensor]) -> bool:

@@ -281,7 +281,8 @@ class Forward:
         rows.append(tensor.shape[0])
         if tensor.shape[0] == self.samples and not self.stacks:
             if wanted == ["last"]:
-                self.kept[where].clear()
+                if not self._on(where, [*self.kept[where].values(), tensor]):
+                    self.kept[where].clear()
             elif all(isinstance(each, int) and 0 <= each != number for each in wanted):
                 return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
         if self.want_gradients:
@@ -322,10 +323,22 @@ class Forward:
                 )
         return f"{start}; choose one that does (`whycam layers`)."
 
+    def scales(self, where: Where) -> bool:
+        """Whether a layer ran once for each of several scales, as the shared heads of detectors do."""
+        kept = [*self.kept[where].values()]
+        return len(kept) == len(self.rows[where]) and {*self.rows[where]} == {self.samples} and self._on(where, kept)
+
+    def _on(self, where: Where, several: Sequence[Tensor]) -> bool:
+        """Whether a layer with weights returned the same channels on several grids."""
+        shapes = [tuple(each.shape) for each in several]
+        if not len({shape[2:] for shape in shapes}) == len(shapes) > 1 == len({shape[:2] for shape in shapes}):
+            return False
+        return any(True for _ in tree_of(self.model).module(where[0]).parameters())
+
     def odd(self, where: Where) -> bool:
         """Whether the layer's first axis is not the model's batch: parts of the batch, or several views of a sample."""
         rows, samples = self.rows[where], self.samples or 1
-        if rows == [samples]:
+        if rows == [samples] or self.scales(where):
             return False
         if len(self.kept[where]) < len(rows) or sum(rows) % samples:
             return False
@@ -340,10 +353,12 @@ class Forward:
             where = (tap.module, tap.side)
             rows, odd = self.rows[where], self.odd(where)
             count = sum(rows) // self.samples if odd else len(rows)
-            if tap.call == "all":
+            every = tap.call == "all" or (tap.call == "last" and self.scales(where))
+            if every:
                 numbers = list(range(count))
             else:
-                number = count - 1 if tap.call == "last" else tap.call + count if tap.call < 0 else tap.call
+                number = tap.call if isinstance(tap.call, int) else count - 1
+                number += count if number < 0 else 0
                 if not 0 <= number < count:
                     raise LayerNotFound(
                         f"layer {tap.module!r} ran {count} time{'s' if count > 1 else ''}, so it has no call "
@@ -353,7 +368,7 @@ class Forward:
             for number in numbers:
                 calls = tuple((where, k) for k in (range(len(rows)) if odd else [number]))
                 one = tap.at(number) if count > 1 or tap.call == "all" else tap.at("last")
-                asked = tap.at(number) if tap.call == "all" else tap
+                asked = tap.at(number) if every else tap
                 made.append(Pass(asked, one, calls, number, count, odd))
         return made
 
