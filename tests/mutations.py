@@ -31,6 +31,21 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "methods/d_rise.py",
+        "methods/test_d_rise.py",
+        {
+            "weighted - mean * shows if": "weighted - shows if",
+            "number % 2": "number % 3 // 2",
+            "(likeness >= until).all()": "(likeness >= until).any() or done == 500",
+        },
+    ),
+    Faults(
+        "network/variants/scoring.py",
+        "targets/test_d_rise.py",
+        {"self.runners.shared.setdefault(self.title, {})": "{}", "if each not in known]) or": "]) or"},
+    ),
+    Faults("network/variants/loosened.py", "targets/test_d_rise.py", {"score_thresh = _LEAST": "score_thresh = 0.99"}),
+    Faults(
         "network/recording/detaching.py",
         "targets/test_through_selection.py",
         {"            if self.through:": "            if not self.through:", "args[0].requires_grad": "True"},

@@ -67,6 +67,7 @@ _MethodName: TypeAlias = Literal[
     "bag_cam",
     "cam",
     "cameras",
+    "d_rise",
     "deep_feature_factorization",
     "eigen_cam",
     "eigen_grad_cam",

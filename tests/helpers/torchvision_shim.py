@@ -1,5 +1,6 @@
 """torchvision beside a CPU-only torch: its compiled operators are absent, and it asks for two of them when imported."""
 
+import numpy as np
 import torch
 
 
@@ -38,17 +39,20 @@ def _nothing() -> None:
 
 
 def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    kept: list[int] = []
+    order = scores.argsort(descending=True)
+    boxes = boxes[order]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    for index in scores.argsort(descending=True).tolist():
-        if kept:
-            low = torch.maximum(boxes[index, :2], boxes[kept, :2])
-            high = torch.minimum(boxes[index, 2:], boxes[kept, 2:])
-            inside = (high - low).clamp(min=0).prod(1)
-            if bool((inside / (areas[index] + areas[kept] - inside) > threshold).any()):
-                continue
-        kept.append(index)
-    return torch.tensor(kept, dtype=torch.long)
+    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    inside = (high - low).clamp(min=0).prod(2)
+    over = (inside / (areas[:, None] + areas[None] - inside) > threshold).numpy()
+    gone = np.zeros(len(boxes), bool)
+    kept = []
+    for i in range(len(boxes)):
+        if not gone[i]:
+            kept.append(i)
+            gone |= over[i]
+    return order[kept]
 
 
 #: A library's definitions go with the object, so the objects are kept.

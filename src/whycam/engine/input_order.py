@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from whycam.kit.arrays import lazily
+from whycam.kit.arrays import Variants, lazily
 from whycam.network.input_axes import as_given, channels_first
 
 
@@ -31,6 +31,8 @@ def _differentiate(function: Callable[..., Any], space: tuple[int, ...]) -> Call
 
 
 def _given(variants: Iterable[Tensor], space: tuple[int, ...]) -> Iterable[Tensor]:
+    if isinstance(variants, Variants):
+        return lazily(lambda each: as_given(variants.make(each), space), variants.over, shared=variants.shared)
     if isinstance(variants, Sized):
         every: Iterator[Tensor] = iter(variants)
         return lazily(lambda _: as_given(next(every), space), range(len(variants)))

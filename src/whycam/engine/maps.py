@@ -490,11 +490,13 @@ def told(work: Sequence[RunStats]) -> tuple[str, ...]:
             notes.append(f"each variant was run by itself: {each.alone}")
         if each.halved:
             notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
-        if each.precision:
-            deviation = each.deviation or 0.0
+        if each.copy and each.deviation is None:
+            notes.append(f"scored by a private copy of the network with {each.copy}")
+        elif each.deviation is not None:
+            deviation = each.deviation
             share = f", {deviation / each.spread:.1%} of how far all scores lie apart" if each.spread else ""
             notes.append(
-                f"scored by a private copy of the network ({each.precision}), whose scores differ from the network's "
+                f"scored by a private copy of the network ({each.copy}), whose scores differ from the network's "
                 f"by at most {deviation:.2g}{share}, over a sample of variants"
             )
     return tuple(dict.fromkeys(notes))

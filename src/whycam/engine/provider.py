@@ -16,6 +16,7 @@ from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
 from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.fast_copy import Prepared, prepare
+from whycam.network.variants.loosened import LOOSENED, loosened
 from whycam.network.variants.scoring import (
     Above,
     Network,
@@ -117,12 +118,13 @@ class QuantityProvider:
     def _whole(self) -> Runners:
         def whole() -> Runner:
             if self.execution.precision is None:
-                return Whole(self.network, self.execution)
+                copy = loosened(self.module)
+                return Whole(self.network, self.execution, copy, said=LOOSENED if copy is not None else "")
             fast = self._fast()
             compiled = fast.at if fast.compiled else None
             return Whole(self.network, self.execution, fast.module, fast.precision, fast.said, compiled)
 
-        return self._runners.setdefault(None, Runners(whole))
+        return self._runners.setdefault(None, Runners(whole, shared=len(self.measured.any.targets) > 1))
 
     def _above(self, layer: LayerRecord) -> Runners:
         def above() -> Runner:

@@ -252,10 +252,15 @@ def orient(
 
 @dataclass(frozen=True)
 class Variants:
-    """Tensors made one by one as they are drawn; how many there will be is known before."""
+    """Tensors made one by one as they are drawn; how many there will be is known before.
+
+    `shared`: they follow from the inputs and from what they are made `over` alone, so that what the network answered
+    for one target is read again for the next.
+    """
 
     make: Callable[[Any], Tensor]
     over: Sequence[Any]
+    shared: bool = False
 
     def __len__(self) -> int:
         return len(self.over)
@@ -264,9 +269,9 @@ class Variants:
         return map(self.make, self.over)
 
 
-def lazily(make: Callable[[Any], Tensor], over: Sequence[Any]) -> Variants:
-    """What `make` makes of each, made when it is drawn."""
-    return Variants(make, over)
+def lazily(make: Callable[[Any], Tensor], over: Sequence[Any], *, shared: bool = False) -> Variants:
+    """What `make` makes of each, made when it is drawn. `shared`: see `Variants`."""
+    return Variants(make, over, shared)
 
 
 def noise(shape: Sequence[int], seed: int, number: int = 0) -> Float[Tensor, "..."]:

@@ -1,5 +1,7 @@
 """Masks over inputs and what shows through them, for methods that score edited inputs."""
 
+import math
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -8,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from whycam.errors import OptionError
-from whycam.kit.arrays import Variants, lazily, positive, resize, weighted_sum
+from whycam.kit.arrays import Variants, generator, lazily, positive, resize, weighted_sum
 from whycam.kit.quantities import Result
 from whycam.kit.status import Status
 
@@ -70,6 +72,52 @@ def shown(
     """The inputs where the mask is 1, what is `behind` them where it is 0, and in between a mixture."""
     # in one pass: the temporaries of a sum of products take several times as long as the arithmetic
     return torch.lerp(behind, inputs, mask.unsqueeze(1).to(inputs.dtype))
+
+
+class RandomMasks:
+    """RISE's masks (arXiv:1806.07421): `[number]` is what one shows, from 0 to 1 at each location, `(*space)`.
+
+    Each is a grid of random cells, stretched by one cell more than the inputs need and cropped at a random place. It
+    depends on the seed and its number alone.
+
+    Args:
+        grid: cells along every axis, or along each.
+        keep: with which probability a cell is shown.
+
+    Raises:
+        OptionError: a grid of other axes than the inputs have.
+    """
+
+    def __init__(
+        self,
+        inputs: Float[Tensor, "batch color *space"],
+        grid: int | tuple[int, ...],
+        keep: float,
+        baseline: Baseline,
+        seed: int,
+    ) -> None:
+        axes = inputs.ndim - 2
+        self.cells = grid if isinstance(grid, tuple) else (grid,) * axes
+        if len(self.cells) != axes:
+            raise OptionError(f"grid has {len(self.cells)} numbers for inputs with {axes} spatial axes.")
+        self.inputs, self.keep, self.seed, self.behind = inputs, keep, seed, stand_in(inputs, baseline)
+
+    def __getitem__(self, number: int) -> Float[Tensor, "*space"]:
+        source, space = generator(self.seed, number), self.inputs.shape[2:]
+        cells = torch.rand(self.cells, generator=source, dtype=torch.float64) < self.keep
+        strides = [math.ceil(side / count) for side, count in zip(space, self.cells, strict=True)]
+        starts = [int(torch.randint(stride, (1,), generator=source)) for stride in strides]
+        sides = [(count + 1) * stride for count, stride in zip(self.cells, strides, strict=True)]
+        large = resize(cells.to(self.inputs)[None], sides)[0]
+        return large[tuple(slice(start, start + side) for start, side in zip(starts, space, strict=True))]
+
+    def shown(self, numbers: Sequence[int]) -> Variants:
+        """The inputs as the masks of these numbers show them."""
+
+        def variant(number: int) -> Tensor:
+            return shown(self.inputs, self[number].expand(len(self.inputs), *self.inputs.shape[2:]), self.behind)
+
+        return lazily(variant, numbers, shared=True)
 
 
 def to_unit(maps: Float[Tensor, "batch *spatial"]) -> Float[Tensor, "batch *spatial"]:

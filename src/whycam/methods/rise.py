@@ -1,13 +1,10 @@
-import math
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.errors import OptionError
-from whycam.kit.arrays import generator, lazily, resize
-from whycam.kit.masks import Baseline, shown, stand_in
+from whycam.kit.masks import Baseline, RandomMasks
 from whycam.kit.options import Count, OpenShare
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
@@ -47,42 +44,16 @@ def rise(
     show of it, as xplique does. Hidden pixels are 0 in what the network is given, hence the data set's mean color in
     normalized inputs, as in the authors' code. Masks depend on the seed and their number alone.
     """
-    axes = inputs.ndim - 2
-    cells = grid if isinstance(grid, tuple) else (grid,) * axes
-    if len(cells) != axes:
-        raise OptionError(f"grid has {len(cells)} numbers for inputs with {axes} spatial axes.")
-    behind = stand_in(inputs, baseline)
-
-    def mask(number: int) -> Tensor:
-        return _mask(inputs, cells, keep, generator(seed, number))
-
-    numbers = range(samples)
-    scores = score(
-        lazily(lambda number: shown(inputs, mask(number).expand(len(inputs), *inputs.shape[2:]), behind), numbers),
-        probability=probability,
-    ).to(inputs)
+    masks = RandomMasks(inputs, grid, keep, baseline, seed)
+    scores = score(masks.shown(range(samples)), probability=probability).to(inputs)
     if center:
         scores = scores - scores.mean(0)
     maps = torch.zeros_like(inputs[:, 0])
     coverage = torch.zeros_like(inputs[0, 0])
-    for number in numbers:
-        shows = mask(number)
+    for number in range(samples):
+        shows = masks[number]
         maps += scores[number].reshape(-1, *[1] * shows.ndim) * shows
         coverage += shows
     if divide == "expected":
         return maps / (samples * keep)
     return (maps / coverage).where(coverage > 0, maps)
-
-
-def _mask(
-    inputs: Float[Tensor, "batch color *space"], grid: tuple[int, ...], keep: float, source: torch.Generator
-) -> Float[Tensor, "*space"]:
-    """One mask: random cells, stretched by one cell more than the input needs, and cropped at a random place."""
-    space = inputs.shape[2:]
-    cells = torch.rand(grid, generator=source, dtype=torch.float64) < keep
-    strides = [math.ceil(side / count) for side, count in zip(space, grid, strict=True)]
-    starts = [int(torch.randint(stride, (1,), generator=source)) for stride in strides]
-    large = resize(cells.to(inputs)[None], [(count + 1) * stride for count, stride in zip(grid, strides, strict=True)])[
-        0
-    ]
-    return large[tuple(slice(start, start + side) for start, side in zip(starts, space, strict=True))]

@@ -86,7 +86,7 @@ class Box(OutputTarget):
         """The box, in each image."""
         found = self.found(output, context)
         indices = [self.index(i, each, context) for i, each in enumerate(found)]
-        return [_settled(output, context, found, indices, self)]
+        return [_settled(output, context, found, indices, self, _Seen(context, self.adapter))]
 
     def index(self, sample: int, found: Detections, context: OutputContext) -> int | str:
         """Which detection of an image is meant, or why there is none."""
@@ -141,6 +141,7 @@ class Boxes(OutputTarget):
         found = Box(0, adapter=self.adapter).found(output, context)
         kept = [(each.scores.detach() >= self.min_score).nonzero()[:, 0].tolist() for each in found]
         most = max(map(len, kept), default=0)
+        seen = _Seen(context, self.adapter)
         missing = [
             f"{len(mine)} boxes reach {self.min_score:g} here, {_best(each, context.labels)}"
             for mine, each in zip(kept, found, strict=True)
@@ -152,6 +153,7 @@ class Boxes(OutputTarget):
                 found,
                 [mine[k] if k < len(mine) else missing[i] for i, mine in enumerate(kept)],
                 Box(k, adapter=self.adapter, through_selection=self.through_selection),
+                seen,
             )
             for k in range(max(1, most))
         ]
@@ -192,7 +194,7 @@ class BoxSide(OutputTarget):
         def side(each: Detections, index: int) -> Tensor:
             return each.boxes[index, column]
 
-        made = _settled(output, context, found, indices, box, side, side)
+        made = _settled(output, context, found, indices, box, _Seen(context), side, side)
         texts = tuple(f"{self.side} side of {text}" for text in made.texts)
         return [replace(made, texts=texts, search=None, key=self)]
 
@@ -205,12 +207,28 @@ def _final(found: Detections, index: int) -> Tensor:
     return logit(found.scores[index])
 
 
+class _Seen:
+    """The detections in later outputs; those of one output are looked for once, whoever asks."""
+
+    def __init__(self, context: OutputContext, adapter: Adapter | None = None) -> None:
+        self.size, self.module, self.adapter = context.size, context.module, adapter
+        self.output: Any = None
+        self.found: list[Detections] = []
+
+    def __call__(self, output: Any) -> list[Detections]:
+        if output is not self.output:
+            self.found = detections(output, self.size, self.module, adapter=self.adapter)
+            self.output = output
+        return self.found
+
+
 def _settled(
     output: Any,
     context: OutputContext,
     found: Sequence[Detections],
     indices: Sequence[int | str],
     target: Box,
+    seen: _Seen,
     clean: Callable[[Detections, int], Tensor] = _raw,
     later: Callable[[Detections, int], Tensor] = _final,
 ) -> Settled:
@@ -240,13 +258,11 @@ def _settled(
         others = tuple(tuple(row) for k, row in enumerate(each.boxes.tolist()) if k != i)
         shown.append(Shown(text, tuple(box.tolist()), others[:_SHOWN]))
         status.append(Status())
-    size, module, adapter = context.size, context.module, target.adapter
 
     def similar(other: Any) -> list[tuple[Detections, Tensor] | None]:
-        seen = detections(other, size, module, adapter=adapter)
         return [
             None if box is None or label is None or not len(each) else (each, _similarity(box, label, each))
-            for box, label, each in zip(boxes, labels, seen, strict=True)
+            for box, label, each in zip(boxes, labels, seen(other), strict=True)
         ]
 
     def read(other: Any) -> Tensor:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from whycam.errors import WhycamError
-from whycam.kit.arrays import SAME, is_half, noise_like, wide
+from whycam.kit.arrays import SAME, Variants, is_half, lazily, noise_like, wide
 from whycam.kit.progress import Progress
 from whycam.network.adapted import Adapted
 from whycam.network.hooks import Inputs, call, watching
@@ -81,7 +81,7 @@ class RunStats:
         forwards, backwards, parts: runs of the whole network and of the part, in batches of the caller's size.
         fallback: why whole forwards were run where the part was meant to be.
         halved: how often memory ran out and the rows were halved.
-        precision: what the fast copy was, in words, if one was used.
+        copy: what the private copy was that was run, in words, if one was used.
         deviation: the largest difference of its scores from the plain network's, over a sample of variants, and
         spread: how far the scores of all variants lie apart at most.
         alone: why each variant was run by itself, if so.
@@ -95,7 +95,7 @@ class RunStats:
     parts: int = 0
     fallback: str = ""
     halved: int = 0
-    precision: str = ""
+    copy: str = ""
     deviation: float | None = None
     spread: float | None = None
     alone: str = ""
@@ -513,8 +513,10 @@ class Above(Runner):
 class Runners:
     """The ways to run variants, in turn: the first that can be used is used, by every method and target."""
 
-    def __init__(self, *makers: Callable[[], Runner]) -> None:
+    def __init__(self, *makers: Callable[[], Runner], shared: bool = False) -> None:
+        """`shared`: whether answers to variants that are the same for every target are kept for the next target."""
         self.makers = list(makers)
+        self.shared: dict[str, dict[Any, Tensor]] | None = {} if shared else None  # by method and variant
         self.now: Runner | None = None
         self.fallback = ""
         self.checked = False  # whether packs were seen to answer as their rows do by themselves
@@ -532,7 +534,7 @@ class Runners:
                 continue
             self.now = runner
             work.count(runner, runner.tried)
-        work.part, work.fallback, work.precision = self.now.about, self.fallback, self.now.said
+        work.part, work.fallback, work.copy = self.now.about, self.fallback, self.now.said
         return self.now
 
     def outputs(self, group: Tensor, work: RunStats) -> list[Tensor]:
@@ -586,15 +588,30 @@ class Scorer:
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
         """The scores of each variant. See `quantities.Score`."""
         score: Score = self.as_probability() if probability else self.bound
+        if self.plain is not None:
+            sample: dict[int, Tensor] = {}
+            made = torch.stack([score(output).clone() for output in self._answers(variants, sample)])
+            return self._corrected(self.runners.ready(next(iter(sample.values())), self.work), sample, made, score)
+        if self.runners.shared is None or not isinstance(variants, Variants) or not variants.shared:
+            return torch.stack([score(output).clone() for output in self._answers(variants, {})])
+        known = self.runners.shared.setdefault(self.title, {})
+        if (new := [each for each in variants.over if each not in known]) or not known:
+            answers = self._answers(lazily(variants.make, new), {})
+            known |= {each: answer.clone() for each, answer in zip(new, answers, strict=True)}
+        return torch.stack([score(known[each]) for each in variants.over])
+
+    def _answers(self, variants: Iterable[Tensor], sample: dict[int, Tensor]) -> Iterator[Tensor]:
+        """The network's answer to each variant, and a `sample` of the variants where a fast copy answers.
+
+        An answer may be a view of what the next pack is written over: what is kept of it has to be copied.
+        """
         total = len(variants) if isinstance(variants, Sized) else None
         stream: Iterator[Tensor] = map(_checked, variants)
         first = next(stream, None)
         if first is None:
             raise WhycamError(f"{self.title} asked for the scores of no variants.")
-        found: list[Tensor] = []
         count = 0
         wanted = _spread(total)
-        sample: dict[int, Tensor] = {}
         runner = self.runners.ready(first, self.work)
         if len(first) != runner.network.samples:
             raise WhycamError(
@@ -608,14 +625,10 @@ class Scorer:
                 if self.plain is not None:
                     here = range(count, count + len(group))
                     sample |= {number: group[number - count].clone() for number in wanted if number in here}
-                # stacked, and so copied: an answer may be a view of what the next pack is written over
-                found.append(torch.stack([score(output) for output in self.runners.outputs(group, self.work)]))
+                yield from self.runners.outputs(group, self.work)
                 count += len(group)
                 advance(len(group))
-        runner = self.runners.ready(first, self.work)
-        self.work.note(runner, count)
-        made = torch.cat(found)
-        return made if self.plain is None else self._corrected(runner, sample, made, score)
+        self.work.note(self.runners.ready(first, self.work), count)
 
     def _corrected(self, fast: Runner, sample: Mapping[int, Tensor], made: Tensor, score: Score) -> Tensor:
         """Subtract the fast copy's error on the unmodified input from all its scores; record the error that remains.
