@@ -7,9 +7,10 @@
 import torch
 import torchvision_shim
 
+torchvision_shim.register()
+
 
 def torchvision(name, **options):
-    torchvision_shim.register()
     from torchvision.models import segmentation
 
     return getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=4, **options).eval()

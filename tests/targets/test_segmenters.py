@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "toys"))
 import marker
 
 import whycam
+from whycam.network.layers.features import features
 from whycam.targets import Region
 
 
@@ -132,3 +133,10 @@ def test_pixels_are_named_in_pictures_alone():
     model, inputs, *_ = built("dynunet, 3-D")
     with pytest.raises(whycam.TargetError, match="a component names pixels, and the output has 3 axes of space"):
         whycam.explain(model, inputs, target=Region(1, point=(3, 3)))
+
+
+def test_a_side_as_long_as_a_row_of_tokens_hides_no_feature():
+    """SegFormer's third stage has 24 tokens here, and its decoder 24 columns: no attention all the same."""
+    model, inputs = built("segformer")[0], torch.rand(1, 3, 64, 96)
+    found, _ = features(model, inputs)
+    assert {"decode_head.linear_fuse", "decode_head.batch_norm"} <= {name for each in found for name in each.names}

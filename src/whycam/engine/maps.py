@@ -110,7 +110,8 @@ class MapBuilder:
                 raise Misplaced(self.measured.refusals[tap])
         recording = self.recording
         options = {**{o.name: o.default for o in method.options.values()}, **self.request.options.get(method.name, {})}
-        records = [self.measured.plain.layers[tap] for tap in taps] if self.measured.plain is not None else []
+        layers = self.measured.plain.layers if self.measured.plain is not None else {}
+        records = [each for tap in taps for each in (layers[tap].scales if layers else ())]
         results, statuses = [], []
         places: list[LayerRecord | None] = [*records] or [None]
         if self.request.per_channel and len(places) > 1:
@@ -136,7 +137,8 @@ class MapBuilder:
         else:
             scales = _scales(records)
             fuse = self.request.fusion or fusions.find("sum" if scales else plan.fusion or method.fusion)
-            what = "calls, one for each scale (choose with '#')," if scales else "layers"
+            calls = "calls, one for each scale (choose with '#')," if len(taps) > 1 else "scales in one axis of tokens"
+            what = calls if scales else "layers"
             why = plan.why or f"{len(records)} {what} fused by {fusions.name_of(fuse)}"
             fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
@@ -303,8 +305,9 @@ class MapBuilder:
         """What this maker's batch did where another maker's did `layer`."""
         assert self.measured.plain is not None  # a method with a layer needs the plain recording
         assert other.measured.plain is not None
-        tap = next(tap for tap, each in other.measured.plain.layers.items() if each is layer)
-        return self.measured.plain.layers[tap]
+        tap = next(tap for tap, each in other.measured.plain.layers.items() if each.tap == layer.tap)
+        mine = self.measured.plain.layers[tap].scales
+        return next((each for each in mine if each.layout == layer.layout), mine[0])
 
     def _maps(self, method: Method, layer: LayerRecord | None, number: int, options: Mapping[str, Any]) -> Result:
         samples = self.recording.output.shape[0]
@@ -379,11 +382,11 @@ class MapBuilder:
         """For each sample, whether no location has gradient. Found once for all methods, and without a bool tensor."""
         gradient = layer.gradients[number]
         assert gradient is not None  # asked for where there is one
-        return self._once(("still", layer.tap, number), lambda: gradient.flatten(1).abs().amax(1) == 0)
+        return self._once(("still", layer.tap, layer.layout, number), lambda: gradient.flatten(1).abs().amax(1) == 0)
 
     def _signed(self, layer: LayerRecord) -> list[bool]:
         """For each sample, whether the layer's activations go below zero."""
-        return self._once(("signed", layer.tap), lambda: layer.activations.flatten(1).amin(1) < 0)
+        return self._once(("signed", layer.tap, layer.layout), lambda: layer.activations.flatten(1).amin(1) < 0)
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> list[bool]:
         if key not in self.facts:

@@ -11,6 +11,7 @@ from whycam.engine.measure import Measured
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.layer_refs import LayerRef
+from whycam.network.layouts import Layout
 from whycam.network.quantities.biases import bias_gradients
 from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
@@ -44,7 +45,7 @@ class QuantityProvider:
         self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
         self.work: list[RunStats] = []
         self._prepared: Prepared | None = None
-        self._runners: dict[LayerRef | None, Runners] = {}
+        self._runners: dict[tuple[LayerRef, Layout] | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer; `title` is of the method that asks."""
@@ -139,7 +140,7 @@ class QuantityProvider:
             fast = self._fast()
             return Replaced(self.network, self.execution, layer, fast.module, fast.precision, _eager(fast))
 
-        return self._runners.setdefault(layer.tap, Runners(above, replaced))
+        return self._runners.setdefault((layer.tap, layer.layout), Runners(above, replaced))
 
     def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
         """The full-precision scorer for spot checks of a fast copy, if one is used."""

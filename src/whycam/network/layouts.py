@@ -139,12 +139,58 @@ class Tokens:
         return f"tokens on a grid of {'x'.join(map(str, self.shape))} after {self.prefix}{behind}{order}"
 
 
-Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens
+@dataclass(frozen=True)
+class Scales:
+    """`(batch, token, channel)` with the tokens of several grids one behind another, as deformable encoders have them.
+
+    No one map holds them: each grid has its own, and these are added up. Until then they are a single axis. `known` as
+    of `Tokens`; which grids, and in which order, is found by the number of tokens and verified.
+
+    Examples:
+        >>> whycam.layouts.Scales(((8, 12), (4, 6))).parts[1]
+        Tokens(shape=(4, 6), prefix=96, suffix=0, unrolled=0, frames_last=False)
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    known: Literal["said", "guessed"] = field(default="said", compare=False, repr=False)
+
+    @property
+    def count(self) -> int:
+        """How many tokens there are."""
+        return sum(map(prod, self.shapes))
+
+    @property
+    def parts(self) -> list[Tokens]:
+        """Each grid's own layout, the others' tokens around it."""
+        counts = [*map(prod, self.shapes)]
+        return [Tokens(shape, sum(counts[:i]), sum(counts[i + 1 :])) for i, shape in enumerate(self.shapes)]
+
+    def to_maps(self, output: Float[Tensor, "batch token channel"]) -> Float[Tensor, "batch channel token"]:
+        """All tokens along one axis."""
+        return output.mT
+
+    def from_maps(self, maps: Tensor, output: Tensor) -> Tensor:
+        """Maps laid out like `output`."""
+        return maps.mT
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The number of tokens."""
+        return (self.count,)
+
+    def __str__(self) -> str:
+        return f"tokens on grids of {', '.join('x'.join(map(str, shape)) for shape in self.shapes)}"
+
+
+Layout: TypeAlias = ChannelsFirst | ChannelsLast | Tokens | Scales
 
 
 @lru_cache(maxsize=1024)
 def readings(
-    output: tuple[int, ...], inputs: tuple[int, ...], claim: Tokens | None = None, patches: tuple[int, ...] = ()
+    output: tuple[int, ...],
+    inputs: tuple[int, ...],
+    claim: Tokens | None = None,
+    patches: tuple[int, ...] = (),
+    grids: tuple[tuple[int, ...], ...] = (),
 ) -> tuple[Layout, ...]:
     """The layouts that an output of shape `output` may have in a network given `inputs`, the likeliest first.
 
@@ -152,6 +198,7 @@ def readings(
         inputs: the shape of the input as `(N, C, *space)`.
         claim: what is said of the model's tokens, which comes first where the sizes agree.
         patches: the grid on which a convolution put the patches, if one did; tokens over stand beside them.
+        grids: those that convolutions returned before, of which several may lie one behind another.
 
     Channels first is PyTorch's convention, but channels last comes before it where only that keeps the input's
     proportions. With one axis less than an image it is tokens behind the smallest prefix in use that leaves a grid of
@@ -171,8 +218,20 @@ def readings(
         if prod(found[0].grid(output)) <= 1:
             return ()
     if len(output) == 3 and len(space) > 1:
-        found = [*_tokens(output[1], space, claim, patches)]
+        found = [*_several(output[1], grids), *_tokens(output[1], space, claim, patches)]
+        if claim is not None and claim.count == output[1]:
+            found = [claim, *found]
     return tuple(layout for layout in dict.fromkeys(found) if prod(layout.grid(output)) > 1)
+
+
+def _several(count: int, grids: tuple[tuple[int, ...], ...]) -> Iterator[Scales]:
+    """Neighboring grids, by size, that have so many locations together; the finest first or last."""
+    sizes = sorted(set(grids), key=prod, reverse=True)
+    for start in range(len(sizes)):
+        for end in range(start + 2, len(sizes) + 1):
+            if sum(map(prod, sizes[start:end])) == count:
+                yield Scales(tuple(sizes[start:end]), known="guessed")
+                yield Scales(tuple(sizes[start:end][::-1]), known="guessed")
 
 
 def _tokens(count: int, space: tuple[int, ...], claim: Tokens | None, patches: tuple[int, ...]) -> Iterator[Tokens]:
@@ -225,7 +284,7 @@ def infer_layout(
 
 def check_fits(layout: Layout, output: Sequence[int], layer: str) -> None:
     """Raise a `WhycamError` where an output of that shape cannot be read so."""
-    if isinstance(layout, Tokens):
+    if isinstance(layout, (Tokens, Scales)):
         if len(output) != 3 or output[1] != layout.count:
             raise LayerRefused(
                 f"layout={layout!r} reads an output of shape (batch, {layout.count}, channel), and that of {layer} has "

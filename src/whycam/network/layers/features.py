@@ -17,7 +17,7 @@ from whycam.network.cache import Cache
 from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef, tap_of
 from whycam.network.layers.positions import is_guess
-from whycam.network.layouts import ChannelsFirst, Layout, Tokens, keeps_proportions, readings
+from whycam.network.layouts import ChannelsFirst, Layout, Scales, Tokens, keeps_proportions, readings
 from whycam.network.origin import behind, keep, least_behind, made_by, place_by_place, straight, traceable
 from whycam.network.outputs import OutputPath, number_of_classes, plain, read
 from whycam.network.preserve_state import as_found
@@ -277,16 +277,17 @@ class _Watcher:
         adapted: dict[tuple[int, ...], bool] = {}  # grids of a size that was asked for, which are no stages
         counts: list[tuple[Any, float]] = []
         patches: tuple[int, ...] = ()  # the grid on which a convolution put them
+        grids: tuple[tuple[int, ...], ...] = ()
         for made, group in groups.items():
             first = group[0]
-            layouts = list(readings(first.shape, inputs, claim, patches))
+            layouts = list(readings(first.shape, inputs, claim, patches, grids))
             if not layouts:
                 continue
             if _works_on_the_last_axis(first.module):
                 layouts.sort(key=lambda layout: isinstance(layout, ChannelsFirst))
             grid = layouts[0].grid(first.shape)
             if isinstance(layouts[0], ChannelsFirst) and len(first.shape) == len(inputs) > 3:
-                patches = grid
+                patches, grids = grid, tuple(dict.fromkeys((*grids, grid)))
             if len(inputs) == len(first.shape) == 3 and prod(grid) > prod(inputs[2:]):
                 continue
             role = _role(first.module)
@@ -350,11 +351,15 @@ class _Watcher:
 
 def _without_attention(found: Sequence[Feature]) -> list[Feature]:
     """Leaves out what attention computes inside, (batch, head, token, width or token), no image for all its axes."""
-    tokens = {each.shape[1]: each.layout.prefix for each in found if isinstance(each.layout, Tokens)}
+    tokens = {
+        each.shape[1]: 0 if is_guess(each.layout) else each.layout.prefix
+        for each in found
+        if isinstance(each.layout, Tokens)
+    }
     return [
         each
         for each in found
-        if isinstance(each.layout, Tokens)
+        if isinstance(each.layout, (Tokens, Scales))
         or not any(tokens.get(side, 0) or (side in tokens and len(set(each.stride)) > 1) for side in each.grid)
     ]
 

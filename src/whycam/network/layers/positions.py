@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -24,7 +25,7 @@ from whycam.kit.arrays import noise_like
 from whycam.network.cache import Cache
 from whycam.network.input_axes import space_axes
 from whycam.network.layer_refs import LayerRef
-from whycam.network.layouts import Layout, Tokens
+from whycam.network.layouts import Layout, Scales, Tokens
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_sample, first_tensor, mapped, only_tensor
 from whycam.network.recording.record import Inputs, call, watching
@@ -88,7 +89,7 @@ def _read(change: "Change | None", readings: Sequence[Layout]) -> Located:
     first = readings[0]
     if change is None:
         return Located(None if is_guess(first) else first, "undetermined")
-    if len(first.grid(change.outputs.shape)) != change.axes:
+    if not isinstance(first, Scales) and len(first.grid(change.outputs.shape)) != change.axes:
         return Located(first, "by construction")  # a spectrogram's own axes
     verdict = change.verdict(first)
     if verdict == "verified":
@@ -104,7 +105,7 @@ def _read(change: "Change | None", readings: Sequence[Layout]) -> Located:
 
 def is_guess(layout: Layout) -> bool:
     """Whether a reading counts only where it is verified."""
-    return isinstance(layout, Tokens) and layout.known == "guessed"
+    return isinstance(layout, (Tokens, Scales)) and layout.known == "guessed"
 
 
 def _differ_in_grid(first: Layout, other: Layout) -> bool:
@@ -122,7 +123,10 @@ class Change:
     axes: int
 
     def verdict(self, layout: Layout) -> Verdict:
-        """Whether the positions lie where the layout puts them."""
+        """Whether the positions lie where the layout puts them; of several grids those of the finest, and none not."""
+        if isinstance(layout, Scales):
+            found = [self.verdict(each) for each in sorted(layout.parts, key=lambda part: prod(part.shape))]
+            return "refuted" if "refuted" in found else found[-1]
         maps = layout.to_maps(self.outputs).cpu().double()
         if maps.ndim - 2 != self.axes:
             return "undetermined"  # the input has other axes than the map: several pictures, frames

@@ -7,7 +7,7 @@ for the part of the network below it, and no parameter's gradient is ever comput
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from whycam.network.hooks import call as call
 from whycam.network.hooks import watching as watching
 from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef
-from whycam.network.layouts import ChannelsFirst, Layout, check_fits, infer_layout
+from whycam.network.layouts import ChannelsFirst, Layout, Scales, check_fits, infer_layout
 from whycam.network.model_tree import tree_of
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor
@@ -67,6 +67,18 @@ class LayerRecord:
     number: int = 0
     rows: Tensor | None = None
     before: Before | None = None
+
+    @property
+    def scales(self) -> list["LayerRecord"]:
+        """The record of each grid where several lie in one axis of tokens, else the record itself."""
+        if not isinstance(self.layout, Scales):
+            return [self]
+        made = []
+        for each in self.layout.parts:
+            gradients = [None if gradient is None else each.to_maps(gradient.mT) for gradient in self.gradients]
+            activations = each.to_maps(self.activations.mT)
+            made.append(replace(self, layout=each, activations=activations, gradients=tuple(gradients)))
+        return made
 
 
 @dataclass(frozen=True)
