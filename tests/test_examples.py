@@ -134,10 +134,58 @@ def test_it_runs_says_something_and_writes_pictures(name, ran):
     assert files
     for file in files:
         assert file.name.startswith(name.removesuffix(".py"))
+        if file.name.endswith(".nii.gz"):
+            continue  # no picture
         with Image.open(file) as image:
             assert min(image.size) >= 200
             assert np.asarray(image.convert("RGB")).std() > 10
     assert sorted(done.folder.iterdir()) == [done.folder / "whycam-out"]
+
+
+def peaks(done, method="grad_cam"):
+    """Of each made input of the second sort: where the map is largest, and where the cause is."""
+    for values, cause, sort in done["tests"]:
+        if sort:
+            heat = whycam.explain(done["network"], values[None], method, target=1).heatmaps()[0]
+            yield np.array(np.unravel_index(int(heat.argmax()), heat.shape)), cause
+
+
+def test_the_volume_s_map_finds_the_lump_in_voxels_and_in_millimeters(ran):
+    import nibabel
+
+    done = ran("volume.py")
+    assert "right: 100%" in done.printed
+    for method in ("grad_cam", "layer_cam"):
+        assert max(np.linalg.norm(peak - center) for peak, center in peaks(done, method)) < 3  # of 16 x 32 x 32
+    image = nibabel.load(done.folder / "whycam-out" / "volume.nii.gz")
+    values = np.asarray(image.dataobj)
+    assert values.shape == (16, 16, 8)  # i, j, k
+    place = image.affine @ [*np.unravel_index(values.argmax(), values.shape), 1]
+    np.testing.assert_allclose(place[:3], done["center"][::-1] * (1, 1, 2.5), atol=2.5)
+
+
+def test_the_signal_s_map_finds_the_odd_beat(ran):
+    done = ran("heartbeats.py")
+    assert "right: 100%" in done.printed
+    assert max(abs(float(peak[0]) / done["RATE"] - when) for peak, when in peaks(done)) < 0.1
+    bands = [axes.images[0].get_array() for axes in done["e"].figure().axes]
+    assert len(bands) == 2
+    red, _, blue = bands[0][0, int(done["when"] * done["RATE"])].tolist()
+    assert red > blue + 30
+
+
+def test_the_clip_s_map_finds_the_flash(ran):
+    done = ran("video.py")
+    assert "right: 100%" in done.printed
+    for peak, (frame, row, column) in peaks(done):
+        assert abs(peak[0] - frame) <= 2
+        assert np.hypot(peak[1] - row, peak[2] - column) < 7  # the ball's radius is 5
+    with done.picture("video.gif") as film:
+        assert film.n_frames == 16
+    heat = done["e"].heatmaps()[0].amax((1, 2))
+    far = [t for t in range(16) if abs(t - done["place"][0]) > 6]
+    assert far
+    assert float(heat[far].max()) < 0.1  # of the largest, on the one scale
 
 
 def test_the_readme_lists_them_all():

@@ -120,11 +120,15 @@ def test_what_does_not_change_does_not_flicker(tmp_path):
     e = explained(whycam.Clip(clip, rate=10), (1, 32, 32))
     (path,) = e.save(tmp_path / "clip.gif")
     with Image.open(path) as film:
-        assert (film.n_frames, film.info["duration"], film.size) == (8, 100, (64, 64))
+        assert (film.n_frames, film.info["duration"], film.size) == (
+            8,
+            100,
+            (256, 256),
+        )  # four times as large, since it is small
         frames = []
         for number in range(8):
             film.seek(number)
-            frames.append(np.asarray(film.convert("RGB"))[:16, :32])
+            frames.append(np.asarray(film.convert("RGB"))[:64, :128])
     assert all((frame == frames[0]).all() for frame in frames)
     assert len(np.unique(frames[0].reshape(-1, 3), axis=0)) > 2
 
@@ -137,9 +141,10 @@ def test_a_film_as_mp4_has_each_frame_at_its_time(tmp_path):
     with av.open(str(path)) as film:
         assert float(film.streams.video[0].average_rate) == 12.5
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert [frame.shape for frame in frames] == [(16, 22, 3)] * 6
+    assert [frame.shape for frame in frames] == [(256, 358, 3)] * 6  # 17 times as large, and even
     for t, frame in enumerate(frames):
-        np.testing.assert_allclose(centroid(frame[:15, :21].clip(60) - 60), middle((1, t % 3), (5, 7)), atol=1.0)
+        cell = frame[:255, :357].reshape(15, 17, 21, 17, 3).mean((1, 3)).clip(60) - 60
+        np.testing.assert_allclose(centroid(cell), middle((1, t % 3), (5, 7)), atol=1.0)
 
 
 def test_without_pyav_an_mp4_says_what_to_install(tmp_path, monkeypatch):
@@ -280,7 +285,7 @@ def test_several_samples_stand_side_by_side_in_a_film():
     from whycam.results.drawing import Look, film
 
     frames = film(explained(clips, (1, 4, 4)), Look())
-    assert [frame.size for frame in frames] == [(18, 8)] * 3
+    assert [frame.size for frame in frames] == [(18 * 32, 8 * 32)] * 3
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def to_gif(frames: Sequence[Image.Image], rate: float | None = None) -> bytes:
     All frames share 256 colors, without dithering: what does not change has the same color in each.
     """
     few = frames[:: -(-len(frames) // _PALETTE_FRAMES)]
-    palette = side_by_side(few).quantize(256, Image.Quantize.MEDIANCUT)
+    palette = side_by_side(few).quantize(256, Image.Quantize.FASTOCTREE)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     data = io.BytesIO()
     duration = max(2, round(100 / (rate or USUAL_RATE))) * 10

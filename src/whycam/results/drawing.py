@@ -42,6 +42,9 @@ _PIXEL_QUANTILE = 0.995
 CLIPPED = f"colors end at the {_PIXEL_QUANTILE:.1%} quantile"
 _THUMBNAIL, _THUMBNAILS = 256, 8
 
+#: Of the shorter side of a film at least, in pixels, up to the last whole number of times.
+_FILM = 256
+
 #: In each row of a figure of one explanation.
 _PANELS = 4
 
@@ -95,13 +98,15 @@ def stacks(explanation: ExplanationValues, look: Look) -> list[Stack]:
 
 
 def film(explanation: ExplanationValues, look: Look) -> list[Image.Image]:
-    """Every frame of a clip, or slice of a volume, with its map; several samples side by side."""
+    """Every frame of a clip, or slice of a volume, with its map; several samples side by side.
+
+    Small ones are enlarged by a whole number, each pixel as a block.
+    """
     if len(context_of(explanation).size) != 3:
         raise WhycamError("a film needs a clip or a volume, with three spatial axes; for this save a folder.")
-    return [
-        side_by_side(frames) if len(frames) > 1 else frames[0]
-        for frames in zip(*(each.frames() for each in stacks(explanation, look)), strict=True)
-    ]
+    frames = [side_by_side(each) for each in zip(*(one.frames() for one in stacks(explanation, look)), strict=True)]
+    times = max(1, _FILM // min(frames[0].size))
+    return [frame.resize((times * frame.width, times * frame.height), Image.Resampling.NEAREST) for frame in frames]
 
 
 def _lay(explanation: ExplanationValues, look: Look, image: Image.Image, heat: Tensor, **how: Any) -> Image.Image:

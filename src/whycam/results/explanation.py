@@ -122,10 +122,11 @@ class Explanation(ExplanationValues):
     ) -> list[Path]:
         """Write a folder: for each sample the overlay, the raw map and any parts (NPY), and how they came about (JSON).
 
-        The overlay is a PNG, of clips a GIF; signals have none (`figure()` draws them), and volumes that were read from
-        a file have their map as NIfTI too. A path with one of these endings is written as that one file instead:
-        `.gif` and `.mp4` (needs `whycam[video]`), every frame of a clip or slice of a volume with its map, all on one
-        scale of colors; `.nii` and `.nii.gz` (needs `whycam[nifti]`), the raw map where it lies in the world.
+        The overlay is a PNG, of clips a GIF; signals have none (`figure()` draws them); volumes whose affine is known
+        have their map as NIfTI too. A path with one of these endings is written as that file instead: `.gif` and
+        `.mp4` (needs `whycam[video]`), every frame of a clip or slice of a volume with its map, all on one scale of
+        colors, small frames enlarged by a whole number; `.nii` and `.nii.gz` (needs `whycam[nifti]`), the raw map where
+        it lies in the world.
 
         Args:
             resolution: of a NIfTI file: `"map"`, the map's own cells, or `"input"`, the voxels that the network saw.
