@@ -203,6 +203,17 @@ def test_what_speaks_against_has_another_color():
     assert nothing.max() < 20
 
 
+def test_a_medium_stands_beside_other_inputs():
+    class Both(Cells):
+        def forward(self, other, clip):
+            return super().forward(clip) + 0 * other
+
+    clip = whycam.Clip(lit((4, 8, 8), (1, 4, 4), (0, 1, 1), channels=3), rate=4)
+    inputs = {"other": torch.zeros(1, 2), "clip": clip}
+    e = whycam.explain(Both(1, 4, 4).eval(), inputs, layer="feature", target=0)
+    assert e.context.medium(0) is clip
+
+
 def test_a_signal_without_an_axis_for_channels():
     model = nn.Sequential(nn.Unflatten(1, (1, 40)), Cells(10)).eval()
     e = whycam.explain(model, lit((40,), (10,), (2,))[:, 0], layer="1.feature", target=0)
@@ -264,6 +275,27 @@ def test_comparisons_of_volumes_and_clips_are_drawn():
     for inputs, step in ((lit(SIZE, STEP, CELL), STEP), (lit((4, 8, 8), (1, 4, 4), (0, 1, 1), channels=3), (1, 4, 4))):
         c = whycam.compare(Cells(*step).eval(), inputs, ["grad_cam", "hires_cam"], layers=["feature"], targets=[0])
         assert [axes.get_title() for axes in c.figure().axes] == ["Input", "Grad-CAM", "HiResCAM"]
+        with pytest.raises(WhycamError, match="raw maps are drawn where they have two axes, and this one has 3"):
+            c.figure(maps=True)
+    assert len(c.figure(sample=None).axes) == 2
+
+
+def test_volumes_that_are_compared_are_cut_at_the_same_place():
+    """The first target's peak, where the second's map is dark; the input is cut there too."""
+    inputs = lit(SIZE, STEP, CELL) + 0.5 * lit(SIZE, STEP, (0, 0, 4))
+
+    class Two(Cells):
+        def forward(self, x):
+            x = self.feature(nn.functional.avg_pool3d(x[:, :1], self.step))
+            return torch.stack([x[:, 0, 2].sum((1, 2)), x[:, 0, 0].sum((1, 2))], 1)
+
+    c = whycam.compare(Two(*STEP).eval(), inputs, ["hires_cam"], layers=["feature"], targets=[0, 1])
+    shown, first, second = (np.asarray(axes.images[0].get_array()) for axes in c.figure(colormap="gray").axes)
+    assert c["hires_cam", "feature", 1][0].maps.any()
+    assert shown[:, :50].max() == 255
+    assert first[:, :24].max() > second[:, :24].max()
+    np.testing.assert_array_equal(shown[29, 6], [255, 255, 255])  # the lit cell in the cut across the first axis
+    np.testing.assert_array_equal(second[29, 6], [128, 128, 128])  # half of it, under no heat
 
 
 def test_a_status_is_said_in_every_figure():

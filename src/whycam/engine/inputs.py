@@ -103,15 +103,18 @@ def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> 
         _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
         first = first_tensor(moved)
-        return _viewed(Batch(moved, _context(model.module, first)), views)
+        return _viewed(Batch(moved, _context(model.module, first, media)), views)
     return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
 
 
 def _medium(inputs: Any) -> tuple[Any, tuple[Medium, ...] | None]:
-    """The tensor of a medium, or of a list of volumes one after the other, and the medium of each sample."""
+    """The tensor of a medium, of one among several inputs, or of a list of volumes; and the medium of each sample."""
     several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     if isinstance(inputs, Medium):
         return inputs.tensor, (inputs,) * len(inputs.tensor)
+    if isinstance(inputs, Mapping) and (found := [each for each in inputs.values() if isinstance(each, Medium)]):
+        plain = {name: each.tensor if isinstance(each, Medium) else each for name, each in inputs.items()}
+        return plain, (found[0],) * len(found[0].tensor)
     if several and all(isinstance(each, Volume) for each in several):
         media = tuple(each for each in several for _ in each.tensor)
         return _stack([each for volume in several for each in volume.tensor]), media

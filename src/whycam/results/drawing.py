@@ -63,6 +63,7 @@ class Look:
     on: str = "photo"
     caption: bool = True
     marks: bool = True
+    at: tuple[int, ...] | None = None  # the voxel that a volume's cuts go through, if not the map's peak
 
 
 def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
@@ -92,9 +93,21 @@ def stacks(explanation: ExplanationValues, look: Look) -> list[Stack]:
     strength = explanation.maps.detach().float().cpu().nan_to_num(0, 0, 0)
     strength = strength.abs() if look.signed else strength.clamp(min=0)
     return [
-        Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), partial(_lay, explanation, look))
+        Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), partial(_lay, explanation, look), look.at)
         for i in range(len(explanation))
     ]
+
+
+def as_first(one: ExplanationValues, look: Look) -> Look:
+    """How what is compared with one sample's explanation is drawn: a volume is cut at the same place."""
+    return replace(look, at=stacks(one, look)[0].peak) if len(context_of(one).size) == 3 else look
+
+
+def shown_input(one: ExplanationValues, look: Look) -> Image.Image:
+    """What the map of one sample is drawn over."""
+    if len(context_of(one).size) == 3:
+        return overlay(one, replace(look, opacity=0.0, caption=False))
+    return canvas(context_of(one), 0, look.on)[0]
 
 
 def film(explanation: ExplanationValues, look: Look) -> list[Image.Image]:
@@ -200,7 +213,13 @@ def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]
 
 
 def raw_panel(raw: Tensor, signed: bool) -> Panel:
-    """A raw map at its own size; its colors have zero in the middle if it is signed, whether or not that was asked."""
+    """A raw map at its own size; its colors have zero in the middle if it is signed, whether or not that was asked.
+
+    Raises:
+        WhycamError: a map of other than two axes.
+    """
+    if raw.ndim != 2:
+        raise WhycamError(f"raw maps are drawn where they have two axes, and this one has {raw.ndim}; leave maps out.")
     return Panel(values=raw, signed=signed or bool((raw < 0).any()))
 
 
@@ -305,12 +324,7 @@ def _input_picture(context: InputContext, sample: int) -> Image.Image:
     """What the network was given, as a picture: un-normalized where that is known, else stretched to its own range."""
     if context.preprocess is not None:
         return context.preprocess.undo(context.inputs[sample].detach().float().cpu())
-    pixels = _pixels(context, sample)
-    if pixels.ndim == 3:
-        return Image.fromarray(pixels)
-    nothing = torch.zeros(pixels.shape[:3])
-    stack = Stack(pixels, nothing, nothing, context.medium(sample), lambda image, _: image)
-    return side_by_side([stack.picture(axis, index) for axis, index in stack.shown()])
+    return Image.fromarray(np.ascontiguousarray(_pixels(context, sample)))
 
 
 def _pixels(context: InputContext, sample: int) -> UInt8[np.ndarray, "... 3"]:
@@ -323,6 +337,6 @@ def _pixels(context: InputContext, sample: int) -> UInt8[np.ndarray, "... 3"]:
         )
     tensor = channels_first(tensor, space)[0]
     gray = len(tensor) != 3 or isinstance(context.medium(sample), Volume)
-    colors = tensor.mean(0, keepdim=True).expand(3, *tensor.shape[1:]) if gray else tensor
+    colors = tensor.mean(0, keepdim=True) if gray else tensor
     scaled = normalize(colors.nan_to_num().flatten()[None], "minmax").reshape(colors.shape)
-    return (scaled * 255).round().byte().movedim(0, -1).contiguous().numpy()
+    return (scaled * 255).round().byte().expand(3, *tensor.shape[1:]).movedim(0, -1).numpy()

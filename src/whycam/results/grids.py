@@ -8,7 +8,17 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import methods as registered
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
-from whycam.results.drawing import CLIPPED, Look, canvas, context_of, is_by_pixel, overlay, prediction, raw_panel
+from whycam.results.drawing import (
+    CLIPPED,
+    Look,
+    as_first,
+    context_of,
+    is_by_pixel,
+    overlay,
+    prediction,
+    raw_panel,
+    shown_input,
+)
 from whycam.results.values import ComparisonValues, ExplanationValues
 
 Compared: TypeAlias = ComparisonValues[ExplanationValues]
@@ -26,7 +36,8 @@ def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
     """Overlays of one sample beside its picture: a wrapped row where one thing varies, else a table."""
     plan = _Plan(comparison, sample)
     one = next(iter(comparison.values()))[sample]
-    picture = canvas(context_of(one), 0, look.on)[0]
+    look = as_first(one, look)
+    picture = shown_input(one, look)
     shown = Panel("Photo" if look.on == "photo" else "Input", image=picture, note=prediction(one))
     if len(plan.axes) <= 1:
         name, values = plan.axes[0] if plan.axes else ("method", plan.methods)
@@ -54,9 +65,10 @@ def of_every_sample(comparison: Compared, look: Look, *, maps: bool) -> Figure:
     """A row for each explanation and a column for each sample; with `maps`, the raw map beside each overlay."""
     plan = _Plan(comparison, 0)
     first = next(iter(comparison.values()))
+    looks = [as_first(one, look) for one in first]
     where = dict(plan.axes).get("layer", [])
     rows = [
-        [panel for i in range(len(first)) for panel in _pair(comparison, key, i, look, maps, where)]
+        [panel for i, how in enumerate(looks) for panel in _pair(comparison, key, i, how, maps, where)]
         for key in plan.keys
     ]
     heads = [text for one in first for text in ([_title(one), "overlay"] if maps else [_title(one)])]

@@ -25,6 +25,7 @@ class Stack:
     Attributes:
         pixels: the input's colors. `heat`: the scaled map, or one of each part, at the input's size.
         strength: what speaks in the map, not negative, at the map's own size.
+        at: the voxel that cuts go through, if not the peak.
         medium: what the sample is. `lay`: draws a slice of the heat over a slice of the input.
     """
 
@@ -33,6 +34,7 @@ class Stack:
     strength: Tensor
     medium: Medium | None
     lay: Callable[[Image.Image, Tensor], Image.Image]
+    at: tuple[int, ...] | None = None
 
     def picture(self, axis: int, index: int) -> Image.Image:
         """One slice, across that axis; voxels have the shape that they have in the world."""
@@ -52,7 +54,7 @@ class Stack:
     def shown(self) -> list[tuple[int, int]]:
         """Axis and index of the slices that stand for all: frames at even distances, or the three cuts at the peak."""
         if not isinstance(self.medium, Clip):
-            return list(enumerate(self.peak))
+            return list(enumerate(self.at or self.peak))
         edges = np.linspace(0, len(self.pixels), min(_FRAMES, len(self.pixels)) + 1)
         return [(0, int((start + end) / 2)) for start, end in pairwise(edges)]
 
