@@ -116,6 +116,26 @@ Labels: TypeAlias = Annotated[
     Path | None,
     typer.Option("--labels", metavar="FILE", help="The classes' texts: one a line, or JSON (a list, or id2label)."),
 ]
+Box: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--box", metavar="N", help="A detected box: its place in the list, 0 the first, or x1,y1,x2,y2."),
+]
+Boxes: TypeAlias = Annotated[
+    float | None, typer.Option("--boxes", metavar="SCORE", help="Every detected box of at least that score.")
+]
+Region: TypeAlias = Annotated[
+    str | None, typer.Option("--region", metavar="CLASS", help="What a segmenter calls so, or the part at --point.")
+]
+Point: TypeAlias = Annotated[
+    str | None, typer.Option("--point", metavar="X,Y", help="A pixel of the photo, with --region.")
+]
+Similar: TypeAlias = Annotated[
+    str | None, typer.Option("--similar", metavar="PHOTO", help="Why an encoder finds the photos alike.")
+]
+Text: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--text", metavar="SENTENCE", help="Why a photo matches it, or 'this one/rather than this one'."),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only, and no progress.")]
 
@@ -149,6 +169,34 @@ def engine_options(
         "layout": _layout(layout) if layout is not None else None,
         "views": [_number_or_name(each) for each in split_list([views])] if views is not None else None,
     }
+
+
+def wanted(
+    target: str | None,
+    *,
+    box: str | None,
+    boxes: float | None,
+    region: str | None,
+    point: str | None,
+    similar: str | None,
+    sentence: str | None,
+) -> list[str]:
+    """The targets that the options name, each as `--target` has it.
+
+    Raises:
+        WhycamError: a point without a region.
+    """
+    if point is not None and region is None:
+        raise WhycamError("--point is a pixel of the region that is meant; say with --region what it is called there.")
+    named = {
+        "box": box,
+        "boxes": boxes,
+        "region": region if point is None else f"{region}@{point}",
+        "similarity": similar,
+        "text": sentence,
+    }
+    asked = [f"{kind}:{given}" for kind, given in named.items() if given is not None]
+    return [*([target] if target is not None else []), *asked]
 
 
 def _number_or_name(text: str) -> int | str:

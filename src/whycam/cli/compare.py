@@ -39,6 +39,12 @@ def compare(
         list[str] | None,
         typer.Option("--targets", "-t", metavar="T,U,...", help="Targets as for 'explain', '\"a, b\"' with a comma."),
     ] = None,
+    box: given.Box = None,
+    boxes: given.Boxes = None,
+    region: given.Region = None,
+    point: given.Point = None,
+    similar: given.Similar = None,
+    sentence: given.Text = None,
     model: given.Model = "builtin",
     weights: given.Weights = None,
     unsafe_pickle: given.UnsafePickle = False,
@@ -90,7 +96,9 @@ def compare(
         listed = given.split_list(methods or [_METHODS])
         chosen = chosen_methods("all" if listed == ["all"] else listed)
         options = parse_options(option or [], chosen)
-        asked = {key(parse_target(each)): each for each in given.split_list(targets or ["top"])}
+        aims = given.wanted(None, box=box, boxes=boxes, region=region, point=point, similar=similar, sentence=sentence)
+        listed = [*given.split_list(targets or ([] if aims else ["top"])), *aims]
+        asked = {key(parse_target(each)): each for each in listed}
         places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
         palette(colormap, signed)  # a name that does not exist is said before any work is done
         given.need_matplotlib("the figure that 'whycam compare' draws")

@@ -20,10 +20,11 @@ from whycam.kit.words import plural
 
 if TYPE_CHECKING:
     from whycam.models.vision_model import VisionModel
+    from whycam.pictures.photos import Photo
     from whycam.results.explanation import Explanation
     from whycam.results.values import Cost
 else:
-    Cost = Explanation = VisionModel = Any  # bring torch
+    Cost = Explanation = Photo = VisionModel = Any  # bring torch
 
 
 def explain(
@@ -40,6 +41,12 @@ def explain(
     preprocess: given.Preprocess = None,
     labels: given.Labels = None,
     target: Annotated[str | None, typer.Option("--target", "-t", metavar="TARGET", help=TARGET_HELP)] = None,
+    box: given.Box = None,
+    boxes: given.Boxes = None,
+    region: given.Region = None,
+    point: given.Point = None,
+    similar: given.Similar = None,
+    sentence: given.Text = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +92,9 @@ def explain(
       whycam explain cat.png -t 'tabby cat' -m layer_cam --colormap jet
       whycam explain cat.png -t contrast:281/282    what makes it class 281 and not 282
       whycam explain cat.png -t my_scores:fur       a function of yours, output -> scores
+      whycam explain street.jpg --box 0 --model ultralytics:yolo11n.pt     why is the first box there
+      whycam explain street.jpg --region road --point 120,80 --model torchvision:deeplabv3_resnet50
+      whycam explain dog.jpg --text 'a dog/a cat' --model hf:openai/clip-vit-base-patch32
       whycam explain cat.png -m fem -O k=1.5        with an option of the method
       whycam explain cat.png -l '_blocks.1[0-5]'    several layers, fused
       whycam explain cat.png -m rise --precision bfloat16    many runs, by a fast copy
@@ -94,12 +104,17 @@ def explain(
         from whycam.kit.registry import find as find_method
         from whycam.pictures.colormaps import palette
 
-        what = parse_target(target) if target is not None else None
-        chosen = find_method(method if method is not None else getattr(what, "usual_method", "grad_cam"))
+        aims = given.wanted(
+            target, box=box, boxes=boxes, region=region, point=point, similar=similar, sentence=sentence
+        )
+        if len(aims) > 1:
+            raise WhycamError(f"explain has one target, and {len(aims)} came: {', '.join(aims)}; see whycam compare.")
+        what = parse_target(aims[0]) if aims else None
+        usual = getattr(what, "usual_method", None)
+        chosen = find_method(method or usual or "grad_cam")
+        options = parse_options(option or [], [chosen])[chosen.name]
+        place = layer if layer is None or len(layer) > 1 else layer[0]
         asked = {
-            **parse_options(option or [], [chosen])[chosen.name],
-            "target": what,
-            "layer": layer if layer is None or len(layer) > 1 else layer[0],
             "fusion": fusion,
             **given.engine_options(
                 precision=precision, compile=compile, budget=budget, smoothing=smoothing, answer=answer, layout=layout,
@@ -115,7 +130,10 @@ def explain(
         if found.own:
             out.remark(own_note(found))
         look = {"colormap": colormap, "signed": signed}
-        run = _Run(out, vision, chosen.name, asked, output, look, opacity, figure, failures=found.failures)
+        name = chosen.name if method or usual else None  # what the network is asked by else, it knows itself
+        run = _Run(
+            out, vision, name, what, place, options, asked, output, look, opacity, figure, failures=found.failures
+        )
         run(found.photos)
         raise typer.Exit(run.finish())
 
@@ -126,7 +144,10 @@ class _Run:
 
     out: Output
     vision: VisionModel
-    method: str
+    method: str | None
+    target: Any
+    layer: Any
+    options: dict[str, Any]
     asked: dict[str, Any]
     folder: Path
     look: dict[str, Any]
@@ -154,15 +175,13 @@ class _Run:
             raise WhycamError(self.refused[0])
 
     def _one(self, path: Path, names: Names) -> None:
-        from whycam.explainer import explain
         from whycam.pictures.photos import read_photo
-        from whycam.results.saving import record
 
         try:
             photo = read_photo(path)
             photo = replace(photo, name=names(photo.name))
-            one = explain(self.vision, photo, self.method, **self.asked)
-            files = self._write(one, photo.name)
+            made = self._explained(photo)
+            written = [self._write(one) for one in made]
         except PhotoError as error:
             self.failures.append(Failure.of(path, error))
             return
@@ -172,7 +191,31 @@ class _Run:
             if not self.done and self.refused == [str(error)] * 2:  # so the reason is no photo's, and the command's
                 raise
             return
-        self.cost.append(one.cost)
+        self.cost.append(made[0].cost)
+        for one, files in zip(made, written, strict=True):
+            self._finished(path, one, photo.notes, files)
+
+    def _explained(self, photo: Photo) -> list[Explanation]:
+        """One map of a photo, or one of each thing that the target stands for, each under its own name."""
+        from whycam.explainer import compare, explain
+
+        if not getattr(self.target, "several", False):
+            asked = {**self.asked, **self.options}
+            return [explain(self.vision, photo, self.method, target=self.target, layer=self.layer, **asked)]
+        assert self.method is not None  # such a target has its usual one
+        layers, options = [self.layer] if self.layer is not None else None, {self.method: self.options}
+        found = compare(self.vision, photo, [self.method], layers, [self.target], options=options, **self.asked)
+        contexts = [
+            replace(one.context, photos=(replace(photo, name=f"{photo.name}.{number}"),))
+            for number, one in enumerate(found.values())
+            if one.context is not None
+        ]
+        return [replace(one, context=each) for one, each in zip(found.values(), contexts, strict=True)]
+
+    def _finished(self, path: Path, one: Explanation, notes: Sequence[str], files: Sequence[Path]) -> None:
+        """Keep and show what became of one map."""
+        from whycam.results.saving import record
+
         status = one.status[0]
         if status.kind == "non-finite":  # not a map, though its files show what there is
             self.failures.append(Failure(str(path), status.message, tuple(files)))
@@ -180,16 +223,17 @@ class _Run:
             self.done.append({**record(one, 0), "files": files})
         if self.out.quiet and not status.ok:
             self.out.problem(f"{path}: {status}")
-        self.out.show(*self._lines(path, one, photo.notes, files))
+        self.out.show(*self._lines(path, one, notes, files))
 
-    def _write(self, one: Explanation, name: str) -> list[Path]:
-        """Write the files of one photo."""
+    def _write(self, one: Explanation) -> list[Path]:
+        """Write the files of one map."""
         from whycam.pictures.figures import save_figure
 
+        assert one.context is not None  # photos are explained here
         try:
             files = one.save(self.folder, opacity=self.opacity, **self.look)
             if self.figure:
-                path = self.folder / f"{name}.{one.method}.panels.png"
+                path = self.folder / f"{one.context.name(0)}.{one.method}.panels.png"
                 files.append(save_figure(one.figure(**self.look), path))
         except OSError as error:
             raise WhycamError(f"its files cannot be written: {error.strerror or error}") from error
