@@ -65,7 +65,7 @@ def test_random_weights_to_look_at_the_layers(run, internet):
     [("timm:resnt18", "'timm:resnt18': timm "), ("torchvision:resnt18", "Did you mean 'torchvision:resnet18'"),
      ("hf:vti", "Did you mean 'hf:vit'"), ("./nowhere", "no folder './nowhere'."),
      ("keras:x", "there is no file x; 'keras:' takes the path"),
-     ("torchvision:fasterrcnn_resnet50_fpn", "those are not explained by name yet")],
+     ("torchvision:raft_small", "those are not explained by name")],
 )  # fmt: skip
 def test_a_bad_name_is_a_sentence(run, internet, spec, words):
     made = run("explain", "cat.png", "--model", spec)

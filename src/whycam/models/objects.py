@@ -14,6 +14,8 @@ from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.two_towers import has_towers
 from whycam.targets import Borrowed
 
+#: What the classes of transformers' models are called whose `config.id2label` names what they find.
+_TASKS = ("ForImageClassification", "ForObjectDetection", "ForSemanticSegmentation", "ForUniversalSegmentation")
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -41,9 +43,11 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
         from whycam.models.sources.ultralytics import described
 
         return replace(described(inner, name), module=module)
-    if any("ForImageClassification" in each for each in _kinds("transformers", inner)):
+    if (task := _task(inner)) is not None:
         texts = labels.from_id2label(getattr(getattr(inner, "config", None), "id2label", None))
-        return VisionModel(module, labels=texts if _answers(inner, ("classifier",), texts) else None, name=name)
+        # DETR's and Mask2Former's have one more than there are texts, for no object
+        known = _answers(inner, ("classifier",), texts, int(task != _TASKS[0]))
+        return VisionModel(module, labels=texts if known else None, name=name)
     writes: Any = getattr(inner, "can_generate", bool)
     if _kinds("transformers", inner) and (has_towers(inner) or writes()):
         from whycam.models.sources.hf import with_its_files
@@ -53,9 +57,12 @@ def from_module(module: nn.Module, name: str) -> VisionModel:
 
 
 def _is_library_s(module: nn.Module) -> bool:
-    kinds = _kinds("transformers", module)
-    known = any("ForImageClassification" in each for each in kinds)
-    return known or bool(_kinds("timm", module)) or "BaseModel" in _kinds("ultralytics", module)
+    return bool(_task(module) or _kinds("timm", module)) or "BaseModel" in _kinds("ultralytics", module)
+
+
+def _task(module: nn.Module) -> str | None:
+    """What a model of transformers' is for, of what is explained with its labels."""
+    return next((task for each in _kinds("transformers", module) for task in _TASKS if task in each), None)
 
 
 def _inside(module: nn.Module) -> nn.Module:
@@ -92,15 +99,19 @@ def _kinds(library: str, module: nn.Module) -> list[str]:
     return [each.__name__ for each in type(module).__mro__ if each.__module__.partition(".")[0] == library]
 
 
-def _answers(module: nn.Module, classifiers: Iterable[str], texts: tuple[str, ...] | None) -> bool:
-    """Whether there is a text for each class of the named classifier or, where that cannot be told, of some layer."""
+def _answers(module: nn.Module, classifiers: Iterable[str], texts: tuple[str, ...] | None, more: int = 0) -> bool:
+    """Whether there is a text for each class of the named classifier or, where that cannot be told, of some layer.
+
+    A layer may have so many `more`.
+    """
     if texts is None:
         return False
     widths: list[int] = []
     for name in classifiers:
         with suppress(AttributeError):
             widths += _widths(module.get_submodule(name))
-    return len(texts) in (widths or _widths(module))
+    widths = widths or _widths(module)
+    return len(texts) in widths or len(texts) + more in widths
 
 
 def _widths(module: nn.Module) -> list[int]:

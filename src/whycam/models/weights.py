@@ -117,12 +117,18 @@ def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
 def classes_in(state: dict[str, Tensor], build: Callable[[int], nn.Module], default: int) -> int:
     """For how many classes a file's classifier is, where that is not the default.
 
-    The classifier is what changes when a network is built for another number of classes: `build` is asked for two.
+    The classifier is what changes when a network is built for another number of classes: `build` is asked for two. A
+    detector's head has several rows for each.
     """
     one, other = (skeleton(partial(build, default + more)).state_dict() for more in (0, 1))
-    head = [name for name, value in one.items() if name in other and value.shape != other[name].shape]
-    counts = {state[name].shape[0] for name in head if name in state and state[name].ndim}
-    return counts.pop() if len(counts) == 1 else default
+    rows = {
+        name: (len(value), len(other[name]) - len(value), len(state[name]))
+        for name, value in one.items()
+        if value.ndim and name in other and name in state and state[name].ndim and value.shape != other[name].shape
+    }
+    counts = {default + (there - usual) / each for usual, each, there in rows.values() if each}
+    count = counts.pop() if len(counts) == 1 else default
+    return int(count) if count == int(count) and count > 0 else default
 
 
 def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:

@@ -347,3 +347,31 @@ def test_weights_may_be_random_for_a_model_that_reads(reader, internet):
     assert_same_weights(
         whycam.load(f"hf:{reader}", weights=reader / "model.safetensors").module, towers.made(towers.clip)[0].float()
     )
+
+
+@pytest.mark.parametrize("family", ["detr", "rt_detr", "yolos"])
+def test_a_detector_with_its_labels(tmp_path, internet, family):
+    import detectors
+
+    module, _ = detectors.made(getattr(detectors, family))
+    module.config.id2label = dict(enumerate(["cat", "dog", "cow", "hen", "pig"]))
+    module.save_pretrained(tmp_path / "saved")
+    vision = whycam.load(str(tmp_path / "saved"))
+    assert type(vision.module) is type(module)
+    found = whycam.explain(vision, torch.rand(1, 3, 64, 96), target=whycam.targets.Box(0))
+    assert found.target[0].split(", ")[1].split()[0] in vision.labels
+    passed = whycam.explain(module, torch.rand(1, 3, 64, 96), target=whycam.targets.Box(0))
+    assert passed.target[0].split(", ")[1].split()[0] in vision.labels
+    assert internet.asked == []
+
+
+def test_a_segmenter_with_its_labels(tmp_path, internet):
+    config = transformers.SegformerConfig(
+        hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8,
+        id2label={0: "road", 1: "sky", 2: "car"}, label2id={"road": 0, "sky": 1, "car": 2},
+    )  # fmt: skip
+    transformers.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "saved")
+    vision = whycam.load(str(tmp_path / "saved"))
+    found = whycam.explain(vision, torch.rand(1, 3, 64, 64), target=whycam.targets.Region("road", "everywhere"))
+    assert "road" in found.target[0]
+    assert internet.asked == []

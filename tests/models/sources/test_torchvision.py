@@ -173,6 +173,41 @@ def test_every_classifier_is_known_by_its_metadata():
         assert isinstance(torchvision_source._preprocess(entry), NoPhotos) == (name in clips)
 
 
+def test_a_detector_by_name_and_from_a_file(tmp_path, internet, torch_home):
+    name = "ssdlite320_mobilenet_v3_large"
+    vision = whycam.load(f"torchvision:{name}", weights="random")
+    assert vision.labels[1] == "person"
+    vision.module.score_thresh = 0.0
+    found = whycam.explain(vision, PHOTOS["tiny"], target=whycam.targets.Box(0))
+    assert found.method == "layer_cam"
+    assert found.shown[0].box is not None
+    save_file(vision.module.state_dict(), tmp_path / "w.safetensors")
+    again = whycam.load(f"torchvision:{name}", weights=tmp_path / "w.safetensors")
+    assert_same_weights(again.module, vision.module.state_dict())
+    assert again.labels == vision.labels
+    assert internet.asked == []
+
+
+def test_a_segmenter_by_name_and_from_a_file(tmp_path, internet, torch_home):
+    name = "lraspp_mobilenet_v3_large"
+    vision = whycam.load(f"torchvision:{name}", weights="random")
+    assert vision.labels[8] == "cat"
+    found = whycam.explain(vision, PHOTOS["tiny"], target=whycam.targets.Region("cat", "everywhere"))
+    assert "cat" in found.target[0]
+    save_file(vision.module.state_dict(), tmp_path / "w.safetensors")
+    again = whycam.load(f"torchvision:{name}", weights=tmp_path / "w.safetensors")
+    assert_same_weights(again.module, vision.module.state_dict())
+    assert internet.asked == []
+
+
+def test_every_detector_and_segmenter_is_known_by_its_metadata():
+    rooms = [*models.list_models(module=models.detection), *models.list_models(module=models.segmentation)]
+    assert len(rooms) >= 15
+    for name in rooms:
+        torchvision_source._check(models, f"torchvision:{name}", name)
+        assert torchvision_source._member(models, f"torchvision:{name}", name, "").meta["categories"]
+
+
 def test_a_network_of_clips_takes_no_photo():
     vision = whycam.load("torchvision:s3d", weights="random")
     assert vision.labels[0] == "abseiling"
@@ -185,9 +220,7 @@ def test_a_network_of_clips_takes_no_photo():
     [("resnet5", r"has no such model\. Did you mean 'torchvision:resnet50' or"),
      ("Res-Net50", "Did you mean 'torchvision:resnet50'"),
      ("quite_another_thing", r"has no such model\.$"), ("", r"has no such model\.$"),
-     ("fasterrcnn_resnet50_fpn", "is one of torchvision's detection models, and those are not explained by name yet"),
-     ("deeplabv3_resnet50", "one of torchvision's segmentation models"),
-     ("raft_small", "one of torchvision's optical_flow models"),
+     ("raft_small", "is one of torchvision's optical_flow models, and those are not explained by name"),
      ("quantized_resnet18", "one of torchvision's quantization models"),
      ("resnet50/IMAGENET1K_V9", r"has no weights of the name 'IMAGENET1K_V9'; it has IMAGENET1K_V1, IMAGENET1K_V2\."),
      ("vgg16/IMAGENET1K_FEATURES", "these weights have no classifier")],

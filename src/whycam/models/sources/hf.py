@@ -1,4 +1,4 @@
-"""`hf:NAME` or `hf:FOLDER`: an image classifier of transformers', with its own image processor and `id2label`.
+"""`hf:NAME` or `hf:FOLDER`: a classifier, detector or segmenter of transformers', with its processor and `id2label`.
 
 Or a model that reads texts too, with its tokenizer: one with a tower for each, as CLIP, or one that writes captions.
 """
@@ -33,6 +33,12 @@ _ARCHITECTURE = (
     "config.json, or look at the structure alone (--weights random, weights='random')."
 )
 _CLASSIFIER = "AutoModelForImageClassification"
+#: How a model's class ends -> the loader it is for. Mask2Former's and its kin say ForUniversalSegmentation.
+_LOADERS = {
+    "ForObjectDetection": "AutoModelForObjectDetection",
+    "ForSemanticSegmentation": "AutoModelForSemanticSegmentation",
+    "ForUniversalSegmentation": "AutoModelForUniversalSegmentation",
+}
 _INSTEAD = "pass preprocess=, for example whycam.Preprocess.imagenet(), or a ready batch."
 
 
@@ -83,7 +89,9 @@ def from_transformers(name: str, spec: str, weights: ChosenWeights) -> VisionMod
         return from_timm_folder(folder, spec, weights)
     module = library.built(config, weights) if weights.given else library.pretrained(place, config)
     own = labels.from_id2label(module.config.id2label)
-    reads = partial(library.tokenizer, place) if library.kind(config) != _CLASSIFIER else None
+    reads = None
+    if library.kind(config) not in (_CLASSIFIER, *_LOADERS.values()):
+        reads = partial(library.tokenizer, place)
     made = VisionModel(module.eval(), library.preprocess(place), own, weights.titled(spec))
     return replace(made, tokenizer=reads) if reads is not None and place else made
 
@@ -123,6 +131,8 @@ class _Transformers:
         made_as = next(iter(config.architectures or ()), "")
         if made_as in self.writers:
             return "AutoModelForImageTextToText"
+        if loader := next((loader for end, loader in _LOADERS.items() if made_as.endswith(end)), None):
+            return loader
         return "AutoModel" if has_towers(getattr(self.auto, made_as, None)) else _CLASSIFIER
 
     def config(self, name: str, weights: ChosenWeights) -> tuple[Any, str]:

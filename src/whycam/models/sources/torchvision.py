@@ -1,5 +1,6 @@
-"""`torchvision:NAME[/WEIGHTS]`: a classifier of torchvision's, prepared and labeled as its weights' metadata say."""
+"""`torchvision:NAME[/WEIGHTS]`: a network of torchvision's, prepared and labeled as its weights' metadata say."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -85,6 +86,8 @@ def _plain(builder: Any, member: Any, classes: int) -> nn.Module:
     """A model with random weights, for inputs of the size that the entry is for."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of two builders, about how they will initialize some day
+        if "weights_backbone" in inspect.signature(builder).parameters:  # whose body would be fetched by itself
+            return builder(weights=None, weights_backbone=None, num_classes=classes)  # type: ignore[no-any-return]
         try:  # transformers have a fixed size, and their builders take it from the entry
             module: nn.Module = builder(weights=None, num_classes=classes, image_size=member.meta["min_size"][0])
         except TypeError:
@@ -104,14 +107,15 @@ def _preprocess(member: Any) -> PreprocessLike:
 
 def _check(models: Any, spec: str, name: str) -> None:
     """Raise unless the name is a classifier's."""
-    known = [*models.list_models(module=models), *models.list_models(module=models.video)]
+    rooms = (models, models.video, models.detection, models.segmentation)
+    known = [name for room in rooms for name in models.list_models(module=room)]
     if name in known:
         return
     if name in models.list_models():
         home = models.get_model_builder(name).__module__.split(".")[2]
         raise ModelError(
-            f"{spec!r} is one of torchvision's {home} models, and those are not explained by name yet; its "
-            "classification and video models are."
+            f"{spec!r} is one of torchvision's {home} models, and those are not explained by name; its classifiers, "
+            "detectors, segmenters and video models are."
         )
     hint = did_you_mean(name.lower().replace("-", ""), known, "torchvision:{}")
     raise ModelError(f"{spec!r}: torchvision has no such model.{hint}")
