@@ -369,6 +369,47 @@ FAULTS = [
     ),
     # Keras
     Faults("network/keras/network.py", "keras_models/test_structures.py", {"_KNOWN = 16": "_KNOWN = 1"}, "jax"),
+    # sentences and captions
+    Faults(
+        "targets/text.py",
+        "targets/test_text.py",
+        {
+            ".logsumexp(1)": ".mean(1)",
+            "scale * cosines[:, 0] -": "cosines[:, 0] -",
+            "self.scale is None else self.scale": "self.scale is None else asking.logit_scale",
+            "live=live) @ units": "live=False) @ units",
+        },
+    ),
+    Faults(
+        "targets/vectors.py",
+        "targets/test_text.py",
+        {"length if live else length.detach()": "length", "if not live and getattr": "if False and getattr"},
+    ),
+    Faults(
+        "network/two_towers.py",
+        "targets/test_text.py",
+        {
+            'plain = {"normalize": False}': 'plain = {"normalize": True}',
+            "if not full:": "if True:",
+            "not _TEXTS.isdisjoint(named)": "False",
+            "model.get_image_features, **": "model.forward, **",
+        },
+    ),
+    Faults("network/layers/features.py", "targets/test_text.py", {'"residual" not in kinds[name]': "True"}),
+    Faults(
+        "targets/tokens.py",
+        "targets/test_tokens.py",
+        {
+            'return known["input_ids"], 1': 'return known["input_ids"], 0',
+            'return known["labels"], 0': 'return known["labels"], 1',
+            "[:, -length:]": "[:, :length]",
+            ".log_softmax(-1)": "",
+            "own = [0 if same else number for": "own = [0 for",
+            "at = stop - 1": "at = len(ids)",
+            'name and "pixel_values" in takes and "input_ids" not in takes': "False",
+        },
+    ),
+    Faults("models/sources/hf.py", "models/sources/test_hf.py", {"if not any(map(is_there, files)):": "if False:"}),
     Faults("network/keras/state.py", "keras_models/test_left_as_found.py", {"layer._called = called": "pass"}),
     Faults("network/keras/heads.py", "keras_models/test_heads.py", {"id(output) not in taken and len": "len"}),
     Faults(

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torchvision_shim
+import towers
 from torch import nn
+
+import whycam
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
 def networks():
-    """What the page has no room to build: a detector, a segmenter, an encoder and an estimator, and two pictures."""
+    """What the page has no room to build: a network for each kind of target, and two pictures."""
     detector, photo = detectors.made(detectors.retinanet)
     layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)
     ends = [nn.Sequential(*layers[:2], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, size)) for size in (20, 1)]
@@ -24,6 +27,7 @@ def networks():
         nn.Sequential(nn.Conv3d(colors, 4, 3, padding=1), nn.AdaptiveAvgPool3d(1), nn.Flatten()) for colors in (1, 3)
     )
     signals = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    words = [*towers.WORDS[:5], "dog"]
     return {
         "volume_network": volumes,
         "video_network": clips,
@@ -34,6 +38,9 @@ def networks():
         "segmenter": nn.Sequential(*layers),
         "encoder": ends[0],
         "estimator": ends[1],
+        "clip_model": whycam.VisionModel(towers.Pooled().eval(), tokenizer=towers.tokenizer),
+        "captioner": whycam.VisionModel(towers.Writer().eval(), tokenizer=lambda: towers.tokenizer(words)),
+        "caption": torch.tensor([[1, 4, 5, 2]]),
         "photo": photo,
         "other": 1 - photo,
     }
@@ -66,6 +73,9 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert names["box"].method == "layer_cam"
     assert (names["boxes"].cost.forwards, names["boxes"].cost.backwards) == (1, 5)
     assert names["alike"].target[0].startswith("similarity")
+    assert names["dog"].target[0].startswith("'a dog', similarity")
+    assert names["rather"].target[0].startswith("'a dog' rather than 'a cat' or 'a car', log-odds")
+    assert names["word"].target[0].startswith("'dog', log-probability -")
     assert names["less"].target[0].startswith("less of value 0")
 
 

@@ -2,6 +2,7 @@
 
 import torch
 import torchvision_shim
+from torch import nn
 
 torchvision_shim.register()
 
@@ -69,9 +70,9 @@ def full(sentence):
     return torch.cat([own, own.new_zeros(LENGTH - len(own))])
 
 
-def tokenizer():
+def tokenizer(words=WORDS):
     """transformers' own class for those words."""
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
@@ -79,3 +80,35 @@ def tokenizer():
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
     )
+
+
+class Pooled(nn.Module):
+    """Pooled features and words' vectors, both projected without bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+        self.head = nn.Linear(6, 5, bias=False)
+        self.words = nn.Embedding(len(WORDS), 5)
+        self.logit_scale = nn.Parameter(torch.tensor(2.0))
+
+    def get_image_features(self, pixel_values):
+        return self.head(self.body(pixel_values).mean((2, 3)))
+
+    def get_text_features(self, input_ids, attention_mask=None):
+        return self.words(input_ids).mean(1)
+
+    def forward(self, input_ids, pixel_values):
+        raise AssertionError("a picture alone goes to its own tower")
+
+
+class Writer(nn.Module):
+    """Writes captions of one picture's pooled features and the token before."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+        self.head, self.words = nn.Linear(6, len(WORDS)), nn.Embedding(len(WORDS), len(WORDS))
+
+    def forward(self, pixel_values, input_ids):
+        return {"logits": self.words(input_ids) + self.head(self.body(pixel_values).mean((2, 3)))[:, None]}

@@ -106,33 +106,13 @@ def test_the_model_is_left_as_found_and_a_similarity_is_of_the_pictures_alone(ca
     assert all(each.grad is None for each in model.parameters())
 
 
-class Towers(nn.Module):
-    """Pooled features and words' vectors, both projected without bias."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
-        self.head = nn.Linear(6, 5, bias=False)
-        self.words = nn.Embedding(len(towers.WORDS), 5)
-        self.logit_scale = nn.Parameter(torch.tensor(2.0))
-
-    def get_image_features(self, pixel_values):
-        return self.head(self.body(pixel_values).mean((2, 3)))
-
-    def get_text_features(self, input_ids):
-        return self.words(input_ids).mean(1)
-
-    def forward(self, input_ids, pixel_values):
-        raise AssertionError("a picture alone goes to its own tower")
-
-
 def cosine(one, other):
     dot = sum(float(a) * float(b) for a, b in zip(one, other, strict=True))
     return dot / math.sqrt(sum(float(a) ** 2 for a in one)) / math.sqrt(sum(float(b) ** 2 for b in other))
 
 
 def test_the_map_of_a_pooling_network_adds_up_to_the_similarity_and_of_the_literal_derivative_to_nothing():
-    model = nets.fixed(Towers()).double()
+    model = nets.fixed(towers.Pooled()).double()
     model.logit_scale.data.fill_(2.0)
     inputs = torch.rand(2, 3, 8, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     pictures = model.get_image_features(inputs).detach()

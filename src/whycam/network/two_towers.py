@@ -91,7 +91,7 @@ def tokens_of(model: Any, text: str, tokenizer: Any) -> dict[str, Tensor]:
         )
     made = getattr(tokenizer, "tokenizer", tokenizer)
     if "PreTrainedTokenizerBase" in {each.__name__ for each in type(made).__mro__}:
-        config: Any = getattr(model.config, "text_config", None)
+        config: Any = getattr(getattr(model, "config", None), "text_config", None)
         full = "siglip" in str(getattr(config, "model_type", ""))
         if not full:
             return dict(made([text], return_tensors="pt"))

@@ -63,17 +63,18 @@ class Tokens(OutputTarget):
         spans = [range(start, start + length) for start, length, _ in found]
         if any(span.start < shift for span in spans):
             raise TargetError("the first token of a caption is given, not written; ask about one behind it.")
-        length = captions.shape[1]
+        length, same = captions.shape[1], bool((captions == captions[:1]).all())
 
         def read(other: Any) -> Tensor:
             seen = _logits(other)[:, -length:].log_softmax(-1)  # before the text some models answer for the picture too
-            rows = spans * len(seen) if len(set(spans)) == 1 else spans
-            ids = captions.to(seen.device)
-            sums = [
-                torch.stack([seen[i, at - shift, ids[i % len(ids), at]] for at in span]).sum()
-                for i, span in enumerate(rows[: len(seen)])
+            if not same and len(seen) != len(captions):
+                raise TargetError("the captions differ, so this method has to explain them one by one.")
+            own = [0 if same else number for number in range(len(seen))]
+            each = [
+                torch.stack([row[at - shift, captions[number, at]] for at in spans[number]])
+                for number, row in zip(own, seen, strict=True)
             ]
-            return torch.stack(sums)
+            return torch.stack([found.sum() for found in each])
 
         scores = read(output)
         words = repr(self.words) if isinstance(self.words, str) else f"tokens {list(self.words)}"
