@@ -25,7 +25,7 @@ import whycam
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 #: Those that train a network, load Keras' or compare layer after layer.
-LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py"}
+LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py", "similar.py"}
 
 TIGER_CAT, TABBY, EGYPTIAN_CAT = 282, 281, 285
 
@@ -438,6 +438,46 @@ def keras_features(model, layer, inputs):
 
 
 @pytest.mark.slow
+def share(maps, box):
+    """How much of a scene's positive evidence lies in a box, each of the 64 x 64 pixels in its own cell."""
+    cells = np.kron(np.clip(maps.numpy(), 0, None), np.ones((64 // maps.shape[0], 64 // maps.shape[1])))
+    left, top, right, bottom = box
+    return float(cells[top : bottom + 1, left : right + 1].sum() / cells.sum())
+
+
+def test_a_sentence_lights_up_its_own_shape(ran):
+    done = ran("clip_sentences.py")
+    model, toy = done["sentences"].clip(), done["sentences"]
+    things = dict(toy.scene(done["seed"])[1])
+    pixels = toy.PREPARE(whycam.read_photo(done["photo"]))[0][None]
+    with torch.no_grad():
+        logits = model(pixel_values=pixels, input_ids=toy.tokenizer(list(things))).logits_per_image[0]
+    cosines = (logits / model.logit_scale.exp()).tolist()
+    alone, other, rather, not_rather = done["c"].values()
+    assert [float(each.scores[0]) for each in (alone, other)] == pytest.approx(cosines, abs=1e-4)
+    assert float(rather.scores[0]) == pytest.approx(float(logits[0] - logits[1]), abs=1e-3)
+    for e, (mine, theirs) in ((rather, tuple(things)), (not_rather, tuple(things)[::-1])):
+        assert share(e.maps[0], things[mine]) > 0.4
+        assert share(e.maps[0], things[theirs]) < 0.1
+
+
+@pytest.mark.slow
+def test_what_two_pictures_share_lights_up_and_adds_up(ran):
+    done = ran("similar.py")
+    encoder, toy = done["encoder"], done["sentences"]
+    photos = [done["query"], done["with_one"], done["with_other"]]
+    with torch.no_grad():
+        query, *others = encoder(torch.stack([toy.PREPARE(whycam.read_photo(each))[0] for each in photos]))
+    near, far = (float((query * each).sum() / (query.square().sum() * each.square().sum()).sqrt()) for each in others)
+    expected = [near, far, near - far, far - near]
+    made = list(done["c"].values())
+    assert [float(e.scores[0]) for e in made] == pytest.approx(expected, abs=1e-4)
+    assert [float(e.maps.sum()) for e in made] == pytest.approx(expected, abs=1e-4)
+    things = dict(toy.scene(done["seed"])[1])
+    for e, (mine, theirs) in ((made[2], tuple(things)), (made[3], tuple(things)[::-1])):
+        assert share(e.maps[0], things[mine]) > share(e.maps[0], things[theirs]) + 0.3
+
+
 def test_keras_vgg_is_refused_its_cam_and_explained_at_its_last_convolution(ran):
     done = ran("keras_vgg_and_mobilenet.py")
     for part in ("vgg16: cam at block5_conv3: CAM needs", "one linear layer", "512 channels", "25088, 4096, 4096"):
