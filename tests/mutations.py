@@ -318,6 +318,8 @@ FAULTS = [
         "results/test_media.py",
         {
             "(cell + 0.5) * self": "cell * self",
+            "self.region.take(index, axis)": "self.region.take(0, axis)",
+            "self.at or self.peak": "self.peak",
             "self.heat.select(axis - 3, index)": "(h := self.heat.select(axis - 3, index)) / h.amax()",
             "across / least), round(laid.height * down": "down / least), round(laid.height * across",
         },

@@ -12,6 +12,7 @@ from torch import nn
 
 import whycam
 from whycam.errors import InputError, MissingExtraError, WhycamError
+from whycam.results.drawing import Look, film, stacks
 
 GRAY = {"colormap": "gray", "opacity": 1.0}  # the heat itself, from 0 to 255
 
@@ -310,12 +311,23 @@ def test_a_status_is_said_in_every_figure():
         assert "no positive evidence" in said.replace("\n", " ")
 
 
+def test_a_region_is_outlined_in_every_slice():
+    region = torch.zeros(1, *SIZE, dtype=torch.bool)
+    region[0, 3:9, 10:30, 5:20] = True
+    dense = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 2, 1)).eval()
+    e = whycam.explain(dense, torch.zeros(1, 1, *SIZE), target=whycam.targets.Region(1, mask=region), layer="0")
+    (marked,), (plain,) = (stacks(e, Look(marks=marks)) for marks in (True, False))
+    changed = [np.asarray(marked.picture(0, at)) != np.asarray(plain.picture(0, at)) for at in (2, 6)]
+    assert not changed[0].any()
+    rows, columns = changed[1].any(-1).nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 29, 5, 19)
+    assert not changed[1][15:25, 10:15].any()  # an outline, not the whole
+
+
 def test_several_samples_stand_side_by_side_in_a_film():
     clips = torch.cat([lit((3, 8, 8), (1, 4, 4), (0, 1, 1), channels=3)] * 2)
     data = io.BytesIO()
     explained(clips, (1, 4, 4)).overlay().save(data, "png")
-    from whycam.results.drawing import Look, film
-
     frames = film(explained(clips, (1, 4, 4)), Look())
     assert [frame.size for frame in frames] == [(18 * 32, 8 * 32)] * 3
 

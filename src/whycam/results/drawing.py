@@ -92,10 +92,14 @@ def stacks(explanation: ExplanationValues, look: Look) -> list[Stack]:
     context, heat = context_of(explanation), heat_of(explanation, look)
     strength = explanation.maps.detach().float().cpu().nan_to_num(0, 0, 0)
     strength = strength.abs() if look.signed else strength.clamp(min=0)
-    return [
-        Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), partial(_lay, explanation, look), look.at)
-        for i in range(len(explanation))
-    ]
+    lay, made = partial(_lay, explanation, look), []
+    for i in range(len(explanation)):
+        mask = explanation.shown[i].mask if look.marks and explanation.shown and explanation.parts is None else None
+        region = None
+        if mask is not None and mask.ndim == 3:
+            region = resize(mask[None].float().cpu(), context.size, "nearest")[0].round().bool().numpy()
+        made.append(Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), lay, look.at, region))
+    return made
 
 
 def as_first(one: ExplanationValues, look: Look) -> Look:
@@ -106,7 +110,7 @@ def as_first(one: ExplanationValues, look: Look) -> Look:
 def shown_input(one: ExplanationValues, look: Look) -> Image.Image:
     """What the map of one sample is drawn over."""
     if len(context_of(one).size) == 3:
-        return overlay(one, replace(look, opacity=0.0, caption=False))
+        return overlay(one, replace(look, opacity=0.0, caption=False, marks=False))
     return canvas(context_of(one), 0, look.on)[0]
 
 

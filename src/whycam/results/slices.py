@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 from torch import Tensor
 
+from whycam.pictures.marks import marked
 from whycam.pictures.media import Clip, Medium, Volume
 
 #: The most frames of a clip side by side.
@@ -25,7 +28,7 @@ class Stack:
     Attributes:
         pixels: the input's colors. `heat`: the scaled map, or one of each part, at the input's size.
         strength: what speaks in the map, not negative, at the map's own size.
-        at: the voxel that cuts go through, if not the peak.
+        at: the voxel that cuts go through, if not the peak. `region`: what is explained, to be outlined.
         medium: what the sample is. `lay`: draws a slice of the heat over a slice of the input.
     """
 
@@ -33,13 +36,17 @@ class Stack:
     heat: Tensor
     strength: Tensor
     medium: Medium | None
-    lay: Callable[[Image.Image, Tensor], Image.Image]
+    lay: Callable[..., Image.Image]
     at: tuple[int, ...] | None = None
+    region: Bool[np.ndarray, "depth height width"] | None = None
 
     def picture(self, axis: int, index: int) -> Image.Image:
         """One slice, across that axis; voxels have the shape that they have in the world."""
         image = Image.fromarray(np.ascontiguousarray(self.pixels.take(index, axis)))
-        laid = self.lay(image, self.heat.select(axis - 3, index))
+        how: dict[str, Any] = {}
+        if self.region is not None:
+            how["mark"] = partial(marked, place=lambda x, y: (x, y), region=self.region.take(index, axis))
+        laid = self.lay(image, self.heat.select(axis - 3, index), **how)
         if not isinstance(self.medium, Volume):
             return laid
         down, across = (length for each, length in enumerate(self.medium.spacing) if each != axis)
