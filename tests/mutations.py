@@ -31,6 +31,11 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "pictures/input_context.py",
+        "pictures/test_geometry.py",
+        {"(top / height / down,": "(0.0,", "clamp(min=start * length)": "clamp(min=0)"},
+    ),
+    Faults(
         "methods/d_rise.py",
         "methods/test_d_rise.py",
         {

@@ -2,11 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from whycam.errors import WhycamError
 from whycam.pictures.geometry import Geometry
+from whycam.pictures.input_context import InputContext
+from whycam.pictures.photos import read_photo
+from whycam.pictures.preprocess import Preprocess
 
 # A photo of 6 x 12 whose columns 2 to 10 were shown at half size on an input of 3 x 4: edges x = 2 + 2 u, y = 2 v.
 CROP = Geometry(photo_size=(6, 12), input_size=(3, 4), scale=(2.0, 2.0), offset=(0.0, 2.0), content=(0, 0, 3, 4))
@@ -90,3 +94,65 @@ def test_double_precision_and_missing_values_stay():
 def test_a_map_of_another_size_is_refused():
     with pytest.raises(WhycamError, match=r"the map is \(4, 3\) and the input \(3, 4\)"):
         CROP.to_photo(torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("size", [(100, 190), (37, 53), (641, 483), (333, 111), (21, 20)])
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess((64, 64), "letterbox"),
+        Preprocess((61, 75), "letterbox"),
+        Preprocess.imagenet(56, 64),
+        Preprocess((56, 72), "cover"),
+    ],
+)
+def test_a_lit_cell_lies_within_half_a_pixel_of_its_place(size, preprocess):
+    """A layer of 7 x 9 cells over the input; the cell's middle by the sizes that were rounded and the corner."""
+    image = read_photo(np.zeros((*size, 3), np.uint8))
+    inputs, geometry = preprocess(image)
+    context = InputContext(inputs[None], geometries=(geometry,))
+    height, width = inputs.shape[1:]
+    for row, column in [(3, 4), (2, 5), (4, 3)]:
+        maps = torch.zeros(1, 7, 9)
+        maps[0, row, column] = 1
+        laid, _ = geometry.to_photo(context.enlarged(maps, (height, width))[0])
+        for axis, (at, cells, side) in enumerate(((row, 7, height), (column, 9, width))):
+            if preprocess.resize in ("letterbox", "cover"):
+                pick = max if preprocess.resize == "letterbox" else min
+                ratio = pick(size[0] / preprocess.size[0], size[1] / preprocess.size[1])
+            else:
+                ratio = min(size) / 64
+            inner = [
+                max(1, int(each / ratio) if preprocess.resize == "shorter" else round(each / ratio)) for each in size
+            ]
+            corner = int((side - inner[axis]) / 2) if side > inner[axis] else -round((inner[axis] - side) / 2)
+            expected = ((at + 0.5) * side / cells - corner) * size[axis] / inner[axis]
+            reach = side / cells * size[axis] / inner[axis]
+            if not reach < expected < size[axis] - reach:
+                continue  # the cell's slope is cut off by the border of the photo
+            places = torch.arange(size[axis]) + 0.5
+            found = float((laid.sum(1 - axis) * places).sum() / laid.sum())
+            assert found == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize("size", [(100, 190), (190, 100), (37, 53), (64, 64)])
+def test_what_a_letterbox_pads_is_counted(size):
+    inputs, geometry = Preprocess((64, 64), "letterbox")(read_photo(np.zeros((*size, 3), np.uint8)))
+    context = InputContext(inputs[None], geometries=(geometry,))
+    maps = torch.rand(1, 7, 7, generator=torch.Generator().manual_seed(0)) - 0.2
+    ratio = max(size) / 64
+    sides = [round(side / ratio) for side in size]
+    starts = [int((64 - side) / 2) for side in sides]
+    if sides == [64, 64]:
+        assert context.on_padding(maps) is None
+        return
+    inside = total = 0.0
+    for row in range(7):
+        for column in range(7):
+            value = max(0.0, float(maps[0, row, column]))
+            share = 1.0
+            for at, start, side in zip((row, column), starts, sides, strict=True):
+                low, high = at * 64 / 7, (at + 1) * 64 / 7
+                share *= max(0.0, min(high, start + side) - max(low, start)) / (high - low)
+            inside, total = inside + value * share, total + value
+    assert float(context.on_padding(maps)[0]) == pytest.approx(1 - inside / total, abs=1e-5)

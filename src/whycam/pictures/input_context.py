@@ -54,17 +54,31 @@ class InputContext:
         return torch.stack(made)
 
     def on_padding(self, maps: Float[Tensor, "batch height width"]) -> Float[Tensor, " batch"] | None:
-        """The share of each map's positive part that lies beyond the input; `None` where nothing is padded."""
-        if self.canvas is None:
+        """The share of each map's positive part that lies on padding; `None` where nothing is padded.
+
+        Padding is what a letterbox puts around a photo, and what a detector puts beside its input.
+        """
+        filled = [self._filled(sample) for sample in range(len(maps))]
+        if all(each == ((0.0, 1.0), (0.0, 1.0)) for each in filled):
             return None
         shares = []
-        for each, factors in zip(maps.relu(), self.canvas, strict=True):
+        for each, spans in zip(maps.relu(), filled, strict=True):
             inside = each
-            for axis, (length, factor) in enumerate(zip(each.shape, factors, strict=True)):
-                covered = (length / factor - torch.arange(length, device=maps.device)).clamp(0, 1)
+            for axis, (length, (start, stop)) in enumerate(zip(each.shape, spans, strict=True)):
+                cells = torch.arange(length, device=maps.device)
+                covered = ((cells + 1).clamp(max=stop * length) - cells.clamp(min=start * length)).clamp(min=0)
                 inside = inside * covered.reshape(-1, *[1] * (1 - axis))
             shares.append(1 - inside.sum() / each.sum() if bool(each.any()) else each.sum())
         return torch.stack(shares)
+
+    def _filled(self, sample: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """From where to where the photo reaches on what a layer covers, down and across, of 0 to 1."""
+        down, across = (1.0, 1.0) if self.canvas is None else self.canvas[sample]
+        if self.geometries is None:
+            return (0.0, 1 / down), (0.0, 1 / across)
+        geometry = self.geometries[sample]
+        (top, left, bottom, right), (height, width) = geometry.content, geometry.input_size
+        return (top / height / down, bottom / height / down), (left / width / across, right / width / across)
 
     @property
     def size(self) -> tuple[int, ...]:
