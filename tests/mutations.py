@@ -384,7 +384,7 @@ FAULTS = [
             ".logsumexp(1)": ".mean(1)",
             "scale * cosines[:, 0] -": "cosines[:, 0] -",
             "self.scale is None else self.scale": "self.scale is None else asking.logit_scale",
-            "live=live) @ units": "live=False) @ units",
+            "live=live) @ units.T": "live=False) @ units.T",
         },
     ),
     Faults(

@@ -1,5 +1,7 @@
 """Small models with a tower for pictures and one for texts, with random weights, and a tokenizer of a few words."""
 
+from functools import partial
+
 import torch
 import torchvision_shim
 from torch import nn
@@ -38,6 +40,30 @@ def open_resnet():
     return open_clip.CLIP(embed_dim=10, vision_cfg=vision, text_cfg=OPEN_TEXT)
 
 
+def _kin(name, **more):
+    text = {**TEXT, "pad_token_id": 0, **more}
+    config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=VISION, projection_dim=10)
+    return getattr(transformers, f"{name}Model")(config)
+
+
+def dual_encoder():
+    both = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
+        transformers.ViTConfig(**VISION), transformers.BertConfig(**TEXT, pad_token_id=0), projection_dim=10
+    )
+    return transformers.VisionTextDualEncoderModel(config=both)
+
+
+#: Others of transformers' that answer `get_image_features` and `get_text_features`.
+KIN = {
+    "MetaClip2": partial(_kin, "MetaClip2"),
+    "ChineseCLIP": partial(_kin, "ChineseCLIP"),
+    "AltCLIP": partial(_kin, "AltCLIP", project_dim=24, max_position_embeddings=LENGTH + 8),
+    "BLIP": partial(_kin, "Blip", encoder_hidden_size=24, sep_token_id=2),
+    "AIMv2": partial(_kin, "Aimv2"),
+    "OWL-ViT": partial(_kin, "OwlViT"),
+    "VisionTextDualEncoder": dual_encoder,
+}
+
 #: Each family, and the last layer of its pictures' tower that most of the answer hangs on.
 FAMILIES = {
     "CLIP": (clip, "vision_model.encoder.layers.2.layer_norm1"),
@@ -51,7 +77,7 @@ def made(build, seed=0):
     """A model in float64 and two pictures for it."""
     torch.manual_seed(seed)
     model = build().eval().double()
-    if not hasattr(model, "config"):  # open_clip's begins with vectors that hardly differ
+    if not hasattr(model, "config") or build in KIN.values():  # which begin with vectors that hardly differ
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2) if parameter.ndim > 1 else None
     side = SIDE * 2 if build is open_resnet else SIDE

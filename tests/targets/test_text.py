@@ -12,6 +12,7 @@ from torch import nn
 import whycam
 from whycam.cli.targets import parse_target
 from whycam.targets import Similarity, Text
+from whycam.targets.structured import OutputContext
 
 ONE, OTHERS = "a red disc", ("a blue square", "a black disc and a blue disc")
 
@@ -72,6 +73,36 @@ def test_the_score_and_its_gradient_are_those_of_the_model_s_own_logits(case, ag
     torch.testing.assert_close(found.scores, scores, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(found.maps, slopes.float(), rtol=1e-5, atol=1e-6 * float(slopes.abs().amax()))
     assert f"in logits, cosines times {scale:.4g}" in "".join(found.notes) or not against
+
+
+@pytest.mark.parametrize("name", towers.KIN)
+def test_the_score_of_kin_is_the_cosine_of_what_they_return_for_both(name):
+    model, inputs = towers.made(towers.KIN[name])
+    found = whycam.explain(model, inputs, target=Text(towers.ids(ONE)))
+    with torch.no_grad():
+        both = model(pixel_values=inputs, input_ids=towers.ids(ONE)[None])
+    expected = [cosine(each, both.text_embeds[0]) for each in both.image_embeds]
+    assert found.scores.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-7)
+    assert found.layer.grid == (4, 4)
+
+
+def test_in_half_precision_cosines_are_taken_in_full():
+    model, inputs = towers.made(towers.clip)
+    expected = whycam.explain(model, inputs, target=Text(towers.ids(ONE))).scores
+    found = whycam.explain(model.bfloat16(), inputs.bfloat16(), target=Text(towers.ids(ONE)))
+    assert found.scores.dtype == torch.float32
+    torch.testing.assert_close(found.scores.double(), expected, rtol=0.05, atol=0.02)
+
+
+def test_nothing_of_the_pass_is_kept():
+    """The functions that are left for later outputs hold no tensor with a graph."""
+    model, inputs = towers.made(towers.clip)
+    output = model.get_image_features(inputs)
+    vector = torch.ones(1, 10, dtype=torch.float64)
+    for target in (Text(towers.ids(ONE), _vectors=vector), Similarity(vector)):
+        (settled,) = target.settle(output, OutputContext(model, inputs))
+        held = [cell.cell_contents for cell in settled.read.__closure__]
+        assert not any(isinstance(each, torch.Tensor) and each.requires_grad for each in held)
 
 
 def test_the_fixed_length_is_a_constant(case):
@@ -201,12 +232,20 @@ def test_each_sample_its_own_sentence_and_several_in_one_pass():
         torch.testing.assert_close(each.maps[number], both["grad_cam", each.layer.name, sentence].maps[number])
 
 
-def test_methods_that_edit_the_input_ask_about_the_same_sentence():
+def test_methods_that_edit_the_input_read_the_probability_among_the_prompts():
     model, inputs = towers.made(towers.clip)
     target = Text(towers.ids(ONE), towers.ids(OTHERS[0]))
-    found = whycam.explain(model, inputs[:1], "occlusion", target=target, probability=False, window=16, stride=16)
-    assert found.status[0].kind in ("ok", "no positive evidence")
-    assert found.scores.tolist() == pytest.approx(whycam.explain(model, inputs[:1], target=target).scores.tolist())
+    windows = {"window": 16, "stride": 16}
+    found = whycam.explain(model, inputs[:1], "occlusion", target=target, **windows)
+    by_odds = whycam.explain(model, inputs[:1], "occlusion", target=target, probability=False, **windows)
+    covered = inputs[:1].clone()
+    covered[:, :, :16, :16] = 0
+    with torch.no_grad():
+        logits = torch.cat([own_logits(model, each, (ONE, OTHERS[0]), towers.ids) for each in (inputs[:1], covered)])
+    before, after = logits.softmax(1)[:, 0].tolist()
+    assert float(found.maps[0, 0, 0]) == pytest.approx(before - after, abs=1e-6)
+    odds = (logits[:, 0] - logits[:, 1]).tolist()
+    assert float(by_odds.maps[0, 0, 0]) == pytest.approx(odds[0] - odds[1], abs=1e-5)
 
 
 def test_on_the_command_line():

@@ -15,7 +15,8 @@ HELP = (
     "What to explain: a class's index or label, or KIND:CLASS with KIND one of probability, log_probability, rest, "
     "counterfactual, finer (from its nearest rivals), contrast:A/B (A rather than B), multilabel:A+B. "
     "A kind alone is of the top class; so is leaving this out. Of detectors box:0, of segmenters region:road or "
-    "region:road@120,80 (the part at a pixel), of encoders similarity:REF.jpg, of estimators value:0. "
+    "region:road@120,80 (the part at a pixel), of encoders similarity:REF.jpg, of those that read texts "
+    "'text:a dog' or 'text:a dog/a cat', of estimators value:0. "
     "Or 'package.module:function', output -> scores."
 )
 

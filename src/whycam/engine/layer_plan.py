@@ -66,7 +66,7 @@ def plan(
             continue
         for place in places:
             if place.specs == (None,) and method.stages > 1:
-                latest, forwards = stages(module, batch.inputs, method.stages, or_fewer=True)
+                latest, forwards = stages(module, batch.inputs, method.stages, or_fewer=True, resolve=resolvers[0])
                 passes = passes.plus(forwards)
                 plans[method.name].append(Plan(tuple(latest), fused=True))
                 continue

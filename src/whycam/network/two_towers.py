@@ -42,7 +42,7 @@ def picture_alone(model: Any, inputs: Any) -> Callable[[], Any] | None:
 
 
 def text_vectors(model: Any, texts: Sequence[Any], tokenizer: Any) -> Tensor:
-    """The vectors of texts, `(text, width)`, by the model's own tower.
+    """The vectors of texts, `(text, width)` in float64 on the CPU, by the model's own tower.
 
     Args:
         texts: sentences, token ids, whole numbers, or vectors, decimals, which are taken as they are.
@@ -75,7 +75,7 @@ def _vector(model: Any, text: Any, tokenizer: Any) -> Tensor:
     with torch.no_grad():
         made = model.get_text_features(**given) if _transformers(model) else model.encode_text(given["input_ids"])
     vector = made if isinstance(made, Tensor) else made.pooler_output
-    return vector.detach()
+    return vector.detach().double().cpu()
 
 
 def tokens_of(model: Any, text: str, tokenizer: Any) -> dict[str, Tensor]:

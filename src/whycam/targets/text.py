@@ -74,10 +74,10 @@ class Text(OutputTarget):
                 f"the text's vector has {self._vectors.shape[1]} numbers and the pictures' have {made.shape[1]}; "
                 "the vector that the model's own tower for texts makes was expected."
             )
-        units = self._vectors / self._vectors.norm(dim=1, keepdim=True)
+        units = (self._vectors / self._vectors.norm(dim=1, keepdim=True)).to(made)
 
         def read(other: Any) -> Tensor:
-            cosines: Tensor = direction(other, live=live) @ units.to(made).T
+            cosines: Tensor = direction(other, live=live) @ units.T
             if cosines.shape[1] == 1:
                 return cosines[:, 0]
             odds: Tensor = scale * cosines[:, 0] - (scale * cosines[:, 1:]).logsumexp(1)
@@ -92,7 +92,8 @@ class Text(OutputTarget):
             texts = [f"{words[0]!r} rather than {rivals}, log-odds {float(each):+.2f}" for each in scores.detach()]
         else:
             texts = [f"{words[0]!r}, similarity {float(each):.2f}" for each in scores.detach()]
-        return [Settled(scores, read, tuple(texts), key=self._asked, note=note)]
+        search = (lambda other: read(other).sigmoid()) if self.against else None  # the probability among the prompts
+        return [Settled(scores, read, tuple(texts), search, key=self._asked, note=note)]
 
 
 def plain_text(text: Any) -> str | tuple[float, ...]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from whycam.errors import OutputError, TargetError
+from whycam.kit.arrays import wide
 from whycam.targets.structured import Asking, OutputContext, OutputTarget, Settled
 from whycam.targets.text import plain_text
 
@@ -81,7 +82,7 @@ class Tokens(OutputTarget):
         texts = tuple(f"{words}, log-probability {float(each):.2f}" for each in scores.detach())
         several = max(times for *_, times in found)
         note = f"{words} comes {several} times in the caption, and the first is meant" if several > 1 else ""
-        return [Settled(scores, read, texts, key=self._asked, note=note)]
+        return [Settled(scores, read, texts, lambda other: read(other).exp(), key=self._asked, note=note)]
 
     def _caption(self, module: Any) -> tuple[Tensor, int]:
         """The caption's ids, `(batch, token)`, and how many places before a token its logits stand."""
@@ -140,4 +141,4 @@ def _logits(output: Any) -> Tensor:
             f"no logits (batch, token, word) are in this output, a {type(output).__name__}; a model that writes "
             "captions was expected."
         )
-    return found
+    return wide(found)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from whycam.errors import TargetError
+from whycam.kit.arrays import wide
 from whycam.targets.outputs import embedding
 from whycam.targets.reading import class_index
 from whycam.targets.structured import Asking, OutputContext, OutputTarget, Settled, numbers
@@ -59,11 +60,11 @@ class Similarity(OutputTarget):
                 f"the reference has shape {tuple(reference.shape)}; the embeddings are {(samples, width)}, and one "
                 "reference, or one for each sample, was expected."
             )
-        live = self.norm == "live"
+        unit, live = reference / reference.norm(dim=1, keepdim=True), self.norm == "live"
 
         def read(other: Any) -> Tensor:
-            unit = reference / reference.norm(dim=1, keepdim=True)
-            cosines: Tensor = (direction(other, live=live) * unit.to(found)).sum(1)
+            made = direction(other, live=live)
+            cosines: Tensor = (made * unit.to(made)).sum(1)
             return cosines
 
         scores = read(output)
@@ -179,7 +180,7 @@ def direction(output: Any, *, live: bool) -> Tensor:
     Raises:
         TargetError: the length cannot be a constant, since the model itself divided by it.
     """
-    found = embedding(output)
+    found = wide(embedding(output))
     if not live and getattr(output, "logits_per_image", None) is not None:
         raise TargetError(
             "texts are among the inputs, and the model then divides its embeddings by their length itself. Leave the "

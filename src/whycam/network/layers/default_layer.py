@@ -113,7 +113,9 @@ def choose(model: nn.Module, inputs: Inputs, *, side: Side, resolve: Resolve | N
     return latest.on(side), forwards + spent[0], spent[1]
 
 
-def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = False) -> tuple[list[LayerRef], int]:
+def stages(
+    model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = False, resolve: Resolve | None = None
+) -> tuple[list[LayerRef], int]:
     """The last feature at each of the last `count` grids, in running order, and the forwards spent (0 or 1).
 
     With `or_fewer` a network of fewer stages gives all it has.
@@ -122,8 +124,9 @@ def stages(model: nn.Module, inputs: Inputs, count: int, *, or_fewer: bool = Fal
         WhycamError: the network has fewer stages.
     """
     found, forwards = features(unwrapped(model), inputs)
-    last = {feature.grid: feature for feature in main_stream(found)}
-    ends = [feature for feature in found if last.get(feature.grid) is feature]
+    here = _of_part(found, _inside(model, resolve))
+    last = {feature.grid: feature for feature in main_stream(here)}
+    ends = [feature for feature in here if last.get(feature.grid) is feature]
     if len(ends) < count and not or_fewer:
         grids = ", ".join("x".join(map(str, feature.grid)) for feature in ends)
         several = "s" if len(ends) > 1 else ""

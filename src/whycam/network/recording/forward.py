@@ -150,7 +150,7 @@ class Forward:
         if answer.embedding and any(target.by_output for target in targets):
             raise OutputError(
                 f"the model's output{name} is an embedding ({answer.embedding}), whose largest number is no class. "
-                "Pass a target, such as a function of it (its similarity to another embedding, say) or the index of "
+                "Pass a target, such as whycam.targets.Similarity(reference), Text('a dog') or the index of "
                 "one of its numbers, or the part that holds class scores as output=."
             )
         scores = [target(output) for target in targets]
