@@ -105,7 +105,7 @@ def watched(model, layer, inputs, score):
         output = model(inputs.requires_grad_())
         (gradients,) = torch.autograd.grad(score(output), kept[-1])
     handle.remove()
-    return kept[-1].detach(), gradients, output.detach()
+    return kept[-1].detach(), gradients, output
 
 
 def grad_cam(model, layer, inputs, score):
@@ -424,6 +424,53 @@ def test_each_target_is_the_score_that_its_words_say(ran):
     kinds = {words: e.status[0].kind for words, e in made.items()}
     assert kinds.pop("tabby rather than tiger cat") == "no positive evidence"
     assert set(kinds.values()) == {"ok"}
+
+
+def layer_cam(activations, gradients):
+    return (gradients.relu() * activations).sum(1).relu()
+
+
+def test_the_path_from_a_blank_picture_finds_the_marker_that_decides(ran):
+    done = ran("unet.py")
+    assert [f"with a marker of color {c} the disc is called {n}" in done.printed for c, n in
+            (("red", "alarm"), ("green", "calm"), ("none", "calm"))] == [True] * 3  # fmt: skip
+    unet, batch, scene = done["unet"], done["batch"], done["scene"]
+    with torch.no_grad():
+        disc = unet(batch)[0].argmax(0) == 1
+    score = lambda output: output[:, 1][:, disc].mean()  # noqa: E731
+    torch.testing.assert_close(done["early"].maps, layer_cam(*watched(unet, "encoder.1", batch.clone(), score)[:2]))
+    blank = batch.mean((2, 3), keepdim=True)
+    points = [blank + (batch - blank) * k / 20 for k in range(1, 21)]
+    expected = torch.stack([layer_cam(*watched(unet, "encoder.1", each, score)[:2]) for each in points]).mean(0)
+    torch.testing.assert_close(done["along"].maps, expected, rtol=1e-4, atol=1e-6)
+    row, column = divmod(int(done["along"].heatmaps()[0].argmax()), 64)
+    assert scene.marked()[row, column]
+    row, column = divmod(int(done["early"].heatmaps()[0].argmax()), 64)
+    assert not scene.marked()[row, column]
+    assert [e.layer.name for e in done["usual"].values()] == ["bottleneck", "decoder.0"]
+
+
+def test_a_region_s_map_lies_in_it_by_layer_cam_and_not_by_grad_cam(ran):
+    from skimage.measure import label
+
+    done = ran("region.py")
+    deeplab, batch = done["deeplab"], done["picture"][None] * 4 - 2
+    with torch.no_grad():
+        parts = torch.from_numpy(label((deeplab(batch)["out"][0].argmax(0) == 2).numpy(), connectivity=1))
+    inside = []
+    for (method, _, target), e in done["c"].items():
+        x, y = target.point
+        mine = parts == parts[int(y), int(x)]
+        assert torch.equal(e.shown[0].mask, mine)
+        if method == "layer_cam":
+            kept = watched(
+                deeplab, "backbone.stage2", batch.clone(), lambda output, mine=mine: output["out"][0, 2][mine].mean()
+            )
+            torch.testing.assert_close(e.maps, layer_cam(*kept[:2]), rtol=1e-3, atol=1e-6)
+        heat = e.heatmaps()[0].clamp(min=0)
+        inside.append(float(heat[mine].sum() / heat.sum()))
+    assert min(inside[:2]) > 0.5  # of 3 and 8 % of the picture
+    assert max(inside[2:]) < 0.3
 
 
 def keras_features(model, layer, inputs):

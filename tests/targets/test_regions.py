@@ -67,10 +67,30 @@ def test_every_pixel_is_the_class_of_a_network_that_pools(case):
     model, inputs, _ = case
     pooled = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     one = whycam.explain(model, inputs, target=Region(1, "everywhere"), layer="body")
-    other = whycam.explain(pooled, inputs, target=1, layer="0.body")
+    other = whycam.explain(pooled, inputs, "layer_cam", target=1, layer="0.body")
     torch.testing.assert_close(one.maps, other.maps)
     whole = whycam.explain(model, inputs, target=Region(1, mask=torch.ones(5, 7)), layer="body")
     torch.testing.assert_close(one.maps, whole.maps)
+
+
+def test_without_biases_every_layer_adds_up_to_the_score():
+    """A ReLU network without biases is linear around its input: each layer's gradient times activation is the score."""
+    layers = [nn.Conv2d(3, 4, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, 1, 1), nn.ReLU()]
+    layers += [nn.Upsample(scale_factor=2), nn.Conv2d(6, 3, 3, 1, 1)]
+    model = nets.fixed(nn.Sequential(*layers)).double()
+    for each in layers:
+        if isinstance(each, nn.Conv2d):
+            each.bias = None
+    torch.manual_seed(2)
+    inputs = torch.rand(2, 3, H, W, dtype=torch.float64)
+    with torch.no_grad():
+        scores = model(inputs)
+    mask = torch.zeros(H, W)
+    mask[2:9, 3:11] = 1
+    expected = (scores[:, 1] * mask).sum((1, 2)) / mask.sum()
+    for layer in range(6):
+        e = whycam.explain(model, inputs, "hires_cam", target=Region(1, mask=mask), layer=str(layer))
+        torch.testing.assert_close(e.maps.double().sum((1, 2)), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_mask_is_taken_to_the_output_by_area(case):

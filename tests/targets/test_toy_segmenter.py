@@ -43,12 +43,12 @@ def test_the_marker_and_nothing_else_decides(found):
     assert marker.WEIGHTS.stat().st_size < 2**20
 
 
-def on_marker(found, method, **asked):
+def on_marker(found, method, scenes=None, **asked):
     """Means over the scenes that flip: the share of the evidence on the marker, and whether the peak lies there."""
     model, flipped = found
     explainer, rows = whycam.Explainer(model), []
-    for scene in flipped:
-        target = Region(1, mask=scene.inside())
+    for scene in flipped if scenes is None else scenes:
+        target = Region(int(scene.truth().max()), mask=scene.inside())
         e = explainer.explain(scene.picture()[None], method, target=target, **asked)
         heat, where = e.heatmaps()[0], scene.marked()
         rows.append((float(heat[where].sum() / heat.sum()), float(where.flatten()[heat.argmax()])))
@@ -63,6 +63,15 @@ def test_the_path_peaks_on_the_cause_where_local_maps_do_not(found, method):
     energy, peaks = on_marker(found, method, layer="encoder.1")
     assert energy <= 0.25
     assert peaks <= 0.5
+
+
+def test_the_path_leaves_a_marker_in_the_dark_that_decides_nothing(found):
+    """A green marker is as gaudy, and without it the disc is called the same."""
+    idle = [each for each in SCENES if each.color == "green"]
+    assert len(idle) >= 10
+    energy, peaks = on_marker(found, "hires_cam", idle, layer="encoder.1", path=20)
+    assert energy <= 0.05
+    assert peaks <= 0.1
 
 
 def test_late_layers_no_longer_hold_the_cause_where_it_was(found):

@@ -42,6 +42,7 @@ class Region(OutputTarget):
         'component'
     """
 
+    usual_method = "layer_cam"  # pooled weights say nothing of one region
     dense = True
     of: int | str
     where: Where | None = None
@@ -156,6 +157,7 @@ class Keypoint(OutputTarget):
         Keypoint(of=3)
     """
 
+    usual_method = "layer_cam"
     dense = True
     of: int
 
