@@ -94,7 +94,9 @@ def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> 
     device = _device(model.module)
     if model.ready is not None:
         inputs = model.ready(inputs)
-    inputs, media = _medium(inputs)
+    media = None
+    if not isinstance(inputs, Tensor):
+        inputs, media = _medium(inputs)
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
@@ -123,7 +125,7 @@ def _medium(inputs: Any) -> tuple[Any, tuple[Medium, ...] | None]:
 
 def _context(module: nn.Module, picture: Tensor, media: tuple[Medium, ...] | None = None) -> InputContext:
     space = space_axes(module, picture)
-    if media is None and (known := medium_of(picture, space)) is not None:
+    if media is None and picture.ndim != 4 and (known := medium_of(picture, space)) is not None:
         media = (known,) * len(picture)
     return InputContext(picture, space=space, media=media)
 
