@@ -135,6 +135,15 @@ def test_pixels_are_named_in_pictures_alone():
         whycam.explain(model, inputs, target=Region(1, point=(3, 3)))
 
 
+def test_a_bottleneck_of_one_cell_along_an_axis_says_so():
+    from monai.networks.nets import UNet
+
+    model = UNet(3, 1, 2, (4, 8, 8, 8), (2, 2, 2)).eval()
+    why = [whycam.explain(model, torch.rand(1, 1, depth, 16, 16), target=Region(1)).layer.why for depth in (8, 16)]
+    assert "it has a single cell along an axis of the input" in why[0]
+    assert "a single cell" not in why[1]
+
+
 def test_a_side_as_long_as_a_row_of_tokens_hides_no_feature():
     """SegFormer's third stage has 24 tokens here, and its decoder 24 columns: no attention all the same."""
     model, inputs = built("segformer")[0], torch.rand(1, 3, 64, 96)

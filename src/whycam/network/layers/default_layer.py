@@ -317,8 +317,8 @@ def _on_every_axis(stream: Sequence[Feature]) -> tuple[Sequence[Feature], str]:
 
     All features of pictures, and where none has.
     """
-    last, kept = stream[-1], [feature for feature in stream if not _collapsed(feature)]
-    if not _collapsed(last):
+    last, kept = stream[-1], [feature for feature in stream if not collapsed(feature)]
+    if not collapsed(last):
         return kept, ""
     said = f"a single cell along an axis of the input ({'x'.join(map(str, last.grid))})"
     if not kept:
@@ -327,7 +327,8 @@ def _on_every_axis(stream: Sequence[Feature]) -> tuple[Sequence[Feature], str]:
     return kept, f"; {str(last.tap)!r} comes later and has {said}"
 
 
-def _collapsed(feature: Feature) -> bool:
+def collapsed(feature: Feature) -> bool:
+    """Whether a signal's, volume's or clip's feature has a single cell along an axis longer than one in the input."""
     axes = zip(feature.grid, feature.stride, strict=False)
     return len(feature.grid) != 2 and any(cells == 1 < stride for cells, stride in axes)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from whycam.kit.registry import Side
 from whycam.network.cache import Cache
 from whycam.network.layer_refs import LayerRef
-from whycam.network.layers.default_layer import main_stream, with_gradient
+from whycam.network.layers.default_layer import collapsed, main_stream, with_gradient
 from whycam.network.layers.features import DENSE, Feature, answer_name, features
 from whycam.network.outputs import OutputPath, OutputSelector
 from whycam.network.recording.record import Inputs, Resolve
@@ -71,7 +71,8 @@ def _found(
     why = "the bottleneck, " * bool(grown) + f"the last feature on the coarsest grid ({_sizes(bottleneck)})"
     if seeing:
         why += " of which most bears on what is said of one place"
-    chosen = [(bottleneck, why + "; what skips carry past it is not in its map" * bool(grown))]
+    why += "; what skips carry past it is not in its map" * bool(grown)
+    chosen = [(bottleneck, why + "; it has a single cell along an axis of the input" * collapsed(bottleneck))]
     if grown:
         grid = min((each.grid for each in grown), key=prod)
         start = next(i for i, each in enumerate(stream) if each in grown and each.grid == grid)
