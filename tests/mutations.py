@@ -350,7 +350,7 @@ FAULTS = [
             "raw.sum(1 - time)": "raw.sum(time)",
         },
     ),
-    Faults("network/input_axes.py", "results/test_media.py", {"or picture.shape[1] == 3 else Volume": "else Volume"}),
+    Faults("pictures/media.py", "results/test_media.py", {"or picture.shape[1] == 3 else Volume": "else Volume"}),
     # which layer, and what is said of it
     Faults(
         "network/layers/default_layer.py",

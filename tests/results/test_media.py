@@ -215,6 +215,21 @@ def test_a_medium_stands_beside_other_inputs():
     assert e.context.medium(0) is clip
 
 
+def test_each_of_two_signals_is_drawn_with_its_own_map():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 2, 1)
+
+        def forward(self, first, second):
+            return self.conv(first).mean(2) + self.conv(second).square().mean(2)
+
+    signals = torch.rand(1, 1, 20), torch.rand(1, 1, 20)
+    for number, signal in enumerate(signals):
+        e = whycam.explain(Pair().eval(), signals, "hires_cam", layer=f"conv#{number}")
+        np.testing.assert_array_equal(e.figure().axes[0].lines[0].get_ydata(), signal[0, 0])
+
+
 def test_a_signal_without_an_axis_for_channels():
     model = nn.Sequential(nn.Unflatten(1, (1, 40)), Cells(10)).eval()
     e = whycam.explain(model, lit((40,), (10,), (2,))[:, 0], layer="1.feature", target=0)

@@ -15,7 +15,7 @@ from whycam.errors import InputError, WhycamError
 from whycam.models.conversion import name_of
 from whycam.models.vision_model import VisionModel
 from whycam.network.canvas import canvas_of
-from whycam.network.input_axes import medium_of, space_axes
+from whycam.network.input_axes import space_axes
 from whycam.network.model_tree import tree_of
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
@@ -100,12 +100,14 @@ def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> 
     if isinstance(inputs, Tensor):
         _check_tensor(inputs, model.module)
         ready = inputs.to(device)
-        return _viewed(Batch(ready, _context(model.module, ready, media)), views)
+        context = InputContext(ready, space=space_axes(model.module, ready), media=media)
+        return _viewed(Batch(ready, context), views)
     if isinstance(inputs, Mapping) or (isinstance(inputs, tuple) and any(True for _ in tensors(inputs))):
         _check_several(inputs, model.module)
         moved: Inputs = mapped(inputs, lambda tensor: tensor.to(device))
         first = first_tensor(moved)
-        return _viewed(Batch(moved, _context(model.module, first, media)), views)
+        context = InputContext(first, space=space_axes(model.module, first), media=media)
+        return _viewed(Batch(moved, context), views)
     return _viewed(_photos(model, inputs if isinstance(inputs, (list, tuple)) else [inputs], device), views)
 
 
@@ -121,13 +123,6 @@ def _medium(inputs: Any) -> tuple[Any, tuple[Medium, ...] | None]:
         media = tuple(each for each in several for _ in each.tensor)
         return _stack([each for volume in several for each in volume.tensor]), media
     return inputs, None
-
-
-def _context(module: nn.Module, picture: Tensor, media: tuple[Medium, ...] | None = None) -> InputContext:
-    space = space_axes(module, picture)
-    if media is None and picture.ndim != 4 and (known := medium_of(picture, space)) is not None:
-        media = (known,) * len(picture)
-    return InputContext(picture, space=space, media=media)
 
 
 def _viewed(batch: Batch, views: Sequence[ViewLike] | None) -> Batch:

@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-from whycam.pictures.media import Clip, Medium, Signal, Volume
-
 
 def space_axes(model: nn.Module, picture: Tensor) -> tuple[int, ...]:
     """The axes of an input that are space or time, in order; first of all the frames of a clip.
@@ -20,19 +18,6 @@ def space_axes(model: nn.Module, picture: Tensor) -> tuple[int, ...]:
     wanted = first.in_channels if first is not None else 3
     frames_first = third == wanted and (second != wanted or _frames_first(model, first))
     return (1, 3, 4) if frames_first else (2, 3, 4)
-
-
-def medium_of(picture: Tensor, space: tuple[int, ...]) -> Medium | None:
-    """What an input is of which only its axes are known; `None` for pictures.
-
-    One axis of space is a signal. Three are a clip where the frames stand before the channels or there are three
-    colors, and a volume otherwise.
-    """
-    if len(space) == 1:
-        return Signal(picture)
-    if len(space) == 3 and picture.ndim == 5:
-        return Clip(picture) if space[0] == 1 or picture.shape[1] == 3 else Volume(picture)
-    return None
 
 
 def channels_first(picture: Tensor, space: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from whycam.kit.arrays import Enlarge, resize
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.measured import Measured
-from whycam.pictures.media import Medium, Volume
+from whycam.pictures.media import Medium, Volume, medium_of
 from whycam.pictures.photos import Photo, name_of
 from whycam.pictures.preprocess import Preprocess
 
@@ -28,7 +28,7 @@ class InputContext:
         photos: the photos it was made from, one for each sample, if any.
         geometries: how each input lies on its photo, where that is known.
         preprocess: for turning the inputs back into pictures: what made them, or what was measured of that.
-        media: what each sample is that is no picture: a signal, a spectrogram, a clip, a volume.
+        media: what each sample is, where that was said: a signal, a spectrogram, a clip, a volume.
         note: why it is not known how the inputs lie on the photos, if so.
     """
 
@@ -92,8 +92,10 @@ class InputContext:
         return replace(self, **cut)
 
     def medium(self, sample: int) -> Medium | None:
-        """What a sample is that is no picture."""
-        return self.media[sample] if self.media is not None else None
+        """What a sample is that is no picture, as it was said or by its axes."""
+        if self.media is not None:
+            return self.media[sample]
+        return medium_of(self.inputs, self.space or tuple(range(2, self.inputs.ndim)))
 
     def name(self, sample: int) -> str:
         """A short name for the sample: its photo's, or its number."""

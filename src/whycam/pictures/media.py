@@ -159,3 +159,16 @@ class Volume(_Medium):
 
 
 Medium: TypeAlias = Signal | Spectrogram | Clip | Volume
+
+
+def medium_of(picture: Tensor, space: tuple[int, ...]) -> Medium | None:
+    """What an input is of which only its axes are known; `None` for pictures.
+
+    One axis of space is a signal. Three are a clip where the frames stand before the channels or there are three
+    colors, and a volume otherwise.
+    """
+    if len(space) == 1:
+        return Signal(picture)
+    if len(space) == 3 and picture.ndim == 5:
+        return Clip(picture) if space[0] == 1 or picture.shape[1] == 3 else Volume(picture)
+    return None
