@@ -417,6 +417,80 @@ FAULTS = [
         },
     ),
     Faults("models/sources/hf.py", "models/sources/test_hf.py", {"if not any(map(is_there, files)):": "if False:"}),
+    # dense outputs, scales and paths
+    Faults(
+        "network/layers/segmenter.py",
+        "targets/test_segmenter_families.py",
+        {
+            "and not each.redraws": "",
+            "(seeing or coarse)[-1]": "coarse[-1]",
+            "stream[:end]": "stream",
+            'each.role == "block" or len(each.names) > 1': "True",
+            "for each in grown), key=prod)": "for each in grown), key=lambda grid: -prod(grid))",
+        },
+    ),
+    Faults(
+        "network/layers/features.py",
+        "targets/test_segmenter_families.py",
+        {
+            '"Adaptive" in found[-1].kind': "False",
+            'or role in ("block", "norm")  # as': "or True  # as",
+        },
+    ),
+    Faults(
+        "network/layers/features.py",
+        "targets/test_segmenters.py",
+        {"0 if is_guess(each.layout) else": "", "first.shape[0] != inputs[0]\n": "False\n"},
+    ),
+    Faults(
+        "network/origin.py",
+        "targets/test_segmenters.py",
+        {
+            "found.difference(*map(behind, mixed))": "found",
+            "rows is None or bool(rows[0] <= samples)": "False",
+            'return not _is_pointwise(node)\n    if _is(node, ("Addmm"': 'return False\n    if _is(node, ("Addmm"',
+        },
+    ),
+    Faults("engine/measure.py", "targets/test_segmenters.py", {"names[tap.module] == {True}": "True"}),
+    Faults(
+        "targets/outputs.py",
+        "targets/test_segmenter_families.py",
+        {
+            "return values[:, 0]": "return values[:, -1]",
+            'return logit, f"{name} holds a probability of': 'return _same, f"{name} holds a probability of',
+        },
+    ),
+    Faults(
+        "network/recording/forward.py",
+        "network/recording/test_scales.py",
+        {
+            "len({shape[2:] for shape in shapes}) == len(shapes) > 1": "len(shapes) > 1",
+            "return any(True for _ in tree_of(self.model).module(where[0]).parameters())": "return True",
+        },
+    ),
+    Faults(
+        "engine/maps.py", "network/recording/test_scales.py", {'fusions.find("sum" if scales else': "fusions.find("}
+    ),
+    Faults(
+        "network/layouts.py",
+        "network/test_scales_layout.py",
+        {
+            "sizes[start:end][::-1]": "sizes[start:end]",
+            "range(start + 2, len(sizes) + 1)": "range(start + 1, len(sizes) + 1)",
+            "sum(counts[i + 1 :])": "sum(counts[i:])",
+        },
+    ),
+    Faults(
+        "network/layers/positions.py",
+        "network/test_scales_layout.py",
+        {'return "refuted" if "refuted" in found else found[-1]': 'return "verified"'},
+    ),
+    Faults(
+        "engine/provider.py",
+        "network/test_scales_layout.py",
+        {"setdefault((layer.tap, layer.layout),": "setdefault((layer.tap, None),"},
+    ),
+    Faults("engine/smoothing.py", "engine/test_path.py", {"inputs.mean(tuple(space), keepdim=True)": "inputs * 0"}),
     Faults("network/keras/state.py", "keras_models/test_left_as_found.py", {"layer._called = called": "pass"}),
     Faults("network/keras/heads.py", "keras_models/test_heads.py", {"id(output) not in taken and len": "len"}),
     Faults(

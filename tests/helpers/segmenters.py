@@ -4,6 +4,8 @@
 ""). The layers were read off the architectures: where the grid is coarsest, and what grows from there.
 """
 
+from functools import cache
+
 import torch
 import torchvision_shim
 
@@ -116,3 +118,13 @@ FAMILIES = {
                              lambda output: output[:, 0], "bottleneck", "upsamples.0"),
     "dynunet, 3-D": (lambda: dynunet(3), DEEP, itself, "bottleneck", "upsamples.0"),
 }  # fmt: skip
+
+
+@cache
+def built(name):
+    """The network, inputs, its scores by hand, and the names of its layers."""
+    build, shape, *known = FAMILIES[name]
+    torch.manual_seed(0)
+    model = build()
+    model.train(name.endswith("training"))
+    return model, torch.rand(shape), *known

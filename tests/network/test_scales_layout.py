@@ -122,6 +122,7 @@ def test_the_layout_there_and_back():
 def test_neighboring_grids_alone():
     found = readings((1, 102, 5), (1, 3, 64, 96), None, (), GRIDS)  # 96 + 6 leaves the middle one out
     assert not [each for each in found if isinstance(each, Scales)]
+    assert not [each for each in readings((1, 96, 5), (1, 3, 64, 96), None, (), GRIDS) if isinstance(each, Scales)]
     found = readings((1, 120, 5), (1, 3, 64, 96), None, (), GRIDS)
     assert [each for each in found if isinstance(each, Scales)] == [Scales(GRIDS[:2]), Scales(GRIDS[1::-1])]
 

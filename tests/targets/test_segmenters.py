@@ -1,7 +1,6 @@
-"""Segmenters of every family: which part of their answer is read, the layers they are explained at, what redraws it."""
+"""What redraws a dense answer, how far the chosen layers look, and what else answers for each place."""
 
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,33 +14,6 @@ import marker
 import whycam
 from whycam.network.layers.features import features
 from whycam.targets import Region
-
-
-@cache
-def built(name):
-    build, shape, *known = segmenters.FAMILIES[name]
-    torch.manual_seed(0)
-    model = build()
-    model.train(name.endswith("training"))
-    return model, torch.rand(shape), *known
-
-
-@pytest.mark.parametrize("name", segmenters.FAMILIES)
-def test_each_family_has_its_scores_and_its_layers(name):
-    model, inputs, by_hand, bottleneck, stage = built(name)
-    found = whycam.compare(model, inputs, ["hires_cam"], targets=[Region(1, "everywhere"), Region(2, "everywhere")])
-    state = torch.random.get_rng_state()
-    with torch.no_grad():
-        scores = by_hand(model(inputs))
-    torch.random.set_rng_state(state)
-    assert [each.layer.name for each in found.values()][::2] == [bottleneck, *([stage] if stage else [])]
-    for number, each in enumerate(found.values()):
-        expected = scores[:, 1 + number % 2].flatten(1).double().mean(1)
-        torch.testing.assert_close(each.scores.double(), expected, rtol=1e-4, atol=1e-5)
-    one = whycam.explain(model, inputs, target=Region(1, "everywhere"))
-    assert one.layer.name.removesuffix(":input") == bottleneck or bottleneck in one.layer.name
-    assert "coarsest grid" in one.layer.why
-    assert one.maps.shape[1:] == one.layer.grid
 
 
 def support(model, layer, inputs, scores):
@@ -82,14 +54,14 @@ def test_a_layer_redraws_the_mask_where_one_place_reads_one_cell(layer, redraws)
 
 @pytest.mark.parametrize("name", ["deeplabv3", "segformer", "smp unet", "smp fpn", "monai unet", "dynunet, 3-D"])
 def test_the_bottleneck_sees_most_of_the_picture_and_what_is_passed_over_does_not(name):
-    model, inputs, by_hand, bottleneck, _ = built(name)
+    model, inputs, by_hand, bottleneck, _ = segmenters.built(name)
     share, _ = support(model, bottleneck, inputs.clone(), by_hand)
     assert share > 0.5
 
 
 def test_a_change_of_size_alone_does_not_make_a_layer_a_reason():
     """torchvision's heads answer on a coarse grid that is enlarged: the layer before the last convolution redraws."""
-    model, inputs, *_ = built("deeplabv3")
+    model, inputs, *_ = segmenters.built("deeplabv3")
     for layer, redraws in (("classifier.3", True), ("classifier.0", False)):
         e = whycam.explain(model, inputs, "layer_cam", target=Region(1, "everywhere"), layer=layer)
         assert (e.status[0].kind == "redraws the mask") == redraws
@@ -113,6 +85,49 @@ def test_a_linear_layer_over_all_places_mixes_them():
     assert e.status[0].ok
 
 
+class Beside(nn.Module):
+    """An answer made of a feature by two ways, of which one looks at the neighbors."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+        self.one, self.other = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, inputs):
+        features = self.body(inputs)
+        return self.one(features) + self.other(features)
+
+
+def test_no_layer_redraws_that_looks_aside_by_another_way():
+    torch.manual_seed(0)
+    e = whycam.explain(Beside(), torch.rand(1, 3, 16, 16), "layer_cam", target=Region(1, "everywhere"), layer="body")
+    assert e.status[0].ok
+
+
+class Windows(nn.Module):
+    """A stage that works in four windows, which are folded into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+        self.stage = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        self.mixed = nn.Sequential(nn.Conv2d(4, 4, 5, padding=2), nn.ReLU())
+        self.head = nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, inputs):
+        features = self.body(inputs)
+        windows = features.reshape(len(inputs), 4, 2, 4, 2, 4).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        windows = self.stage(windows).reshape(len(inputs), 2, 2, 4, 4, 4).permute(0, 3, 1, 4, 2, 5)
+        return self.head(self.mixed(windows.reshape(features.shape)))
+
+
+def test_windows_are_no_coarser_stage():
+    torch.manual_seed(0)
+    found = whycam.compare(Windows(), torch.rand(1, 3, 16, 16), ["layer_cam"], targets=[Region(1, "everywhere")])
+    assert [each.layer.name for each in found.values()] == ["body"]  # which sees past its neighbors
+    assert next(iter(found.values())).layer.why.startswith("the last feature on the coarsest grid (8x8)")
+
+
 def test_a_function_of_a_dense_answer_is_explained_at_the_bottleneck_too():
     model, picture = marker.segmenter(), marker.scene(0).picture()[None]
     score = lambda output: output[:, 1].mean((1, 2))  # noqa: E731
@@ -130,7 +145,7 @@ def test_a_network_that_is_asked_twice_is_not_observed_twice():
 
 
 def test_pixels_are_named_in_pictures_alone():
-    model, inputs, *_ = built("dynunet, 3-D")
+    model, inputs, *_ = segmenters.built("dynunet, 3-D")
     with pytest.raises(whycam.TargetError, match="a component names pixels, and the output has 3 axes of space"):
         whycam.explain(model, inputs, target=Region(1, point=(3, 3)))
 
@@ -146,6 +161,6 @@ def test_a_bottleneck_of_one_cell_along_an_axis_says_so():
 
 def test_a_side_as_long_as_a_row_of_tokens_hides_no_feature():
     """SegFormer's third stage has 24 tokens here, and its decoder 24 columns: no attention all the same."""
-    model, inputs = built("segformer")[0], torch.rand(1, 3, 64, 96)
+    model, inputs = segmenters.built("segformer")[0], torch.rand(1, 3, 64, 96)
     found, _ = features(model, inputs)
     assert {"decode_head.linear_fuse", "decode_head.batch_norm"} <= {name for each in found for name in each.names}
