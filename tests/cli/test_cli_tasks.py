@@ -17,7 +17,7 @@ TOYS = Path(__file__).parents[2] / "examples" / "toys"
 sys.path.insert(0, str(TOYS))
 
 NETWORKS = """
-import torch, whycam, shapes
+import torch, whycam, shapes, sentences
 from torch import nn
 
 PLAIN = whycam.Preprocess((128, 128), "stretch", mean=(0, 0, 0), std=(1, 1, 1))
@@ -29,6 +29,9 @@ def segmenter():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
     return whycam.VisionModel(net, PLAIN, ["road", "sky"])
+
+def reader():
+    return whycam.VisionModel(sentences.clip(), sentences.PREPARE, tokenizer=lambda: sentences.tokenizer)
 
 def encoder():
     torch.manual_seed(0)
@@ -109,3 +112,10 @@ def test_a_sentence_for_a_network_that_reads_none_is_a_sentence(run):
     made = run("explain", "--text", "a dog", model="encoder")
     assert made.exit_code == 2
     assert "Traceback" not in made.output
+
+
+def test_a_sentence_alone_and_against_another(run):
+    (alone,) = explained(run("explain", "--text", "a red disc", "--json", model="reader"))
+    assert alone["target"].startswith("'a red disc', similarity ")
+    (spelled,) = explained(run("explain", "-t", "text:a red disc/a blue square", "--json", model="reader"))
+    assert spelled["target"].startswith("'a red disc' rather than 'a blue square', log-odds ")
