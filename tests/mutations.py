@@ -31,6 +31,17 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "engine/tiles.py",
+        "engine/test_tiles.py",
+        {
+            "2 * reach": "reach // 2",
+            "(each.start - each.low) // step,": "0,",
+            "covered[_at(place)] += 1": "covered[_at(place)] = 1",
+            "found * self.weights": "found",
+            "max(0, start - around)": "start",
+        },
+    ),
+    Faults(
         "pictures/input_context.py",
         "pictures/test_geometry.py",
         {"(top / height / down,": "(0.0,", "clamp(min=start * length)": "clamp(min=0)"},

@@ -40,6 +40,7 @@ _HOMES = {
     "Score": "whycam.kit.quantities",
     "Status": "whycam.kit.status",
     "TargetError": "whycam.errors",
+    "Tiles": "whycam.engine.tiling",
     "Trace": "whycam.kit.quantities",
     "VisionModel": "whycam.models.vision_model",
     "Volume": "whycam.pictures.media",

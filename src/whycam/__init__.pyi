@@ -15,6 +15,7 @@ from whycam.engine.request import LayerLike as LayerLike
 from whycam.engine.request import MethodLike as MethodLike
 from whycam.engine.smoothing import Augmentation as Augmentation
 from whycam.engine.smoothing import SmoothingLike as SmoothingLike
+from whycam.engine.tiling import Tiles as Tiles
 from whycam.errors import InputError as InputError
 from whycam.errors import LayerNotFound as LayerNotFound
 from whycam.errors import LayerRefused as LayerRefused
@@ -118,6 +119,7 @@ def explain(
     picture: int | str | None = None,
     smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
     path: int | None = None,
+    tiles: Tiles | int | None = None,
     signed: bool = False,
     per_channel: bool = False,
     precision: Precision | None = None,
@@ -143,6 +145,7 @@ def compare(
     picture: int | str | None = None,
     smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
     path: int | None = None,
+    tiles: Tiles | int | None = None,
     signed: bool = False,
     per_channel: bool = False,
     precision: Precision | None = None,

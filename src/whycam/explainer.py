@@ -14,6 +14,7 @@ from whycam.engine.inputs import ViewLike
 from whycam.engine.request import LayerLike, MethodLike, Request
 from whycam.engine.session import Session
 from whycam.engine.smoothing import SmoothingLike
+from whycam.engine.tiling import Tiles
 from whycam.errors import WhycamError
 from whycam.kit import fusions
 from whycam.kit.progress import Progress
@@ -97,6 +98,7 @@ class Explainer:
         picture: int | str | None = None,
         smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
         path: int | None = None,
+        tiles: Tiles | int | None = None,
         signed: bool = False,
         per_channel: bool = False,
         precision: Precision | None = None,
@@ -136,6 +138,7 @@ class Explainer:
                 color, to the input, each asked about the same thing. A gradient says what would change, and where a
                 network is sure, nothing would: a cause far from what it decides may show on the way alone, and at an
                 early layer, such as the second stage. Costs a forward and a backward for each point.
+            tiles: for a picture larger than the network takes or memory holds: a tile's pixels, or `Tiles`.
             signed: leave out the last step of the methods that keep the positive part, so that what speaks against the
                 target stays in the map, below zero.
             per_channel: keep what each channel of the layer adds to the map, in `Explanation.channels`.
@@ -175,6 +178,7 @@ class Explainer:
             picture=picture,
             smoothing=smoothing,
             path=path,
+            tiles=Tiles(tiles) if isinstance(tiles, int) else tiles,
             signed=signed,
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
@@ -196,6 +200,7 @@ class Explainer:
         picture: int | str | None = None,
         smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None,
         path: int | None = None,
+        tiles: Tiles | int | None = None,
         signed: bool = False,
         per_channel: bool = False,
         precision: Precision | None = None,
@@ -214,7 +219,7 @@ class Explainer:
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
             options: for each method by name, its options.
-            inputs, layout, output, views, picture, smoothing, path, signed, per_channel: as for `explain`, and so
+            inputs, layout, output, views, picture, smoothing, path, tiles, signed, per_channel: as for `explain`, and so
                 are precision, compile, budget, progress.
 
         Returns:
@@ -243,6 +248,7 @@ class Explainer:
             picture=picture,
             smoothing=smoothing,
             path=path,
+            tiles=Tiles(tiles) if isinstance(tiles, int) else tiles,
             signed=signed,
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),

@@ -8,6 +8,7 @@ from torch import nn
 
 from whycam.engine.inputs import ViewLike
 from whycam.engine.smoothing import Smoothing, SmoothingLike
+from whycam.engine.tiling import Tiles
 from whycam.errors import OptionError, WhycamError
 from whycam.kit import fusions
 from whycam.kit.quantities import LAYER_QUANTITIES
@@ -55,6 +56,7 @@ class Request:
     picture: int | str | None = None
     smoothing: SmoothingLike | Sequence[SmoothingLike] | None = None
     path: int | None = None
+    tiles: Tiles | None = None
     signed: bool = False
     per_channel: bool = False
     run: RunConfig = field(default_factory=RunConfig)
@@ -82,6 +84,8 @@ class Request:
                 f"path= averages what gradients say on the way from a blank input, and {without[0]} reads none. Leave "
                 "path out."
             )
+        if self.tiles is not None and (self.smoothing is not None or self.path is not None):
+            raise OptionError("tiles= and smoothing= or path= exclude each other; leave one out.")
         if self.views is not None and not any(each.has_layer for each in self.methods):
             raise WhycamError(f"{first} works at the (first) input and at no layer. Leave views out.")
 

@@ -15,6 +15,7 @@ from whycam.engine.layer_plan import Passes
 from whycam.engine.maps import MapBuilder, plainly
 from whycam.engine.measure import Ground, fusion_needs, ground, measure
 from whycam.engine.request import Request
+from whycam.engine.tiles import each_tile, stitched, whole_or_each
 from whycam.errors import WhycamError
 from whycam.models.vision_model import VisionModel
 from whycam.network.cache import forget
@@ -117,7 +118,8 @@ class Session:
 
     def ground(self, batch: Batch, request: Request) -> Ground:
         """What the methods of a request read, measured."""
-        return ground(self.module, batch, request, self.resolvers(request, batch))
+        resolvers = self.resolvers(request, batch)
+        return (ground if request.tiles is None else stitched)(self.module, batch, request, resolvers)
 
     def run(self, batch: Batch, request: Request) -> Comparison:
         """Every combination that is asked for, from one recording.
@@ -126,6 +128,9 @@ class Session:
             WhycamError: nothing at all could be explained.
         """
         started = time.perf_counter()
+        tiles = request.tiles
+        if tiles is not None and whole_or_each(tiles, request, self.resolvers(request, batch)) == "each":
+            return each_tile(lambda tile: self.run(tile, replace(request, tiles=None)), batch, tiles)
         found = self.ground(batch, request)
         plans, measured = found.plans, found.measured
         passes = measured.passes.plus(*found.choosing)

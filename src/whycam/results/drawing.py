@@ -194,12 +194,16 @@ def _row(one: ExplanationValues, look: Look) -> list[Panel]:
     raw = one.maps[0]
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
+    beside = []
+    if one.tile_scores is not None:  # a hot place in a tile of no score is no evidence
+        beside = [replace(raw_panel(one.tile_scores[0], look.signed), title="Score of each tile")]
     return [
         Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
         replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.short}, {size}"),
         Panel("Map at the input's size", image=Image.fromarray(colorize(heat, look.colormap, look.signed))),
         Panel("Overlay", image=overlay(one, replace(look, caption=False)),
               note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
+        *beside,
     ]  # fmt: skip
 
 

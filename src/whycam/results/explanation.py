@@ -37,6 +37,7 @@ class Explanation(ExplanationValues):
             sum is the map before its positive part is taken.
         colors: of guided backprop and Guided Grad-CAM the signed map of each color, `(batch, color, *space)`.
         values: what else a method says of each sample in numbers, `(batch,)`, by name.
+        tile_scores: of pictures whose tiles have each a score of its own (`Tiles`), these, `(batch, *tiles)`.
         notes: what else a reader should know, such as which part of a nested output was explained.
         model: where the model came from.
         context: what the network was shown, for drawing.

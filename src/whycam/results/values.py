@@ -140,6 +140,7 @@ class ExplanationValues:
     channels: Float[Tensor, "batch channel *spatial"] | None = None
     colors: Float[Tensor, "batch color *space"] | None = None
     values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
+    tile_scores: Float[Tensor, "batch *tiles"] | None = None
     notes: tuple[str, ...] = ()
     shown: tuple[Shown, ...] = ()
     model: str = ""
@@ -175,6 +176,7 @@ class ExplanationValues:
             channels=self.channels[index] if self.channels is not None else None,
             colors=self.colors[index] if self.colors is not None else None,
             values={name: value[index] for name, value in self.values.items()},
+            tile_scores=self.tile_scores[index] if self.tile_scores is not None else None,
             context=self.context[index] if self.context is not None else None,
         )
 
