@@ -219,7 +219,7 @@ class Explainer:
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
             options: for each method by name, its options.
-            inputs, layout, output, views, picture, smoothing, path, tiles, signed, per_channel: as for `explain`, and so
+            inputs, layout, output, views, picture, smoothing, path, tiles, signed, per_channel: as for `explain`, as
                 are precision, compile, budget, progress.
 
         Returns:

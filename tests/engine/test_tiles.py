@@ -1,4 +1,4 @@
-"""Pictures cut into tiles: one score of the whole is as if it had been given whole; a score each is averaged by hand."""
+"""Pictures cut into tiles: one score of the whole is as of a picture given whole; scores of each, beside a loop."""
 
 import nets
 import pytest
