@@ -382,11 +382,13 @@ class MapBuilder:
         """For each sample, whether no location has gradient. Found once for all methods, and without a bool tensor."""
         gradient = layer.gradients[number]
         assert gradient is not None  # asked for where there is one
-        return self._once(("still", layer.tap, layer.layout, number), lambda: gradient.flatten(1).abs().amax(1) == 0)
+        return self._once(("still", layer.tap, gradient.shape, number), lambda: gradient.flatten(1).abs().amax(1) == 0)
 
     def _signed(self, layer: LayerRecord) -> list[bool]:
         """For each sample, whether the layer's activations go below zero."""
-        return self._once(("signed", layer.tap, layer.layout), lambda: layer.activations.flatten(1).amin(1) < 0)
+        return self._once(
+            ("signed", layer.tap, layer.activations.shape), lambda: layer.activations.flatten(1).amin(1) < 0
+        )
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> list[bool]:
         if key not in self.facts:
@@ -404,13 +406,14 @@ class MapBuilder:
         grid = tuple(finest.activations.shape[2:])
         stride = tuple([s / g for s, g in zip(size, grid, strict=True)]) if len(size) == len(grid) else ()
         known = [self.measured.locations.get(tap, "by construction") for tap in taps]
+        scales = len(records) > 1 and _scales(records)
         return Layer(
-            str(taps[0].at("last")) if _scales(records) else " + ".join([str(each.tap) for each in records]),
+            str(taps[0].at("last")) if scales else " + ".join([str(each.tap) for each in records]),
             finest.shape,
             grid,
             stride,
             str(finest.layout),
-            "; ".join([why, *[each.about for each in records if each.about and not _scales(records)]]),
+            "; ".join([why, *[each.about for each in records if each.about and not scales]]),
             "undetermined" if "undetermined" in known else known[0],
         )
 
@@ -466,7 +469,7 @@ class MapBuilder:
 def _scales(records: Sequence[LayerRecord]) -> bool:
     """Whether these are the calls of one layer at several scales."""
     grids = {tuple(each.activations.shape[2:]) for each in records}
-    return len({each.tap.module for each in records}) == 1 < len(records) == len(grids)
+    return len({each.tap.module for each in records}) == 1 and len(records) == len(grids)
 
 
 def _equal(pictures: Sequence[Tensor]) -> bool:

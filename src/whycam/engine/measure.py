@@ -16,7 +16,6 @@ from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.features import features, known_otherwise
 from whycam.network.layers.positions import Located, Location, locate
 from whycam.network.layouts import Layout, Tokens, is_plain, readings
-from whycam.network.outputs import OutputSelector
 from whycam.network.pytree import first_tensor
 from whycam.network.recording.record import Recording, Resolve, record
 
@@ -162,7 +161,8 @@ def measure(
             refusal = str(error)
             looking += 1
     redrawing: frozenset[LayerRef] = frozenset()
-    if plain is not None and [each for each in resolvers if isinstance(each, OutputSelector) and each.dense]:
+    settling = getattr(resolvers[0], "settling", None)  # all are asked of the whole output, or none
+    if plain is not None and settling is not None and settling.dense:
         seen, forwards = features(module, batch.inputs)
         looking += forwards
         names = {tap.module: {each.redraws for each in seen if tap.module in each.names} for tap in plain.layers}

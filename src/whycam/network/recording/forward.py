@@ -281,7 +281,7 @@ class Forward:
         rows.append(tensor.shape[0])
         if tensor.shape[0] == self.samples and not self.stacks:
             if wanted == ["last"]:
-                if not self._on(where, [*self.kept[where].values(), tensor]):
+                if number and not self._on(where, [*self.kept[where].values(), tensor]):
                     self.kept[where].clear()
             elif all(isinstance(each, int) and 0 <= each != number for each in wanted):
                 return None  # how many calls are to come is not known yet, so calls counted from the end are all kept
@@ -325,8 +325,11 @@ class Forward:
 
     def scales(self, where: Where) -> bool:
         """Whether a layer ran once for each of several scales, as the shared heads of detectors do."""
+        rows = self.rows[where]
+        if len(rows) < 2:
+            return False
         kept = [*self.kept[where].values()]
-        return len(kept) == len(self.rows[where]) and {*self.rows[where]} == {self.samples} and self._on(where, kept)
+        return len(kept) == len(rows) and {*rows} == {self.samples} and self._on(where, kept)
 
     def _on(self, where: Where, several: Sequence[Tensor]) -> bool:
         """Whether a layer with weights returned the same channels on several grids."""
@@ -353,7 +356,7 @@ class Forward:
             where = (tap.module, tap.side)
             rows, odd = self.rows[where], self.odd(where)
             count = sum(rows) // self.samples if odd else len(rows)
-            every = tap.call == "all" or (tap.call == "last" and self.scales(where))
+            every = tap.call == "all" or (tap.call == "last" and count > 1 and self.scales(where))
             if every:
                 numbers = list(range(count))
             else:

@@ -224,7 +224,7 @@ def _record(
     picture = tuple(look.view.picture.shape) if look.view is not None else shape_of(run.model, leaf)
     owner = f"layer {str(each.asked)!r}"
     layout = layouts.get(each.asked) or (layouts.get(each.asked.at("all")) if layouts else None)
-    if layout is None and run.scales(each.where):
+    if layout is None and each.count > 1 and run.scales(each.where):
         layout = ChannelsFirst()  # the coarsest scale may be one location
     if layout is None:
         claim = token_claim(run.model, picture) if tensor.ndim == 3 else None
