@@ -406,7 +406,7 @@ class MapBuilder:
         grid = tuple(finest.activations.shape[2:])
         stride = tuple([s / g for s, g in zip(size, grid, strict=True)]) if len(size) == len(grid) else ()
         known = [self.measured.locations.get(tap, "by construction") for tap in taps]
-        scales = len(records) > 1 and _scales(records)
+        scales = records[1:] != [] and _scales(records)
         return Layer(
             str(taps[0].at("last")) if scales else " + ".join([str(each.tap) for each in records]),
             finest.shape,
