@@ -25,6 +25,8 @@ def has_towers(model: Any) -> bool:
 
 def picture_alone(model: Any, inputs: Any) -> Callable[[], Any] | None:
     """What runs the picture's tower, where a model has two and no text is among the inputs; `None` for any other."""
+    if not (hasattr(type(model), "get_image_features") or hasattr(type(model), "encode_image")):
+        return None  # what nearly every model is
     named = inputs if isinstance(inputs, Mapping) else None
     if isinstance(inputs, tuple) or (named is not None and not _TEXTS.isdisjoint(named)):
         return None

@@ -58,6 +58,8 @@ class InputContext:
 
         Padding is what a letterbox puts around a photo, and what a detector puts beside its input.
         """
+        if self.canvas is None and self.geometries is None:
+            return None
         filled = [self._filled(sample) for sample in range(len(maps))]
         if all(each == ((0.0, 1.0), (0.0, 1.0)) for each in filled):
             return None

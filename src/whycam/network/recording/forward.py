@@ -110,9 +110,11 @@ class Forward:
         self.settling = [each for each in asked if each is not None]
         if self.settling and len(self.settling) < len(resolvers):
             raise OutputError("targets of the whole output, such as Box, and targets of class scores do not mix.")
-        self.through = next(iter(through := {each.target.goes_through() for each in self.settling}), None)
-        if len(through) > 1:
-            raise TargetError(DISAGREE)
+        self.through: bool | None = None
+        if self.settling:
+            self.through, *others = {each.target.goes_through() for each in self.settling}
+            if others:
+                raise TargetError(DISAGREE)
         self.raw: dict[str, Any] = {}  # what modules returned that such targets look at
         self.detaching: Detaching | None = None  # what the network detaches, for targets that ask
         self.nothing = False  # whether the output holds no answer, and none is needed
