@@ -67,7 +67,7 @@ def test_every_pixel_is_the_class_of_a_network_that_pools(case):
     model, inputs, _ = case
     pooled = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     one = whycam.explain(model, inputs, target=Region(1, "everywhere"), layer="body")
-    other = whycam.explain(pooled, inputs, "layer_cam", target=1, layer="0.body")
+    other = whycam.explain(pooled, inputs, "hires_cam", target=1, layer="0.body")
     torch.testing.assert_close(one.maps, other.maps)
     whole = whycam.explain(model, inputs, target=Region(1, mask=torch.ones(5, 7)), layer="body")
     torch.testing.assert_close(one.maps, whole.maps)

@@ -42,7 +42,7 @@ class Region(OutputTarget):
         'component'
     """
 
-    usual_method = "layer_cam"  # pooled weights say nothing of one region
+    usual_method = "hires_cam"  # adds up to the score, whatever the sign; pooled weights say nothing of one region
     dense = True
     of: int | str
     where: Where | None = None
@@ -157,7 +157,7 @@ class Keypoint(OutputTarget):
         Keypoint(of=3)
     """
 
-    usual_method = "layer_cam"
+    usual_method = "hires_cam"
     dense = True
     of: int
 
