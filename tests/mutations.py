@@ -31,6 +31,14 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "methods/odam.py",
+        "methods/test_odam.py",
+        {
+            "min(activations.shape[2:])": "max(activations.shape[2:])",
+            "blur(gradients, 0.8, 3)": "blur(gradients, 1.0, 3)",
+        },
+    ),
+    Faults(
         "engine/tiles.py",
         "engine/test_tiles.py",
         {

@@ -88,6 +88,7 @@ _MethodName: TypeAlias = Literal[
     "kpca_cam",
     "layer_cam",
     "occlusion",
+    "odam",
     "opti_cam",
     "poly_cam",
     "random_cam",
