@@ -140,6 +140,7 @@ def test_a_network_that_is_asked_twice_is_not_observed_twice():
     model, picture = marker.segmenter(), marker.scene(0).picture()[None]
     first = whycam.explain(model, picture, target=Region(1, "everywhere"))
     again = whycam.explain(model, picture, target=Region(2, "everywhere"))
+    assert (first.method, first.layer.name) == ("hires_cam", "bottleneck")
     assert (first.cost.forwards, first.cost.backwards) == (3, 2)
     assert (again.cost.forwards, again.cost.backwards) == (1, 1)
 
