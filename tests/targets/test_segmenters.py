@@ -136,6 +136,12 @@ def test_a_function_of_a_dense_answer_is_explained_at_the_bottleneck_too():
     assert len(whycam.compare(model, picture, ["layer_cam"], targets=[score])) == 2
 
 
+def test_the_list_of_layers_marks_the_bottleneck():
+    chosen = [each for each in whycam.layers(marker.segmenter(), marker.scene(0).picture()[None]) if each.chosen_for]
+    assert [each.name for each in chosen] == ["bottleneck.4", "bottleneck"]
+    assert "coarsest grid (4x4)" in chosen[0].why
+
+
 def test_a_network_that_is_asked_twice_is_not_observed_twice():
     model, picture = marker.segmenter(), marker.scene(0).picture()[None]
     first = whycam.explain(model, picture, target=Region(1, "everywhere"))

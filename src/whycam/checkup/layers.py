@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import weighed
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
@@ -16,6 +17,7 @@ from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.default_layer import choose
 from whycam.network.layers.features import Feature, features
 from whycam.network.layers.positions import Located, locate
+from whycam.network.layers.segmenter import of_segmenter
 from whycam.network.layouts import is_plain
 from whycam.network.pytree import first_tensor
 
@@ -101,6 +103,11 @@ def _chosen(session: Session, batch: Batch) -> list[tuple[str, str]]:
     except WhycamError:  # an output without classes, say
         pass
     try:
+        of_places = [
+            of_segmenter(session.module, batch.inputs, weighed, side=side, asked=False, part=None)[0] for side in sides
+        ]
+        if all(of_places):
+            return [(str(every[0][0]), every[0][1]) for every in of_places]
         choices = [choose(session.module, batch.inputs, side=side)[0] for side in sides]
     except WhycamError:  # no position of the last features lies where the input has it: each row says so
         return [("", ""), ("", "")]

@@ -81,7 +81,7 @@ def plan(
             if place.specs == (None,) and (settling is None or settling.dense):
                 part = first.part if isinstance(first, OutputSelector) else None
                 usual, *spent = of_segmenter(
-                    module, batch.inputs, _weighed, side=method.side, asked=settling is not None, part=part
+                    module, batch.inputs, weighed, side=method.side, asked=settling is not None, part=part
                 )
                 passes = passes.plus(*spent)
                 plans[method.name] += [Plan((tap,), False, why=why) for tap, why in usual[: None if place.each else 1]]
@@ -155,13 +155,13 @@ def correct(
 def _of_answer(resolve: Resolve) -> OutputSelector:
     """What changes with all of the answer, so that the choice of a layer does not depend on what is asked about it."""
     if not isinstance(resolve, OutputSelector):
-        return OutputSelector(_weighed)
+        return OutputSelector(weighed)
     return (
-        resolve if resolve.settling is not None else replace(resolve, resolve=_weighed)
+        resolve if resolve.settling is not None else replace(resolve, resolve=weighed)
     )  # of many parts there is no sum
 
 
-def _weighed(output: Tensor, **_: Any) -> ResolvedTarget:
+def weighed(output: Tensor, **_: Any) -> ResolvedTarget:
     """All of the answer's numbers, each with a weight of its own."""
     width = output[0].numel()
     weights = torch.rand(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu") + 0.5
