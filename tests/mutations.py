@@ -271,7 +271,7 @@ FAULTS = [
         {
             "return scores[:, 0] if index else -scores[:, 0]": "return scores[:, 0]",
             "queries.softmax(-1)[..., :-1]": "queries.softmax(-1)[..., 1:]",
-            "lambda other: scale(take(other))": "lambda other: dense(other).scores",
+            "lambda other: scale(first(take(other)))": "lambda other: dense(other).scores",
         },
     ),
     Faults(
@@ -323,7 +323,7 @@ FAULTS = [
             "spread.append(resize(each, size))": "spread.append(resize(each, size, 'nearest'))",
         },
     ),
-    Faults("engine/smoothing.py", "engine/test_path.py", {"k / steps.stop": "(k - 1) / steps.stop"}),
+    Faults("engine/smoothing.py", "engine/test_path.py", {"space, k / self.path": "space, (k - 1) / self.path"}),
     Faults("methods/seg_xres_cam.py", "methods/test_seg_xres_cam.py", {"ceil_mode=True": "ceil_mode=False"}),
     # volumes, clips, signals
     Faults(
