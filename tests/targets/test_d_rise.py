@@ -57,6 +57,18 @@ def test_a_high_threshold_is_lowered_in_a_private_copy_and_stays_on_the_model():
     assert not any("threshold" in note for note in plain.notes)
 
 
+def test_variants_of_one_picture_run_together_and_of_several_each_batch_by_itself():
+    model = shapes.detector()
+    picture, _ = shapes.scene(3)
+    options = {"samples": 12, "grid": 4, "keep": 0.8, "until": None}
+    alone = whycam.explain(model, picture[None], "d_rise", target=Box(0), **options)
+    pair = whycam.explain(model, torch.stack([picture, picture.flip(2)]), "d_rise", target=[Box(0), Box(1)], **options)
+    assert not alone.work[0].alone
+    assert alone.work[0].rows > 1
+    assert pair.work[0].alone
+    torch.testing.assert_close(pair.maps[0], alone.maps[0], rtol=1e-4, atol=1e-5)
+
+
 def test_on_the_trained_toy_the_peak_lies_in_the_box():
     model = shapes.detector()
     picture, _ = shapes.scene(3)

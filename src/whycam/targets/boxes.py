@@ -260,23 +260,24 @@ def _settled(
         status.append(Status())
 
     def similar(other: Any) -> list[tuple[Detections, Tensor] | None]:
+        rows = seen(other)
+        times = len(rows) if samples == 1 else 1  # of one sample several variants may come at once
         return [
             None if box is None or label is None or not len(each) else (each, _similarity(box, label, each))
-            for box, label, each in zip(boxes, labels, seen(other), strict=True)
+            for box, label, each in zip(boxes * times, labels * times, rows, strict=True)
         ]
 
     def read(other: Any) -> Tensor:
-        zero = nothing(other, samples)
+        pairs = similar(other)
+        zero = nothing(other, len(pairs))
         return torch.stack(
-            [
-                zero[k] if pair is None else later(pair[0], int(pair[1].argmax()))
-                for k, pair in enumerate(similar(other))
-            ]
+            [zero[k] if pair is None else later(pair[0], int(pair[1].argmax())) for k, pair in enumerate(pairs)]
         )
 
     def search(other: Any) -> Tensor:
-        zero = nothing(other, samples)
-        return torch.stack([zero[k] if pair is None else pair[1].amax() for k, pair in enumerate(similar(other))])
+        pairs = similar(other)
+        zero = nothing(other, len(pairs))
+        return torch.stack([zero[k] if pair is None else pair[1].amax() for k, pair in enumerate(pairs)])
 
     return Settled(
         torch.stack(scores),
