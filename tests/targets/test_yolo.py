@@ -94,3 +94,18 @@ def test_what_other_heads_add_is_no_class(kind, end_to_end):
     assert int(found.labels.max()) < 4
     torch.testing.assert_close(found.scores[0], raw.sigmoid().max())
     assert whycam.explain(model, inputs, target=Box(0)).shown[0].box is not None
+
+
+def test_a_file_is_named_and_read_where_it_is_trusted(yolo, tmp_path):
+    path = tmp_path / "mine.pt"
+    yolo.save(path)
+    with pytest.raises(whycam.ModelError, match=r"would run code that is stored in it; .* unsafe_pickle=True"):
+        whycam.load(f"ultralytics:{path}")
+    vision = whycam.load(f"ultralytics:{path}", unsafe_pickle=True)
+    assert not vision.module.training
+    assert vision.labels == tuple(yolo.model.names.values())
+    inputs = torch.rand(1, 3, 64, 96)
+    found, mine = (whycam.explain(each, inputs, target=Box(0)) for each in (vision, yolo))
+    torch.testing.assert_close(found.scores, mine.scores, rtol=1e-2, atol=1e-2)  # files are in half precision
+    with pytest.raises(whycam.ModelError, match="there is no file"):
+        whycam.load("ultralytics:nowhere.pt")

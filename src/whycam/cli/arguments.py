@@ -18,8 +18,8 @@ else:
 
 DEFAULT_FOLDER = Path("whycam-out")
 FORMS = (
-    "'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'keras:PATH', a folder with config.json and weights, or "
-    "'package.module:callable'"
+    "'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'ultralytics:FILE.pt', 'keras:PATH', a folder with config.json and "
+    "weights, or 'package.module:callable'"
 )
 
 Model: TypeAlias = Annotated[

@@ -92,7 +92,7 @@ def explain(
       whycam explain cat.png -t 'tabby cat' -m layer_cam --colormap jet
       whycam explain cat.png -t contrast:281/282    what makes it class 281 and not 282
       whycam explain cat.png -t my_scores:fur       a function of yours, output -> scores
-      whycam explain street.jpg --box 0 --model ultralytics:yolo11n.pt     why is the first box there
+      whycam explain street.jpg --box 0 --model torchvision:fcos_resnet50_fpn    why is the first box there
       whycam explain street.jpg --region road --point 120,80 --model torchvision:deeplabv3_resnet50
       whycam explain dog.jpg --text 'a dog/a cat' --model hf:openai/clip-vit-base-patch32
       whycam explain cat.png -m fem -O k=1.5        with an option of the method

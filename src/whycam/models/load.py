@@ -24,8 +24,8 @@ def load(
 
     Args:
         spec: `timm:NAME`, `torchvision:NAME[/WEIGHTS]`, `hf:NAME` (a repository or a folder), the path of a folder that
-            transformers or timm saved, `keras:PATH` (a `.keras` or `.h5` file), `builtin`, or `package.module:callable`
-            for a module, a Keras model or a `VisionModel`, or a function that returns one.
+            transformers or timm saved, `ultralytics:FILE.pt`, `keras:PATH` (a `.keras` or `.h5` file), `builtin`, or
+            `package.module:callable` for a module, a Keras model or a `VisionModel`, or a function that returns one.
         weights: a `.safetensors`, `.pt` or `.pth` file of weights to load into it, for which no hub is asked;
             `"random"` for none, to look at the structure. Without it, those that the model comes with: from this
             machine if they are here, else from their hub, which is announced by a warning.

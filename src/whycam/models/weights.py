@@ -42,7 +42,7 @@ class ChosenWeights:
     ) -> "ChosenWeights":
         """What `weights=` says: a path, the word `random`, or nothing."""
         if given is None or str(given) == "random":
-            return cls(random=given is not None, custom_objects=custom_objects)
+            return cls(None, given is not None, unsafe_pickle, custom_objects)
         return cls(Path(given).expanduser(), unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
 
     @property

@@ -1,9 +1,11 @@
 """`ultralytics:FILE.pt`: a network of ultralytics'. Of one that is passed as an object nothing is imported."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from whycam.errors import ModelError
 from whycam.models.packages import optional
 from whycam.models.vision_model import VisionModel, as_labels
 from whycam.models.weights import ChosenWeights
@@ -14,14 +16,26 @@ FORM, PREFIX = "'ultralytics:FILE.pt'", "ultralytics"
 
 
 def source(spec: str, weights: ChosenWeights) -> VisionModel:
-    """The network that `ultralytics.YOLO` makes of a file, which it may fetch.
+    """The network that `ultralytics.YOLO` makes of a file of its own, or of a structure (YAML) with random weights.
 
     Raises:
+        WhycamError: a file of weights that the caller does not trust: reading it runs what is stored in it; or weights
+            beside it.
         MissingExtraError: ultralytics is absent.
     """
+    path = Path(spec.partition(":")[2]).expanduser()
+    if weights.given:
+        raise ModelError(f"{spec!r} has its own weights; build the model yourself to load others, and pass it.")
+    if path.suffix != ".yaml" and not path.is_file():
+        raise ModelError(f"there is no file {path}; 'ultralytics:' takes the path of a .pt file of ultralytics'.")
+    if path.suffix != ".yaml" and not weights.unsafe_pickle:
+        raise ModelError(
+            f"{path.name} holds a network as ultralytics pickles it, and reading it would run code that is stored in "
+            "it; it was not read. If you trust whoever made it, pass unsafe_pickle=True (--unsafe-pickle): that code "
+            "can then do anything you can do on this machine."
+        )
     package = optional("ultralytics", "ultralytics", f"{spec!r}")
-    model = package.YOLO(spec.partition(":")[2])
-    return described(unwrapped(model), spec)
+    return described(unwrapped(package.YOLO(path)).eval(), spec)
 
 
 def described(network: nn.Module, name: str) -> VisionModel:
