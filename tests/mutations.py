@@ -282,6 +282,7 @@ FAULTS = [
             "overlap = overlap * (found.labels == label)": "pass",
             "each.scores.detach() >= self.min_score": "each.scores.detach() > self.min_score",
             "return each.boxes[index, column]": "return each.boxes[index, 0]",
+            "each.scores >= each.scores[i] / 2": "each.scores >= 0",
         },
     ),
     Faults(

@@ -5,8 +5,10 @@ The references are written with plain autograd and Pillow; they share no code wi
 
 import contextlib
 import io
+import os
 import runpy
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +28,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 #: Those that train a network, load Keras' or compare layer after layer.
 LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py", "similar.py"}
+#: What some need that the tests do not install for certain.
+PACKAGES = {"yolo.py": "ultralytics"}
 
 TIGER_CAT, TABBY, EGYPTIAN_CAT = 282, 281, 285
 
@@ -53,6 +57,9 @@ def ran(tmp_path_factory):
 
     @cache
     def run(name):
+        if name in PACKAGES:
+            os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # where it keeps settings of its own
+            pytest.importorskip(PACKAGES[name])
         folder = tmp_path_factory.mktemp(name.removesuffix(".py"))
         printed = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed), warnings.catch_warnings():
@@ -471,6 +478,79 @@ def test_a_region_s_map_lies_in_it_by_layer_cam_and_not_by_grad_cam(ran):
         inside.append(float(heat[mine].sum() / heat.sum()))
     assert min(inside[:2]) > 0.5  # of 3 and 8 % of the picture
     assert max(inside[2:]) < 0.3
+
+
+def detected(network, batch):
+    """Every candidate's corners in pixels and its best class's probability, best first, by the formats' own rules."""
+    with torch.no_grad():
+        answer = network(batch)
+    if hasattr(answer, "logits"):
+        scores, middle = answer.logits[0].sigmoid().amax(1), answer.pred_boxes[0] * batch.shape[-1]
+    else:
+        scores, middle = answer[0][0, 4:].amax(0), answer[0][0, :4].T
+    corners = torch.cat([middle[:, :2] - middle[:, 2:] / 2, middle[:, :2] + middle[:, 2:] / 2], 1)
+    order = scores.argsort(descending=True)
+    return corners[order], scores[order]
+
+
+def as_seen(photo):
+    """A photo of 384 pixels, each of which stands three times in a row and in a column, as a batch."""
+    pixels = torch.from_numpy(np.asarray(photo)[1::3, 1::3].copy()).float() / 255
+    return pixels.permute(2, 0, 1)[None]
+
+
+def inside(point, box, margin=2.0):
+    return all(low - margin <= at <= high + margin for at, low, high in zip(point, box[:2], box[2:], strict=True))
+
+
+def peak_lies_in_its_own_box(e, boxes):
+    """`boxes`: the explained one, and then the others."""
+    row, column = divmod(int(e.heatmaps()[0].argmax()), e.heatmaps().shape[-1])
+    return [inside((column + 0.5, row + 0.5), box) for box in boxes] == [True] + [False] * (len(boxes) - 1)
+
+
+def left_as_it_was(done, build):
+    network, fresh = done["network"], build()
+    assert not network.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    assert network.state_dict().keys() == fresh.state_dict().keys()
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    return True
+
+
+def test_rt_detr_s_maps_lie_in_their_boxes_with_and_without_the_choice_of_queries(ran):
+    done = ran("detr.py")
+    network, batch = done["network"], as_seen(done["photo"])
+    corners, scores = detected(network, batch)
+    first, second, through = done["made"]
+    for e, own, other in ((first, 0, 1), (second, 1, 0), (through, 0, 1)):
+        assert float(scores[own]) > 0.5
+        assert e.shown[0].box == pytest.approx(corners[own].tolist(), abs=1e-3)
+        assert peak_lies_in_its_own_box(e, [corners[own].tolist(), corners[other].tolist()])
+    # the score is the logit of the box's class, the same whether the choice is followed or not
+    logits = [float(scores[k].logit()) for k in (0, 1, 0)]
+    assert [float(e.scores[0]) for e in (first, second, through)] == pytest.approx(logits, abs=1e-4)
+    assert not torch.allclose(first.maps, through.maps, rtol=0.1)
+    assert "leaves out what the detector detaches" in done.printed
+    assert "the gradient goes through" in done.printed
+    assert left_as_it_was(done, done["shapes"].rt_detr)
+
+
+def test_yolo_s_maps_lie_in_their_boxes_and_so_does_d_rise_s(ran):
+    done = ran("yolo.py")
+    network, batch = done["network"], as_seen(done["photo"])
+    corners, scores = detected(network, batch)
+    made = list(done["c"].values())
+    assert len(made) >= 2
+    boxes = [e.shown[0].box for e in made]
+    for e, box in zip([*made, done["masked"]], [*boxes, boxes[0]], strict=True):
+        row = (corners - torch.tensor(box)).abs().sum(1).argmin()
+        assert corners[row].tolist() == pytest.approx(box, abs=1e-3)
+        assert float(scores[row]) > 0.5
+        assert peak_lies_in_its_own_box(e, [box, *(other for other in boxes if other != box)])
+    assert f"{len(made)} boxes, 1 forward, {len(made)} backward" in done.printed
+    assert left_as_it_was(done, done["shapes"].yolo)
 
 
 def keras_features(model, layer, inputs):

@@ -1,5 +1,7 @@
-"""A toy detector and its scenes: shapes of three classes among bars, each scene from its own seed."""
+"""Toy detectors and their scenes: shapes of three classes among bars, each scene from its own seed."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,17 @@ from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
+import whycam
+from whycam.targets.outputs import detections, iou
+
 #: The trained weights, in half precision.
 WEIGHTS = Path(__file__).with_name("detector.pt")
+RT_DETR = Path(__file__).with_name("rt_detr.pt")
+YOLO = Path(__file__).with_name("yolo.pt")
 NAMES = ("square", "disc", "triangle")
 SIDE = 128
+#: How a photo becomes the input of `rt_detr` and `yolo`.
+PREPARE = whycam.Preprocess((SIDE, SIDE), "stretch", mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="nearest")
 
 
 def detector(weights: Path | None = WEIGHTS) -> nn.Module:
@@ -31,10 +40,66 @@ def detector(weights: Path | None = WEIGHTS) -> nn.Module:
         backbone, len(NAMES), anchor_generator=anchors, min_size=SIDE, max_size=SIDE, image_mean=[0.5] * 3,
         image_std=[0.25] * 3, score_thresh=0.3, nms_thresh=0.5, detections_per_img=10,
     )  # fmt: skip
+    return _loaded(model, weights)
+
+
+def rt_detr(weights: Path | None = RT_DETR) -> nn.Module:
+    """transformers' RT-DETR, of three scales at strides 8, 16 and 32, and three decoder layers."""
+    import transformers
+
+    body = transformers.RTDetrResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 1, 1], layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = transformers.RTDetrConfig(
+        backbone_config=body, freeze_backbone_batch_norms=False, encoder_in_channels=[24, 32, 48],
+        encoder_hidden_dim=48, encoder_ffn_dim=96, encoder_attention_heads=3, hidden_expansion=0.5,
+        decoder_in_channels=[48] * 3, d_model=48, decoder_ffn_dim=96, decoder_layers=3, decoder_attention_heads=3,
+        num_queries=20, num_denoising=24, num_labels=len(NAMES), id2label=dict(enumerate(NAMES)),
+        label2id={name: number for number, name in enumerate(NAMES)}, initializer_range=0.1,
+    )  # fmt: skip
+    model = transformers.RTDetrForObjectDetection(config)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # drawn around 0, in place of 1, they let hardly anything through
+            nn.init.ones_(module.weight)
+    return _loaded(model, weights)
+
+
+def yolo(weights: Path | None = YOLO) -> nn.Module:
+    """ultralytics' YOLO11, narrower than its narrowest, at strides 8, 16 and 32."""
+    os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # where the package keeps settings of its own
+    from ultralytics.nn import tasks
+
+    config = tasks.yaml_model_load("yolo11n.yaml") | {"nc": len(NAMES), "scales": {"n": [0.5, 0.125, 256]}}
+    model = tasks.DetectionModel(config, ch=3, verbose=False)
+    model.names = dict(enumerate(NAMES))
+    return _loaded(model, weights)
+
+
+def _loaded(model: nn.Module, weights: Path | None) -> nn.Module:
     if weights is not None:
         kept = torch.load(weights, weights_only=True)
         model.load_state_dict({name: value.to(model.state_dict()[name].dtype) for name, value in kept.items()})
     return model.eval()
+
+
+def recall(model: nn.Module, seeds: range = range(30)) -> float:
+    """The share of these scenes' shapes that have a box of their class with a score and an IoU above 0.5."""
+    found = []
+    for seed in seeds:
+        picture, truth = scene(seed)
+        with torch.no_grad():
+            (seen,) = detections(model(picture[None]), (SIDE, SIDE), model)
+        for box, label in zip(truth["boxes"], truth["labels"], strict=True):
+            kept = (seen.scores > 0.5) & (seen.labels == label)
+            found.append(bool((iou(box, seen.boxes[kept]) > 0.5).any()))
+    return sum(found) / len(found)
+
+
+def photo(seed: int) -> Image.Image:
+    """A scene as a photo of 384 pixels."""
+    pixels = (scene(seed)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels).resize((3 * SIDE, 3 * SIDE), Image.Resampling.NEAREST)
 
 
 def scene(seed: int) -> tuple[Tensor, dict[str, Tensor]]:

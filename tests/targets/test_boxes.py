@@ -145,6 +145,24 @@ def test_several_boxes_cost_one_forward_and_a_backward_each():
     torch.testing.assert_close(one.maps, alone.maps)
 
 
+def test_beside_a_box_those_are_drawn_that_are_at_least_half_as_sure():
+    """A list of queries or anchors goes on to what is no object at all."""
+    boxes = torch.tensor([[0.0, 0, 4, 4], [4, 4, 8, 8], [1, 1, 5, 5], [2, 2, 6, 6]])
+
+    def listed(output):
+        scores = output[0].sigmoid()
+        return [Detections(boxes, scores, torch.zeros(4, dtype=torch.long), None, lambda i: output[0, i], "made")]
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
+    wanted = torch.tensor([0.8, 0.4001, 0.3999, 0.001]).logit()
+    inputs = torch.rand(1, 3, 8, 8)
+    network[0].bias.data += wanted - network(inputs)[0].detach()
+    first, last = (whycam.explain(network, inputs, target=Box(k, adapter=listed), layer="0") for k in (0, 2))
+    assert first.shown[0].others == (tuple(boxes[1].tolist()),)
+    assert last.shown[0].others == tuple(tuple(boxes[k].tolist()) for k in (0, 1))
+
+
 def test_one_explanation_is_not_of_several_boxes():
     model, inputs = detectors.made(detectors.retinanet)
     with pytest.raises(whycam.WhycamError, match=r"stands for several things; use whycam.compare with targets=\[Boxes"):

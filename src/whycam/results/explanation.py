@@ -79,7 +79,8 @@ class Explanation(ExplanationValues):
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
                 Photos with a side of over 2,048 pixels are drawn at that size.
             caption: write the status under maps that are not ok.
-            marks: draw what is explained, where it has a place: the box bold and others thin, a region's outline.
+            marks: draw what is explained, where it has a place: the box bold, others thin that are at least half as
+                sure, a region's outline.
         """
         from whycam.results.drawing import Look, overlay
 

@@ -255,7 +255,8 @@ def _settled(
             continue
         text = f"{name_of(label, context.labels)} {float(each.scores[i].detach()):.2f}"
         texts.append(f"box {i}, {text}")
-        others = tuple(tuple(row) for k, row in enumerate(each.boxes.tolist()) if k != i)
+        sure = (each.scores >= each.scores[i] / 2).tolist()  # a list of queries or anchors ends in what is no object
+        others = tuple(tuple(row) for k, row in enumerate(each.boxes.tolist()) if k != i and sure[k])
         shown.append(Shown(text, tuple(box.tolist()), others[:_SHOWN]))
         status.append(Status())
 
