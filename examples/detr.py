@@ -5,8 +5,8 @@ looked there. The notes say so, and `through_selection=True` follows the gradien
 map may not be. In this scene the two maps of a box correlate by 0.7, in 30 scenes by 0.94 on average and 0.48 at least.
 
 The network is a toy, trained by `toys/train_detr.py` on drawn shapes, so that nothing is downloaded. It finds 0.89 of
-the shapes of 30 scenes, some twice. Any of transformers' goes in its place:
-`whycam.explain("hf:PekingU/rtdetr_r50vd", photo, target=Box(0))`.
+the shapes of 30 scenes, some twice; 72 of its 74 maps are strongest in their own box. Any of transformers' goes in its
+place: `whycam.explain("hf:PekingU/rtdetr_r50vd", photo, target=Box(0))`.
 """
 
 import sys
@@ -28,9 +28,9 @@ photo = shapes.photo(25)
 
 explainer = whycam.Explainer(network, preprocess=shapes.PREPARE)
 made = [explainer.explain(photo, target=each) for each in (Box(0), Box(1), Box(0, through_selection=True))]
-figure, axes = plt.subplots(1, len(made), figsize=(12, 4.5), layout="constrained")
-for e, where, how in zip(made, axes, ("", "", "through the choice of queries"), strict=True):
-    print(f"{e.target[0]} {how}: {e.status[0]}, {e.title} at {e.layer.name}")
+figure, axes = plt.subplots(1, len(made), figsize=(12, 4.8), layout="constrained")
+for e, where, how in zip(made, axes, ("as it is read", "as it is read", "with the choice of queries"), strict=True):
+    print(f"{e.target[0]}, {how}: {e.status[0]}, {e.title} at {e.layer.name}")
     print(*(f"  {note}" for note in e.notes), sep="\n")
     where.imshow(e.overlay())
     where.set_title(f"{e.target[0]}\n{how}")
