@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import whycam
-from whycam.targets import Region
+from whycam.targets import Box, Region
 
 
 class Dense(nn.Module):
@@ -136,6 +136,7 @@ def test_a_score_each_is_the_mean_of_tiles_where_they_overlap():
     ("asked", "said"),
     [({"method": "score_cam", "target": Region(1)}, "Score-CAM reads inputs, which is not put together from tiles"),
      ({"target": 1, "tiles": whycam.Tiles(32, score="whole")}, "one score of the whole picture needs a target"),
+     ({"target": Box(0)}, "a detector finds other boxes in every tile"),
      ({"target": None}, "each tile has a top class of its own"),
      ({"target": Region(1), "tiles": 30}, "tiles need a whole number of pixels for each cell"),
      ({"target": Region(1), "smoothing": "augmentations"}, "tiles= and smoothing= or path= exclude each other"),

@@ -27,6 +27,7 @@ from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Comparison, Explanation
 from whycam.results.values import Cost
 from whycam.targets import ResolvedTarget
+from whycam.targets.boxes import Box, Boxes, BoxSide
 from whycam.targets.outputs import dense
 from whycam.targets.structured import OutputContext, OutputTarget, Settled, Settling, resolved
 
@@ -51,6 +52,11 @@ def whole_or_each(tiles: Tiles, request: Request, resolvers: Sequence[Resolve]) 
         raise TargetError(
             "one score of the whole picture needs a target that reads an answer with a place for each score, such as "
             "Region; with Tiles(score='each') every tile has its own."
+        )
+    if any(isinstance(each, (Box, Boxes, BoxSide)) for each in request.targets):
+        raise TargetError(
+            "a detector finds other boxes in every tile, of which none is that of the whole picture; explain the tile "
+            "that the box is in, without tiles=."
         )
     rule = tiles.score or ("whole" if regions else "each")
     if rule == "each" and specific and None in request.targets:
