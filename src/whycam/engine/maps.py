@@ -313,6 +313,12 @@ class MapBuilder:
         samples = self.recording.output.shape[0]
         if layer is not None and layer.refusal:
             raise LayerRefused(layer.refusal)
+        target = self.recording.targets[number] if self.recording.targets else None
+        if method.moves and target is not None and target.placed:
+            raise WhycamError(
+                f"{method.title} runs parts or other sizes of the input, where {target.texts[0]} would lie elsewhere; "
+                "use another method, such as hires_cam or score_cam."
+            )
         at_input = sorted(method.needs - LAYER_QUANTITIES - {"scores"})
         elsewhere = layer is not None and layer.picture is not None and layer.picture is not self.batch.context.inputs
         if at_input and layer is not None and elsewhere:

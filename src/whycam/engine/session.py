@@ -89,7 +89,8 @@ class Session:
 
     def usual_method(self, target: TargetSpec) -> str:
         """The method where none is named."""
-        kind = Box if target is None and self._finds_boxes else target
+        first = target[0] if isinstance(target, (list, tuple)) and target else target
+        kind = Box if first is None and self._finds_boxes else first
         return str(getattr(kind, "usual_method", "grad_cam"))
 
     def _settling(self, target: TargetSpec, batch: Batch) -> Settling | None:
@@ -163,10 +164,15 @@ class Session:
         settled: list[Resolve] = [OutputSelector(_always(each), known.answer.part) for each in known.targets]
         extra = fusion_needs(request.methods, found.plans, request.fusion)
         space = batch.context.space or range(2, batch.context.inputs.ndim)
+        probe = torch.arange(4.0 ** len(space)).reshape(1, *[4] * len(space))
+        placed, left_out = any(each.placed for each in known.targets), []
         for augmentation in request.smooth.augmentations(space):
             picture = augmentation.transform(batch.context.inputs)
             if torch.equal(picture, batch.context.inputs):
                 continue  # which is measured
+            if placed and not torch.equal(augmentation.inverse(probe), probe):
+                left_out.append(augmentation.name)
+                continue
             changed = batch.with_picture(picture)
             again = measure(
                 self.module,
@@ -180,6 +186,9 @@ class Session:
             )
             passes = passes.plus(*again.passes)
             maker.augment(augmentation, changed, again)
+        if left_out:
+            what = "left out, since what is explained has a place that would not move along"
+            maker.notes = (*maker.notes, f"augmentations {what}: {'; '.join(left_out)}")
         return passes
 
 

@@ -55,6 +55,7 @@ class Method:
     fusion: str = "mean"
     stages: int = 1
     couples: bool = False
+    moves: bool = False
 
     @property
     def class_specific(self) -> bool:
@@ -99,6 +100,7 @@ def method(
     fusion: str = "mean",
     stages: int = 1,
     couples: bool = False,
+    moves: bool = False,
 ) -> Callable[[F], F]:
     """Register a function as a method and return it unchanged.
 
@@ -108,7 +110,7 @@ def method(
     `"before"` belongs in docs/benchmarks.md. `caution` is a warning attached to every map, for methods that measure
     below a random one. `fusion` is how several layers' maps become one unless the caller says, and `stages` how many of
     the last stages are taken where no layer is named, for methods that are made of several. `couples` marks methods
-    whose map of a sample depends on the others of its batch.
+    whose map of a sample depends on the others of its batch, `moves` those that run parts or other sizes of the input.
 
     Examples:
         >>> @whycam.method("Channel mean", paper="an example")
@@ -120,7 +122,8 @@ def method(
 
     def register(function: F) -> F:
         made = replace(declare(function, title=title, paper=paper), side=side, caution=caution)
-        made = replace(made, assumes_non_negative=assumes_non_negative, fusion=fusion, stages=stages, couples=couples)
+        made = replace(made, assumes_non_negative=assumes_non_negative, fusion=fusion, stages=stages)
+        made = replace(made, couples=couples, moves=moves)
         if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
             raise ValueError(f"a method named {made.name!r} is already registered")
         _METHODS[made.name] = made

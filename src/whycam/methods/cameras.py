@@ -13,7 +13,7 @@ from whycam.kit.registry import method
 _CHANNELS = 64
 
 
-@method("CAMERAS", paper="arXiv:2106.10649")
+@method("CAMERAS", paper="arXiv:2106.10649", moves=True)
 def cameras(
     inputs: Float[Tensor, "batch color *space"],
     trace: Trace,

@@ -17,7 +17,7 @@ from whycam.kit.registry import method
 Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-@method("SESS", paper="arXiv:2207.01769", side="before")
+@method("SESS", paper="arXiv:2207.01769", side="before", moves=True)
 def sess(
     inputs: Float[Tensor, "batch color *space"],
     score: Score,

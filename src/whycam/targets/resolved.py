@@ -64,6 +64,11 @@ class ResolvedTarget:
         """Whether no sample has anything to explain."""
         return bool(self.status) and not any(each.ok for each in self.status)
 
+    @property
+    def placed(self) -> bool:
+        """Whether it is tied to a place of the input: a box, a region, a point."""
+        return any(found is not None for each in self.shown for found in (each.box, each.mask, each.point))
+
     def as_probability(self) -> Score:
         """The probability of what is explained.
 
@@ -73,7 +78,8 @@ class ResolvedTarget:
         if self.probability is None:
             raise TargetError(
                 f"this method reads the probability of a class, and the target ({self.texts[0]}) is no single "
-                "class; pass probability=False to have it read the target's own score, or a class as target."
+                "class; pass probability=False, where it has that, to have it read the target's own score, or a class "
+                "as target."
             )
         return self.probability
 
