@@ -1,5 +1,6 @@
 """Boxes of fourteen families of detectors: the score is one raw logit, found by hand from the listed values."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import detectors
@@ -290,3 +291,37 @@ def test_an_output_of_no_known_family_says_what_to_pass():
     ).float()
     with pytest.raises(whycam.OutputError, match=r"no boxes can be read from this output, a Tensor.*Pass adapter="):
         whycam.explain(model, torch.rand(1, 3, 16, 16), target=Box(0))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_later_outputs_are_read_in_the_units_of_the_recorded_one(name):
+    model, inputs = detectors.made(EVERY[name])
+    if name == "yolo26n":
+        pytest.skip("its random weights give boxes without an area, which nothing overlaps")
+    options = {"rise": {"samples": 1, "keep": 0.999, "grid": 1, "probability": False}}  # one mask that hides nothing
+    found = whycam.compare(model, inputs, ["layer_cam", "rise"], targets=[Box(0)], options=options)
+    gradients, masked = found.values()
+    assert masked.method == "rise"
+    assert float(masked.maps.max()) * 0.999 == pytest.approx(float(gradients.scores), abs=1e-3)
+
+
+def test_a_box_that_is_gone_scores_less_than_one_that_is_faint():
+    def adapter(output):
+        score = output.amax((1, 2, 3)) / 2
+        far = torch.stack([score * 0 + 0.99, score])[:, 0]
+        boxes = torch.tensor([[40.0, 40, 60, 60], [0, 0, 20, 20]])
+        kept = 2 if float(score.detach()) > 0 else 1
+        return [Detections(boxes[:kept], far[:kept], torch.tensor([1, 1])[:kept], None, lambda i: far[i].logit(), "")]
+
+    model = nn.Sequential(nn.ReLU())
+    image = torch.full((1, 3, 8, 8), 0.1)
+    (made,) = Box(1, adapter=adapter).settle(image, OutputContext(model, image))
+    assert float(made.read(image)) == pytest.approx(math.log(0.05 / 0.95), rel=1e-5)
+    assert float(made.read(image * 0)) < -15  # and not the other box, which overlaps it nowhere
+
+
+def test_a_list_of_boxes_has_the_method_of_a_box():
+    model, inputs = detectors.made(detectors.retinanet)
+    found = whycam.explain(model, inputs.repeat(2, 1, 1, 1), target=[Box(0), Box(1)])
+    assert found.method == "layer_cam"
+    assert torch.allclose(found.maps[1], whycam.explain(model, inputs, target=Box(1)).maps[0], atol=1e-6)

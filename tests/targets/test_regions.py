@@ -220,6 +220,7 @@ def test_a_keypoint_is_the_peak_of_its_heat_map(case):
     ("make", "said"),
     [(lambda: Region(1, mask=torch.ones(2, 2), point=(1, 1)), "one of mask, box and point"),
      (lambda: Region(1, "component"), "takes point="),
+     (lambda: Region(1, point=(3,)), r"point= is 2 numbers, not \(3,\)"),
      (lambda: Region(1, "predicted", box=(0, 0, 1, 1)), "takes no mask")],
 )  # fmt: skip
 def test_regions_that_cannot_be(make, said):
@@ -235,3 +236,60 @@ def test_what_does_not_fit_the_output(case):
         whycam.explain(model, inputs, target=Region(1, point=(99, 1)), layer="body")
     with pytest.raises(whycam.OutputError, match="do not mix"):
         whycam.compare(model, inputs, targets=[Region(1), 1], layers=["body"])
+
+
+def test_the_sum_over_many_pixels_holds_in_half_precision():
+    model = nets.fixed(Segmenter(stride=1)).half()
+    inputs = torch.rand(1, 3, 300, 300).half()
+    found = whycam.explain(model, inputs, target=Region(1, "everywhere"), layer="body")
+    scores = model(inputs).detach().double()[0, 1]
+    assert float(found.scores) == pytest.approx(float(scores.mean()), rel=1e-2)
+    assert found.status[0].kind != "zero gradient"
+
+
+def test_a_place_is_not_looked_for_in_mirrored_pictures(case):
+    model, inputs, scores = case
+    target = Region(1, box=(0, 0, 4, 4))
+    found = whycam.explain(model, inputs, "hires_cam", target=target, layer="body", smoothing="augmentations")
+    weights = torch.zeros(2, *scores.shape[2:], dtype=torch.float64)
+    weights[:, :2, :2] = 1
+    parts = [  # without a bias the scores scale with the input
+        torch.einsum("k,nkhw->nhw", model.head.weight[1, :, 0, 0].detach(), model.body(inputs * s).detach())
+        for s in (0.9, 1.0, 1.1)
+    ]
+    expected = torch.stack(parts).mean(0) * weights / 4
+    assert torch.allclose(found.maps.double(), expected, atol=1e-6)
+    assert any("mirrored, times 1;" in note and "left out" in note for note in found.notes)
+    assert any("3 augmentations" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("method", ["sess", "cameras"])
+def test_methods_that_move_the_picture_refuse_a_place(case, method):
+    model, inputs, _ = case
+    with pytest.raises(whycam.WhycamError, match="would lie elsewhere; use another method"):
+        whycam.explain(model, inputs, method, target=Region(1, point=(3, 3), where="point"), layer="body")
+
+
+def test_each_photo_of_another_size_has_its_own_place():
+    model = nets.fixed(Segmenter())
+    photos = [torch.randint(0, 255, size, dtype=torch.uint8).numpy() for size in ((24, 32, 3), (48, 64, 3))]
+    how = {"preprocess": whycam.Preprocess((H, W), "stretch"), "layer": "body"}
+    one = Region(1, point=(20, 10), where="point")
+    assert [each.point for each in whycam.explain(model, photos, target=one, **how).shown] == [(10, 5), (5, 2.5)]
+    other = Region(1, point=(60, 40), where="point")  # which the first photo has not
+    found = whycam.explain(model, photos, target=[one, other], **how)
+    assert [each.point for each in found.shown] == [(10, 5), (15, 10)]
+    assert [each.mask.nonzero().tolist() for each in found.shown] == [[[2, 5]], [[5, 7]]]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (Region(1, mask=torch.ones(3, H, W)), r"shape \(3, 12, 16\); 2 axes of space were expected.*its 2 samples"),
+        (Region(1, mask=torch.full((H, W), 255)), "other values than 0 to 1"),
+    ],
+)
+def test_masks_that_cannot_be(case, target, said):
+    model, inputs, _ = case
+    with pytest.raises(whycam.TargetError, match=said):
+        whycam.explain(model, inputs, target=target, layer="body")

@@ -194,17 +194,13 @@ class BoxSide(OutputTarget):
         def side(each: Detections, index: int) -> Tensor:
             return each.boxes[index, column]
 
-        made = _settled(output, context, found, indices, box, _Seen(context), side, side)
+        made = _settled(output, context, found, indices, box, _Seen(context), side)
         texts = tuple(f"{self.side} side of {text}" for text in made.texts)
         return [replace(made, texts=texts, search=None, key=self)]
 
 
 def _raw(found: Detections, index: int) -> Tensor:
     return found.logit(index)
-
-
-def _final(found: Detections, index: int) -> Tensor:
-    return logit(found.scores[index])
 
 
 class _Seen:
@@ -229,12 +225,13 @@ def _settled(
     indices: Sequence[int | str],
     target: Box,
     seen: _Seen,
-    clean: Callable[[Detections, int], Tensor] = _raw,
-    later: Callable[[Detections, int], Tensor] = _final,
+    number: Callable[[Detections, int], Tensor] = _raw,
 ) -> Settled:
-    """One box of each image, and what is read of it in this output and in later ones.
+    """One box of each image, and the number of it that is read in this output and in later ones.
 
-    An index that is a text says why there is no box.
+    An index that is a text says why there is no box. Later outputs of torchvision's detectors come without the raw
+    logits: there it is the final score's, by as much higher as it is lower in this one. A box that is gone has the
+    least logit there is; its sides are left where they were.
     """
     samples = len(found)
     boxes = [
@@ -243,9 +240,16 @@ def _settled(
     labels = [None if isinstance(i, str) else int(each.labels[i]) for each, i in zip(found, indices, strict=True)]
     none = nothing(output, samples)
     scores = [
-        none[k] if isinstance(i, str) else clean(each, i)
+        none[k] if isinstance(i, str) else number(each, i)
         for k, (each, i) in enumerate(zip(found, indices, strict=True))
     ]
+    recorded = torch.stack(scores)
+    again = detections(output, context.size, context.module) if "head" in context.raw else found
+    kept = [
+        0.0 if isinstance(i, str) else float((score - number(each, i)).detach())
+        for i, score, each in zip(indices, scores, again, strict=True)
+    ]
+    gone = logit(torch.zeros_like(recorded.detach())) if number is _raw else recorded.detach().clone()
     texts, shown, status = [], [], []
     for i, each, box, label in zip(indices, found, boxes, labels, strict=True):
         if isinstance(i, str) or box is None or label is None:
@@ -272,7 +276,12 @@ def _settled(
         pairs = similar(other)
         zero = nothing(other, len(pairs))
         return torch.stack(
-            [zero[k] if pair is None else later(pair[0], int(pair[1].argmax())) for k, pair in enumerate(pairs)]
+            [
+                number(pair[0], int(pair[1].argmax())) + kept[k % samples]
+                if pair is not None and bool(pair[1].amax() > 0)
+                else zero[k] + (0 if boxes[k % samples] is None else gone[k % samples])
+                for k, pair in enumerate(pairs)
+            ]
         )
 
     def search(other: Any) -> Tensor:
@@ -281,7 +290,7 @@ def _settled(
         return torch.stack([zero[k] if pair is None else pair[1].amax() for k, pair in enumerate(pairs)])
 
     return Settled(
-        torch.stack(scores),
+        recorded,
         read,
         tuple(texts),
         search,

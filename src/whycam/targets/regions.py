@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whycam.errors import TargetError
+from whycam.kit.arrays import wide
 from whycam.kit.status import Status
 from whycam.targets.outputs import channel, dense
 from whycam.targets.reading import class_index, name_of
@@ -64,6 +65,10 @@ class Region(OutputTarget):
             raise TargetError(f"where={where!r} takes {needs}; {' and '.join(given) or 'nothing'} came.")
         if self.reduce not in ("mean", "sum"):
             raise TargetError(f"reduce is 'mean' or 'sum', not {self.reduce!r}.")
+        for name, count in (("box", 4), ("point", 2)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, str) or len(value) != count):
+                raise TargetError(f"{name}= is {count} numbers, not {value!r}.")
         object.__setattr__(self, "where", where)
 
     @classmethod
@@ -77,13 +82,13 @@ class Region(OutputTarget):
         """The region in each image, as weights from 0 to 1 at the output's resolution."""
         found = dense(output, context.inputs.ndim - 2)
         index = class_index(self.of, max(2, found.scores.shape[1]), context.labels)
-        seen = found.scores.detach()
+        seen = wide(found.scores.detach())  # sums over many pixels are too large for half precision
         weights = torch.stack([self._weights(i, seen, index, context) for i in range(len(seen))])
         sizes = weights.flatten(1).sum(1)
         per = sizes.clamp(min=torch.finfo(sizes.dtype).tiny) if self.reduce == "mean" else torch.ones_like(sizes)
 
         def total(scores: Tensor) -> Tensor:
-            return (channel(scores, index) * weights.to(scores)).flatten(1).sum(1) / per.to(scores)
+            return (channel(wide(scores), index) * weights.to(scores.device)).flatten(1).sum(1) / per.to(scores.device)
 
         again = found.again
 
@@ -103,8 +108,10 @@ class Region(OutputTarget):
             str(self.where), f"{name} in the {self.where}"
         )
         shares = [f"{what} ({float(each):.1%} of the picture)" for each in weights.flatten(1).mean(1)]
-        point = None if self.point is None else context.to_input(0, *self.point)
-        shown = tuple(Shown(text, mask=each > 0, point=point) for text, each in zip(shares, weights, strict=True))
+        points = [None if self.point is None else context.to_input(i, *self.point) for i in range(len(seen))]
+        shown = tuple(
+            Shown(text, mask=each > 0, point=point) for text, each, point in zip(shares, weights, points, strict=True)
+        )
         note = found.about
         if tuple(weights.shape[1:]) != tuple(context.inputs.shape[2:]):
             note += f"; at a resolution of {'x'.join(map(str, weights.shape[1:]))}"
@@ -113,11 +120,16 @@ class Region(OutputTarget):
     def _weights(self, sample: int, seen: Tensor, index: int, context: OutputContext) -> Tensor:
         grid = tuple(seen.shape[2:])
         if self.where == "mask":
-            mask = torch.as_tensor(np.asarray(self.mask) if not isinstance(self.mask, Tensor) else self.mask)
-            mask = mask[sample] if mask.ndim == len(grid) + 1 else mask
-            if mask.ndim != len(grid):
-                raise TargetError(f"the mask has shape {tuple(mask.shape)}, and the output {len(grid)} axes of space.")
-            return area(mask.to(seen), grid)
+            mask = torch.as_tensor(np.array(self.mask) if not isinstance(self.mask, Tensor) else self.mask)
+            each = mask.ndim == len(grid) + 1 and len(mask) == len(seen)
+            if mask.ndim != len(grid) and not each:
+                raise TargetError(
+                    f"the mask has shape {tuple(mask.shape)}; {len(grid)} axes of space were expected, for the whole "
+                    f"batch or for each of its {len(seen)} samples."
+                )
+            if not bool(((mask >= 0) & (mask <= 1)).all()):
+                raise TargetError("the mask holds other values than 0 to 1, its share of each place; pass mask > 0.")
+            return area((mask[sample] if each else mask).to(seen), grid)
         if self.where == "everywhere":
             return seen.new_ones(grid)
         if len(grid) != 2 and self.where != "predicted":

@@ -7,7 +7,7 @@ moved, and the mask stays.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -202,7 +202,12 @@ class _EachSample(OutputTarget):
                 f"{len(self.targets)} targets came for {context.inputs.shape[0]} samples; pass one target, or one for "
                 "each sample."
             )
-        made = [each.settle(output, context) for each in self.targets]
+        # each reads all images, and means its own: there a place on a photo is one on its own photo
+        own = [each and [each] * len(self.targets) for each in context.geometries or [None] * len(self.targets)]
+        made = [
+            each.settle(output, replace(context, geometries=geometries))
+            for each, geometries in zip(self.targets, own, strict=True)
+        ]
         if any(len(each) != 1 for each in made):
             raise TargetError("a target that stands for several things, such as Boxes, is passed alone.")
         each = [one for (one,) in made]
