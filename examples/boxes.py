@@ -22,7 +22,7 @@ detector, names = shapes.detector(), shapes.NAMES
 picture, _ = shapes.scene(3)
 batch = nn.functional.interpolate(picture[None], scale_factor=3)  # the detector resizes it inside, as torchvision's do
 
-c = whycam.compare(detector, batch, ["layer_cam"], targets=[Boxes(min_score=0.5)], labels=names)
+c = whycam.compare(detector, batch, targets=[Boxes(min_score=0.5)], labels=names)
 for (_, _, target), e in c.items():
     print(f"{target}: {e.target[0]}, {e.status[0]}")
     e.overlay().save(out / f"boxes_{target.of}.png")

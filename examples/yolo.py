@@ -4,9 +4,9 @@ ultralytics' package is AGPL, and no part of whycam; it is installed by itself:
 
     pip install ultralytics
 
-The network is a toy, trained by `toys/train_yolo.py` on drawn shapes, so that nothing is downloaded. It finds 0.91 of
-the shapes of 30 scenes, and each map is strongest in its own box. Your own goes in its place as it is:
-`whycam.compare(YOLO("yolo11n.pt"), photo, ["layer_cam"], targets=[Boxes(min_score=0.5)])`.
+The network is a toy, trained on drawn shapes by `toys/train_yolo.py` when this first runs, a minute or two, so that
+nothing is downloaded; each map is strongest in its own box. Your own goes in its place as it is:
+`whycam.compare(YOLO("yolo11n.pt"), photo, targets=[Boxes(min_score=0.5)])`.
 """
 
 import sys
@@ -17,14 +17,15 @@ from whycam.targets import Box, Boxes
 
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 import shapes
+import train_yolo
 
 out = Path(sys.argv[1] if sys.argv[1:] else "whycam-out")
 out.mkdir(parents=True, exist_ok=True)
 
-network = shapes.yolo()
+network = train_yolo.trained()
 photo = shapes.photo(3)
 
-c = whycam.compare(network, photo, ["layer_cam"], targets=[Boxes(min_score=0.5)], preprocess=shapes.PREPARE)
+c = whycam.compare(network, photo, targets=[Boxes(min_score=0.5)], preprocess=shapes.PREPARE)
 for e in c.values():
     print(f"{e.target[0]} at {e.layer.name}: {e.status[0]}")
 print(f"{len(c)} boxes, {c.cost}")

@@ -27,7 +27,7 @@ import whycam
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 #: Those that train a network, load Keras' or compare layer after layer.
-LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py", "similar.py"}
+LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py", "similar.py", "yolo.py"}
 #: What some need that the tests do not install for certain.
 PACKAGES = {"yolo.py": "ultralytics"}
 
@@ -537,6 +537,7 @@ def test_rt_detr_s_maps_lie_in_their_boxes_with_and_without_the_choice_of_querie
     assert left_as_it_was(done, done["shapes"].rt_detr)
 
 
+@pytest.mark.slow
 def test_yolo_s_maps_lie_in_their_boxes_and_so_does_d_rise_s(ran):
     done = ran("yolo.py")
     network, batch = done["network"], as_seen(done["photo"])

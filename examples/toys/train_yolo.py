@@ -1,9 +1,11 @@
 """Trains the toy YOLO11 of `yolo.py` on the scenes of `shapes.py`, and writes its weights beside this file.
 
+No weights come with the example, since the package that trains them is AGPL.
+
     pip install ultralytics
     python examples/toys/train_yolo.py
 
-The losses are the package's own, with its own weights of them. A few minutes on one core.
+The losses are the package's own, with its own weights of them. A minute or two on one core.
 """
 
 import sys
@@ -16,7 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import shapes
 
 
-def main(steps: int = 700, batch: int = 16) -> None:
+def trained() -> nn.Module:
+    """The network with its weights, which are made when they are first asked for."""
+    if not shapes.YOLO.exists():
+        main()
+    return shapes.yolo()
+
+
+def main(steps: int = 300, batch: int = 16) -> None:
     """Train, and write the weights in half precision."""
     torch.manual_seed(0)
     model = shapes.yolo(weights=None).train()

@@ -134,7 +134,7 @@ def explain(
 def compare(
     model: ModelLike,
     inputs: Any,
-    methods: Sequence[_MethodName | MethodLike] | Literal["all"] = ("grad_cam",),
+    methods: Sequence[_MethodName | MethodLike] | Literal["all"] | None = None,
     layers: Sequence[LayerLike] | None = None,
     targets: Sequence[TargetSpec] | None = None,
     *,

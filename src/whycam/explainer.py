@@ -188,7 +188,7 @@ class Explainer:
     def compare(
         self,
         inputs: Any,
-        methods: Sequence[MethodLike] | str = ("grad_cam",),
+        methods: Sequence[MethodLike] | str | None = None,
         layers: Sequence[LayerLike] | None = None,
         targets: Sequence[TargetSpec] | None = None,
         *,
@@ -214,7 +214,8 @@ class Explainer:
         layer. (Guided backprop needs one more forward and a backward of its own for each target.)
 
         Args:
-            methods: names or functions; `"all"` for every method there is.
+            methods: names or functions; `"all"` for every method there is. `None` is the usual one of the first target:
+                Grad-CAM for classes, LayerCAM for boxes, HiResCAM for regions.
             layers: each a layer as for `explain`; a glob is taken apart into its layers, a list is fused with
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
@@ -236,8 +237,9 @@ class Explainer:
             >>> c["cam", "1", 0].title
             'CAM'
         """
+        first = targets[0] if isinstance(targets, (list, tuple)) and targets else None
         request = Request.several(
-            methods,
+            methods if methods is not None else [self._session.usual_method(first)],
             layers,
             targets,
             fusion,

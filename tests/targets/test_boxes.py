@@ -164,6 +164,13 @@ def test_beside_a_box_those_are_drawn_that_are_at_least_half_as_sure():
     assert last.shown[0].others == tuple(tuple(boxes[k].tolist()) for k in (0, 1))
 
 
+def test_comparing_boxes_takes_their_usual_method():
+    model, inputs = detectors.made(detectors.retinanet)
+    for targets in ([Boxes(min_score=0.0)], [Box(0), Box(1)], None):
+        assert {key[0] for key in whycam.compare(model, inputs, targets=targets)} == {"layer_cam"}
+    assert {key[0] for key in whycam.compare(nets.fixed(nets.Plain()), nets.images())} == {"grad_cam"}
+
+
 def test_one_explanation_is_not_of_several_boxes():
     model, inputs = detectors.made(detectors.retinanet)
     with pytest.raises(whycam.WhycamError, match=r"stands for several things; use whycam.compare with targets=\[Boxes"):
