@@ -332,3 +332,15 @@ def test_a_list_of_boxes_has_the_method_of_a_box():
     found = whycam.explain(model, inputs.repeat(2, 1, 1, 1), target=[Box(0), Box(1)])
     assert found.method == "layer_cam"
     assert torch.allclose(found.maps[1], whycam.explain(model, inputs, target=Box(1)).maps[0], atol=1e-6)
+
+
+def test_the_label_is_for_boxes_given_by_their_corners():
+    with pytest.raises(whycam.TargetError, match=r"Box\(i\) takes none"):
+        Box(0, "cat")
+
+
+@pytest.mark.parametrize("name", ["DETR", "YOLOS"])
+def test_queries_are_no_places(name):
+    model, inputs = detectors.made(EVERY[name])
+    with pytest.raises(whycam.OutputError, match=r"without the input's 2 axes of space.*take whycam\.targets\.Box"):
+        whycam.explain(model, inputs, target=whycam.targets.Region(0))

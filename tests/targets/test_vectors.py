@@ -3,6 +3,7 @@
 import math
 
 import nets
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -96,3 +97,24 @@ def test_methods_that_edit_the_input_ask_about_the_same_thing(case):
     model, inputs, reference = case
     found = whycam.explain(model, inputs[:1], "occlusion", target=Similarity(reference), probability=False)
     assert found.status[0].kind in ("ok", "no positive evidence")
+
+
+def test_what_has_no_direction_is_similar_to_nothing(case):
+    model, inputs, _ = case
+    for bad in (torch.zeros(5), torch.full((5,), math.nan)):
+        with pytest.raises(whycam.TargetError, match="no direction"):
+            whycam.explain(model, inputs, target=Similarity(bad), layer="body")
+    dark = nn.Sequential(model.body, nn.Threshold(9.0, 0.0), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.head)
+    found = whycam.explain(dark, inputs, "shap_cam", target=Similarity([1.0, 0, 0, 0, 0]), layer="0", samples=2)
+    assert found.scores.tolist() == [0, 0]
+    assert bool(found.maps.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", ["array", "whole numbers"])
+def test_a_reference_as_it_is_read_from_a_file(case, kind):
+    model, inputs, _ = case
+    vector = [1, 0, 0, 2, 0]
+    same = np.array(vector, dtype=np.float32) if kind == "array" else torch.tensor(vector)
+    found = whycam.explain(model, inputs, target=Similarity(same), layer="body")
+    expected = whycam.explain(model, inputs, target=Similarity([float(each) for each in vector]), layer="body")
+    torch.testing.assert_close(found.maps, expected.maps)

@@ -217,11 +217,14 @@ def of_answer(
         )
     if embedding:
         text = f"The output{part} is an embedding ({embedding}), whose largest number is no class."
-        advice = "Pass target=, such as its similarity to another embedding, or name class scores with output=."
+        advice = "Pass target=, such as whycam.targets.Similarity(another), or name class scores with output=."
         yield problem("answer", text, advice)
     elif answer.ndim > 2:
         text = f"The output has shape {_sizes(answer.shape)}, from which no class can be read."
-        yield problem("answer", text, "Pass target=, a function from the output to one score for each sample.")
+        advice = (
+            "Pass target=, such as whycam.targets.Region(class) or Box(0), or a function from the output to a score."
+        )
+        yield problem("answer", text, advice)
     elif len(answer) != samples:
         text = f"The output has shape {_sizes(answer.shape)} for {plural(samples, 'sample')}."
         yield problem("answer", text, "Let the network return one row of scores for each sample.")

@@ -105,8 +105,8 @@ def answer(output: Any, samples: int | None = None, classes: int | None = None) 
     if _is_per_sample(output, samples):
         raise OutputError(
             f"the model's output is a list of {len(output)}, one entry for each sample, as detectors give it, so no "
-            "part of it is an answer for the batch. Pass a target, a function of the whole output, such as "
-            "lambda output: torch.stack([each['scores'].sum() for each in output])."
+            "part of it is an answer for the batch. Pass whycam.targets.Box(0), or a function of the whole output, "
+            "such as lambda output: torch.stack([each['scores'].sum() for each in output])."
         )
     path, tensor = _answer(output, samples, classes)
     behind = (each for each in _found(output) if each[1].shape == tensor.shape and _is_made_of(tensor, each[1]))

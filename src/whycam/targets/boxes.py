@@ -51,6 +51,8 @@ class Box(OutputTarget):
     def __post_init__(self) -> None:
         of = self.of
         if isinstance(of, int) and not isinstance(of, bool) and of >= 0:
+            if self.label is not None:
+                raise TargetError("label= says which of several boxes at its corners is meant; Box(i) takes none.")
             return
         if isinstance(of, (str, bool, int)) or len(of) != 4 or not (of[0] < of[2] and of[1] < of[3]):
             raise TargetError(

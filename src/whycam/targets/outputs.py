@@ -258,6 +258,11 @@ def dense(output: Any, axes: int | None = None) -> Dense:
     """
     for take, name in _PLACES:
         found = take(output)
+        if found is not None and axes not in (None, found.ndim - 2, found.ndim - 3):
+            raise OutputError(
+                f"the output has shape {tuple(found.shape)}, without the input's {axes} axes of space, so it has "
+                "no place for each score; to explain a detector take whycam.targets.Box."
+            )
         if found is not None:
             heads = axes is not None and found.ndim == axes + 3
             first = _first_head if heads else _same

@@ -34,7 +34,8 @@ class ClassReading:
         if output.ndim != 2:
             raise TargetError(
                 f"the output has shape {tuple(output.shape)}, not (batch, class), so no class can be read from it; "
-                f"pass a target, for example lambda output: output[:, {min(7, output.shape[1] - 1)}].flatten(1).sum(1)."
+                "pass a target of whycam.targets, such as Region(class) or Box(0), or a function such as "
+                f"lambda output: output[:, {min(7, output.shape[1] - 1)}].flatten(1).sum(1)."
             )
         if output.shape[1] != 1:
             return output

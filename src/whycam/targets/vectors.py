@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +61,12 @@ class Similarity(OutputTarget):
                 f"the reference has shape {tuple(reference.shape)}; the embeddings are {(samples, width)}, and one "
                 "reference, or one for each sample, was expected."
             )
-        unit, live = reference / reference.norm(dim=1, keepdim=True), self.norm == "live"
+        lengths = reference.norm(dim=1, keepdim=True)
+        if not bool((lengths > 0).all()):
+            raise TargetError(
+                "the reference is zero or not a number somewhere, so it has no direction to compare with."
+            )
+        unit, live = reference / lengths, self.norm == "live"
 
         def read(other: Any) -> Tensor:
             made = direction(other, live=live)
@@ -187,6 +193,7 @@ def direction(output: Any, *, live: bool) -> Tensor:
             "texts out, and the model is asked about the picture alone, or pass norm='live'."
         )
     length: Tensor = found.norm(dim=1, keepdim=True)
+    length = length.clamp(min=torch.finfo(length.dtype).tiny)  # nothing is similar to nothing
     return found / (length if live else length.detach())
 
 
@@ -194,8 +201,12 @@ def vectors(reference: Reference, embed: Callable[[Any], Tensor]) -> Tensor:
     """A reference's vectors, `(reference, width)`."""
     if isinstance(reference, (list, tuple)) and reference and all(isinstance(each, (int, float)) for each in reference):
         reference = torch.tensor(reference, dtype=torch.float64)
+    if isinstance(reference, np.ndarray) and reference.ndim <= 2 and reference.dtype.kind == "f":  # not a gray photo
+        reference = torch.from_numpy(reference.copy())
     if isinstance(reference, Tensor) and reference.ndim <= 2:
-        return reference.reshape(-1, reference.shape[-1]).detach()
+        reference = reference if reference.is_floating_point() else reference.double()
+        rows: Tensor = reference.reshape(-1, reference.shape[-1]).detach()
+        return rows
     return embed(reference)
 
 
