@@ -293,3 +293,13 @@ def test_masks_that_cannot_be(case, target, said):
     model, inputs, _ = case
     with pytest.raises(whycam.TargetError, match=said):
         whycam.explain(model, inputs, target=target, layer="body")
+
+
+def test_a_keypoint_of_a_volume():
+    model = nets.fixed(nn.Sequential(nn.Conv3d(1, 2, 3, 2, 1), nn.ReLU(), nn.Conv3d(2, 2, 1)))
+    volume = torch.rand(1, 1, 8, 6, 10, dtype=torch.float64)
+    found = whycam.explain(model, volume, target=Keypoint(1), layer="1")
+    heat = model(volume).detach()[0, 1]
+    value, z, y, x = max((float(heat[z, y, x]), z, y, x) for z in range(4) for y in range(3) for x in range(5))
+    assert float(found.scores) == pytest.approx(value, rel=1e-5)
+    assert found.target == (f"keypoint 1 at ({2 * x + 1}, {2 * y + 1}, {2 * z + 1})",)

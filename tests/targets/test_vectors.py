@@ -118,3 +118,14 @@ def test_a_reference_as_it_is_read_from_a_file(case, kind):
     found = whycam.explain(model, inputs, target=Similarity(same), layer="body")
     expected = whycam.explain(model, inputs, target=Similarity([float(each) for each in vector]), layer="body")
     torch.testing.assert_close(found.maps, expected.maps)
+
+
+def test_a_similarity_is_found_by_the_target_that_was_asked_and_in_every_tile(case):
+    model, inputs, _ = case
+    asked = Similarity(inputs[:1])
+    made = whycam.compare(model, inputs, ["hires_cam"], layers=["body"], targets=[asked])
+    assert [target for _, _, target in made] == [asked]
+    tiled = whycam.explain(model, inputs, "hires_cam", layer="body", target=Similarity([1.0, 0, 0, 0, 0]), tiles=4)
+    assert tiled.tile_scores is not None
+    corner = whycam.explain(model, inputs[..., :4, :4], "hires_cam", layer="body", target=Similarity([1.0, 0, 0, 0, 0]))
+    torch.testing.assert_close(tiled.tile_scores[:, 0, 0], corner.scores)

@@ -140,7 +140,10 @@ class Session:
             passes = self._augment(maker, batch, request, found, passes)
         resolved = measured.any.targets  # more than were asked for where one stands for several
         specs = request.targets if len(resolved) == len(request.targets) else [None] * len(resolved)
-        keys = [key(spec) if each.key is None else each.key for each, spec in zip(resolved, specs, strict=True)]
+        keys = [
+            key(spec) if each.key is None or not (spec is None or getattr(spec, "several", False)) else each.key
+            for each, spec in zip(resolved, specs, strict=True)
+        ]  # by what the caller holds: a target that asked the network first is a copy
         with plainly(batch.context.inputs.device):
             for method in request.methods:
                 for each in plans[method.name]:

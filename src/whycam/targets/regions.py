@@ -191,11 +191,16 @@ class Keypoint(OutputTarget):
         def read(other: Any) -> Tensor:
             return at_peak(again(other))
 
-        height, width = found.scores.shape[2:]
-        scale = context.size[1] / width, context.size[0] / height
-        points = [((p % width + 0.5) * scale[0], (p // width + 0.5) * scale[1]) for p in peaks.tolist()]
-        texts = tuple(f"keypoint {number} at ({x:.0f}, {y:.0f})" for x, y in points)
-        shown = tuple(Shown(text, point=point) for text, point in zip(texts, points, strict=True))
+        grid, space = found.scores.shape[2:], context.inputs.shape[2:]
+        cells = torch.stack(torch.unravel_index(peaks, grid), 1).tolist()
+        points = [
+            tuple((at + 0.5) * of / cut for at, of, cut in zip(cell, space, grid, strict=True))[::-1] for cell in cells
+        ]  # x first
+        texts = tuple(f"keypoint {number} at ({', '.join(f'{each:.0f}' for each in point)})" for point in points)
+        shown = tuple(
+            Shown(text, point=(point[0], point[1]) if len(point) == 2 else None)
+            for text, point in zip(texts, points, strict=True)
+        )
         return [Settled(at_peak(found.scores), read, texts, None, (), shown, self, found.about)]
 
 
