@@ -283,6 +283,8 @@ FAULTS = [
             "each.scores.detach() >= self.min_score": "each.scores.detach() > self.min_score",
             "return each.boxes[index, column]": "return each.boxes[index, 0]",
             "each.scores >= each.scores[i] / 2": "each.scores >= 0",
+            "+ kept[k % samples]": "",
+            "pair is not None and bool(pair[1].amax() > 0)": "pair is not None",
         },
     ),
     Faults(
@@ -290,9 +292,11 @@ FAULTS = [
         "targets/test_regions.py",
         {
             'mode="area")[0, 0]': 'mode="nearest")[0, 0]',
-            "* weights.to(scores)).flatten": "* scores.argmax(1).to(scores)).flatten",
+            "* weights.to(scores.device)).flatten": "* scores.argmax(1)).flatten",
+            "seen = wide(found.scores.detach())": "seen = found.scores.detach()",
+            "context.to_input(i, *self.point) for i": "context.to_input(0, *self.point) for i",
             "(near[0, 0] > 0) & region": "(near[0, 0] > 0)",
-            "(p % width + 0.5) * scale[0]": "(p % width) * scale[0]",
+            "(at + 0.5) * of / cut": "at * of / cut",
             "* cells / length\n": "\n",
         },
     ),

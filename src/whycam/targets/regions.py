@@ -88,7 +88,7 @@ class Region(OutputTarget):
         per = sizes.clamp(min=torch.finfo(sizes.dtype).tiny) if self.reduce == "mean" else torch.ones_like(sizes)
 
         def total(scores: Tensor) -> Tensor:
-            return (channel(wide(scores), index) * weights.to(scores.device)).flatten(1).sum(1) / per.to(scores.device)
+            return (channel(scores, index) * weights.to(scores.device)).flatten(1).sum(1) / per.to(scores.device)
 
         again = found.again
 
