@@ -30,12 +30,12 @@ os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
 import shapes  # noqa: E402
 
 METHODS = {
-    "LayerCAM, the usual method": ("layer_cam", {}),
-    "HiResCAM": ("hires_cam", {}),
-    "ODAM": ("odam", {}),
-    "Grad-CAM": ("grad_cam", {}),
-    "LayerCAM, the maximum of scales": ("layer_cam", {"fusion": "maximum"}),
-    "D-RISE, 300 masks": ("d_rise", {"samples": 300, "grid": 5, "keep": 0.8, "until": None}),
+    "LayerCAM, the usual method": ("layer_cam", {}, None),
+    "HiResCAM": ("hires_cam", {}, None),
+    "ODAM": ("odam", {}, None),
+    "Grad-CAM": ("grad_cam", {}, None),
+    "LayerCAM, the maximum of scales": ("layer_cam", {}, "maximum"),
+    "D-RISE, 300 masks": ("d_rise", {"samples": 300, "grid": 5, "keep": 0.8, "until": None}, None),
 }
 SCENES = range(16)
 
@@ -58,7 +58,7 @@ def found(explainer: whycam.Explainer, picture: torch.Tensor, truth: torch.Tenso
     return pairs
 
 
-def rows_of(detector: torch.nn.Module, method: str, asked: dict[str, object]) -> torch.Tensor:
+def rows_of(detector: torch.nn.Module, method: str, options: dict[str, object], fusion: str | None) -> torch.Tensor:
     explainer = whycam.Explainer(detector)
     rows = []
     for seed in SCENES:
@@ -69,8 +69,9 @@ def rows_of(detector: torch.nn.Module, method: str, asked: dict[str, object]) ->
             continue
         areas = (truth[:, 2:] - truth[:, :2]).prod(1)
         chance = (areas / areas.sum()).tolist()
-        for number, index in pairs.items():
-            e = explainer.explain(picture[None], method, target=Box(index), **asked)
+        targets = [Box(index) for index in pairs.values()]
+        every = explainer.compare(picture[None], [method], targets=targets, fusion=fusion, options={method: options})
+        for number, e in zip(pairs, every.values(), strict=True):
             heat = e.heatmaps()[0].clamp(min=0)
             energy = [float(heat[t:b, x:r].sum()) for x, t, r, b in truth.round().int().tolist()]
             shares = [each / max(sum(energy), 1e-12) for each in energy]
@@ -90,9 +91,9 @@ def main() -> None:
 
         detectors["YOLO11"] = train_yolo.trained()
     for name, detector in detectors.items():
-        made = []
-        for title, (method, asked) in METHODS.items():
-            rows = rows_of(detector, method, dict(asked))
+        made: list[dict[str, object]] = []
+        for title, (method, options, fusion) in METHODS.items():
+            rows = rows_of(detector, method, dict(options), fusion)
             own, chance, other, other_chance, peak = rows.mean(0).tolist()
             shares = {"in its own box": f"{own:.2f}", "in another's": f"{other:.2f}", "peak": f"{peak:.2f}"}
             made.append({"method": title, "boxes": len(rows), **shares})
