@@ -119,7 +119,7 @@ def test_where_the_input_lies_is_measured_where_the_library_prepares_photos(run,
 def test_help_names_the_sources(run):
     words = " ".join(run("explain", "--help").output.split())
     assert (
-        "'builtin', 'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'keras:PATH', a folder with config.json and weights"
-        in words
+        "'builtin', 'timm:NAME', 'torchvision:NAME', 'hf:NAME', 'ultralytics:FILE.pt', 'keras:PATH', "
+        "a folder with config.json and weights" in words
     )
     assert "or 'random', to look at its structure" in words

@@ -204,7 +204,7 @@ LISTS = {
 @pytest.mark.parametrize("head", LISTS.values(), ids=LISTS)
 def test_what_a_detector_finds_in_one_picture_is_no_class_of_the_batch(head):
     model = nets.fixed(Net(head, last=nn.Conv2d(6, 1, 1)))
-    with pytest.raises(WhycamError, match=r"one entry for each sample, as detectors give it.*Pass a target"):
+    with pytest.raises(WhycamError, match=r"one entry for each sample, as detectors give it.*Pass whycam.targets.Box"):
         whycam.explain(model, X, layer="conv")
     found = whycam.explain(model, X, "eigen_cam", layer="conv")
     assert found.predictions == ()
