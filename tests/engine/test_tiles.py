@@ -92,6 +92,29 @@ def test_the_layer_is_chosen_and_several_targets_share_the_tiles():
     assert tiled.cost.backwards == 2 * 15 + 1  # one to choose the layer
 
 
+class Heads(Dense):
+    """Answers at several depths in one tensor, `(batch, head, class, *space)`, the first of them in full."""
+
+    def forward(self, x):
+        full = super().forward(x)
+        return torch.stack([full, -full], 1)
+
+
+def test_several_heads_are_read_as_for_the_whole_picture():
+    model, inputs = nets.fixed(Heads()).double(), picture(96, 160)
+    whole, tiled = (
+        whycam.explain(model, inputs, "hires_cam", target=Region(1), layer="three", tiles=tiles) for tiles in (None, 32)
+    )
+    torch.testing.assert_close(tiled.maps, whole.maps, rtol=1e-5, atol=1e-6 * float(whole.maps.abs().max()))
+
+
+def test_a_layer_that_was_chosen_says_that_tiles_were_put_together(monkeypatch):
+    monkeypatch.setattr("whycam.engine.layer_plan.of_segmenter", lambda *_, **__: ([], 0, 0))
+    found = whycam.explain(network(), picture(96, 160), "hires_cam", target=Region(1), tiles=32)
+    assert found.layer.why.startswith("the last feature")
+    assert "put together from 15 tiles of 32x32" in found.layer.why
+
+
 class Classifier(nn.Module):
     """Takes pictures of 32 pixels and no other."""
 

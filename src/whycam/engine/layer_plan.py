@@ -48,6 +48,11 @@ class Plan:
     why: str = ""
     layout: Layout | None = None
 
+    @property
+    def reason(self) -> str:
+        """Why the maps are made there."""
+        return self.why or (self.choice.why if self.choice is not None else "as asked")
+
 
 def plan(
     module: nn.Module,

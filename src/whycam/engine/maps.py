@@ -131,7 +131,7 @@ class MapBuilder:
             self.spent += work
         maps = [each.maps for each in results]
         context = self._context(records)
-        why = plan.choice.why if plan.choice is not None else plan.why or "as asked"
+        why = plan.reason
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:

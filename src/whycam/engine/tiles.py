@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.engine.inputs import Batch
-from whycam.engine.layer_plan import Plan, plan
+from whycam.engine.layer_plan import plan
 from whycam.engine.measure import Ground, Measured
 from whycam.engine.request import Request
 from whycam.engine.tiling import Tiles
@@ -156,12 +156,8 @@ def stitched(module: nn.Module, batch: Batch, request: Request, resolvers: Seque
         backwards=len(every) * len(settled),
     )
     said = f"put together from {len(every)} tiles of {'x'.join(map(str, sides))} with {halo} pixels around each"
-    plans = {name: [replace(each, why=f"{_why(each)}; {said}") for each in several] for name, several in plans.items()}
+    plans = {name: [replace(each, why=f"{each.reason}; {said}") for each in several] for name, several in plans.items()}
     return Ground(plans, Measured(recording, None, None, dict.fromkeys(taps, "by construction"), {}), choosing)
-
-
-def _why(each: Plan) -> str:
-    return each.why or (each.choice.why if each.choice is not None else "as asked")
 
 
 def _at(place: Iterable[slice]) -> tuple[Any, ...]:
@@ -208,7 +204,7 @@ class _Weighted(OutputTarget):
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Their sum, in each sample."""
-        found = dense(output).scores
+        found = dense(output, context.inputs.ndim - 2).scores
         total = (found if self.weights is None else found * self.weights).flatten(1).sum(1)
         return [Settled(total, lambda other: other, ("the whole picture",) * len(found))]
 
@@ -222,7 +218,7 @@ def _weighted(weights: Tensor | None) -> OutputSelector:
 
 def _answer(module: nn.Module, inputs: Tensor) -> Tensor:
     with as_found(module), eager(module):
-        return dense(call(module, inputs.clone())).scores
+        return dense(call(module, inputs.clone()), inputs.ndim - 2).scores
 
 
 def _steps(what: str, sides: Sequence[int], values: Tensor) -> list[int]:
@@ -266,9 +262,7 @@ def _reach(module: nn.Module, picture: Tensor, sides: Sequence[int], steps: Sequ
         )
     found = 0
     for axis, (at, step) in enumerate(zip(middle, steps, strict=True)):
-        cells = (
-            reached.movedim(axis, 0).flatten(1).any(1).nonzero()[:, 0] if reached.ndim > 1 else reached.nonzero()[:, 0]
-        )
+        cells = reached.movedim(axis, 0).reshape(reached.shape[axis], -1).any(1).nonzero()[:, 0]
         if len(cells):
             found = max(found, at - int(cells.min()) * step, (int(cells.max()) + 1) * step - at)
     return found

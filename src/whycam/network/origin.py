@@ -5,7 +5,7 @@ without a layer with weights in between: features among it are the answer itself
 prediction in place of its reasons.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -169,16 +169,7 @@ def _ends_in_classes(model: nn.Module, width: int) -> bool:
 
 def straight(node: Any) -> set[Any]:
     """The nodes that an output is made of without a layer with weights in between, that layer's own among them."""
-    found: set[Any] = set()
-    ahead = [node]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in found:
-            continue
-        found.add(node)
-        if not _is(node, _WEIGHTS):
-            ahead += [each for each, _ in node.next_functions]
-    return found
+    return _walked(node, lambda each: [] if _is(each, _WEIGHTS) else _before(each))
 
 
 def place_by_place(node: Any, samples: int) -> set[Any]:
@@ -188,19 +179,8 @@ def place_by_place(node: Any, samples: int) -> set[Any]:
     of one cell and linear layers over the channels work so, and activation functions; other convolutions, attention and
     pooling do not. Of normalizations the statistics over all places are left aside.
     """
-    found: set[Any] = set()
-    mixed: set[Any] = set()
-    ahead = [node]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in found:
-            continue
-        found.add(node)
-        before = [each for each, _ in node.next_functions]
-        if _mixes(node, samples):
-            mixed.update(before)
-        else:
-            ahead += before
+    found = _walked(node, lambda each: [] if _mixes(each, samples) else _before(each))
+    mixed = {before for each in found if _mixes(each, samples) for before in _before(each)}
     return found.difference(*map(behind, mixed))
 
 
@@ -211,7 +191,7 @@ def least_behind(made: Iterable[tuple[Any, float]]) -> list[float]:
     for node, number in made:
         ahead = [node]
         while ahead:
-            before = [each for each, _ in ahead[-1].next_functions] if ahead[-1] not in known else []
+            before = _before(ahead[-1]) if ahead[-1] not in known else []
             open_ = [each for each in before if each not in known]
             ahead += open_
             if not open_:
@@ -226,14 +206,23 @@ def least_behind(made: Iterable[tuple[Any, float]]) -> list[float]:
 
 def behind(node: Any, past: Any = None) -> set[Any]:
     """All nodes that an output depends on, by ways that do not go through `past`."""
-    found: set[Any] = set()
-    ahead = [node]
+    return _walked(node, _before, {None, past})
+
+
+def _walked(node: Any, onward: Callable[[Any], list[Any]], closed: Iterable[Any] = (None,)) -> set[Any]:
+    """A node and those that it leads on to, without those that are `closed`."""
+    barred, found, ahead = {*closed}, set[Any](), [node]
     while ahead:
         node = ahead.pop()
-        if node not in (None, past) and node not in found:
+        if node not in barred and node not in found:
             found.add(node)
-            ahead += [each for each, _ in node.next_functions]
+            ahead += onward(node)
     return found
+
+
+def _before(node: Any) -> list[Any]:
+    """What an operation was given, as nodes of the graph."""
+    return [each for each, _ in node.next_functions]
 
 
 def _squash(node: Any) -> Squash:

@@ -31,13 +31,10 @@ def read_volume(path: str | Path, order: str = "kji") -> Volume:
         >>> whycam.read_volume("scan.nii").tensor.shape
         torch.Size([1, 1, 24, 30, 32])
     """
-    try:
-        import nibabel
-    except ModuleNotFoundError:
-        raise missing("nibabel", "nifti", "reading a volume") from None
+    nibabel = _nibabel("reading a volume")
     path = Path(path).expanduser()
     try:
-        image: Any = nibabel.load(path)
+        image = nibabel.load(path)
         values = torch.from_numpy(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except Exception as error:  # a foreign format, whose reader raises anything
         raise PhotoError(f"{path}: no volume that can be read: {error}") from None
@@ -56,13 +53,17 @@ def to_nifti(
     Raises:
         MissingExtraError: nibabel is not installed.
     """
-    try:
-        import nibabel
-    except ModuleNotFoundError:
-        raise missing("nibabel", "nifti", "writing a volume") from None
-    make: Any = nibabel.Nifti1Image
+    nibabel = _nibabel("writing a volume")
     array = values.detach().float().cpu().permute(volume.file_axes).numpy()
-    image: Any = make(array, volume.affine_of(tuple(values.shape), size))
+    image = nibabel.Nifti1Image(array, volume.affine_of(tuple(values.shape), size))
     image.header.set_xyzt_units("mm")
     data: bytes = image.to_bytes()
     return gzip.compress(data, mtime=0) if compress else data
+
+
+def _nibabel(purpose: str) -> Any:
+    try:
+        import nibabel
+    except ModuleNotFoundError:
+        raise missing("nibabel", "nifti", purpose) from None
+    return nibabel

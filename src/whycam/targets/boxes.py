@@ -75,10 +75,6 @@ class Box(OutputTarget):
         head = head_of(module)
         return {"head": head} if head and self.adapter is None else {}
 
-    def goes_through(self) -> bool | None:
-        """As the caller said."""
-        return self.through_selection
-
     def found(self, output: Any, context: OutputContext) -> list[Detections]:
         """The detections in an output."""
         raw = raw_logits(context.raw["head"]) if "head" in context.raw else None
@@ -134,10 +130,6 @@ class Boxes(OutputTarget):
         """As for one box."""
         return Box(0, adapter=self.adapter).watched(module)
 
-    def goes_through(self) -> bool | None:
-        """As the caller said."""
-        return self.through_selection
-
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """Each box; in a batch the first of each image, then the second of each, and so on."""
         found = Box(0, adapter=self.adapter).found(output, context)
@@ -182,10 +174,6 @@ class BoxSide(OutputTarget):
         if self.side not in _SIDES:
             raise TargetError(f"side is one of {', '.join(_SIDES)}, not {self.side!r}.")
         Box(self.of)
-
-    def goes_through(self) -> bool | None:
-        """As the caller said."""
-        return self.through_selection
 
     def settle(self, output: Any, context: OutputContext) -> list[Settled]:
         """The coordinate of that side, in each image."""

@@ -127,8 +127,9 @@ class OutputTarget(ABC):
         return {}
 
     def goes_through(self) -> bool | None:
-        """Whether the gradient goes on where the network detaches; `None` where nobody has to look."""
-        return None
+        """Whether the gradient goes on where the network detaches; `None`, without such a field: nobody has to look."""
+        told: bool | None = getattr(self, "through_selection", None)
+        return told
 
     def prepared(self, asking: Asking) -> "OutputTarget":
         """The target with what it has to ask the network first."""
