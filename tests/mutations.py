@@ -31,6 +31,20 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "methods/vit_cx.py",
+        "methods/test_vit_cx.py",
+        {
+            "* (1 - shows)": "",
+            "(inputs if number % 2 else inputs * shows) + drawn": "inputs + drawn if number % 2 else inputs * shows",
+            " + scores[-1]": "",
+            "coverage * counts": "coverage + 0 * counts",
+            "1 - _cosines(maps, size)": "1 - _cosines(maps, maps.shape[1:])",
+            "sorted(divmod(int(apart.argmin()), len(apart)))": "divmod(int(apart.argmin()), len(apart))",
+            "torch.maximum(apart[one]": "torch.minimum(apart[one]",
+            "to_unit(resize(each[number : number + 1], size))": "resize(to_unit(each[number : number + 1]), size)",
+        },
+    ),
+    Faults(
         "methods/odam.py",
         "methods/test_odam.py",
         {

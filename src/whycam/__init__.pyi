@@ -103,6 +103,7 @@ _MethodName: TypeAlias = Literal[
     "simple_full_grad",
     "smooth_grad_cam_plus_plus",
     "ss_cam",
+    "vit_cx",
     "xgrad_cam",
 ]
 
