@@ -18,7 +18,8 @@ ROOT = Path(whycam.__file__).parent
 SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
 METHODS = {name: path for name, path in SOURCES.items() if name.startswith("methods/")}
 OF_TENSORS = {
-    "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.kit.arrays", "whycam.kit.registry",
+    "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.kit.arrays", "whycam.kit.attention",
+    "whycam.kit.registry",
     "whycam.errors", "whycam.kit.masks", "whycam.kit.options", "whycam.kit.quantities",
     "whycam.kit.status", "functools", "itertools",
 }  # fmt: skip

@@ -65,6 +65,7 @@ __version__: str
 
 _MethodName: TypeAlias = Literal[
     "ablation_cam",
+    "attention_rollout",
     "bag_cam",
     "cam",
     "cameras",
@@ -75,9 +76,11 @@ _MethodName: TypeAlias = Literal[
     "faster_score_cam",
     "fem",
     "full_grad",
+    "generic_attention",
     "grad_cam",
     "grad_cam_elementwise",
     "grad_cam_plus_plus",
+    "grad_rollout",
     "group_cam",
     "gscore_cam",
     "guided_backprop",

@@ -1,5 +1,6 @@
 """Short runs of every method, which say as much of what a network does to it as long ones."""
 
+from whycam.kit.quantities import OF_ATTENTION
 from whycam.kit.registry import Method, methods
 
 #: Options that say how many runs a method makes: three are enough.
@@ -11,5 +12,8 @@ def few(method: Method) -> dict[str, int]:
     return {name: 3 for name, each in method.options.items() if name in RUNS and type(each.default) is int}
 
 
-#: The same by the methods' names, of those that have such options.
-FEW = {name: options for name, each in methods().items() if (options := few(each))}
+#: Methods for any network, and those that read attention.
+OF_ANY = {name: each for name, each in methods().items() if not each.needs & OF_ATTENTION}
+OF_TOKENS = {name: each for name, each in methods().items() if each.needs & OF_ATTENTION}
+#: Such options by the methods' names, of those that have some and work on any network.
+FEW = {name: options for name, each in OF_ANY.items() if (options := few(each))}

@@ -21,7 +21,7 @@ def fixed(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     model = model.double().eval()
     for parameter in model.parameters():
-        fan = parameter[0].numel() if parameter.ndim > 1 else 4
+        fan = parameter.shape[1:].numel() if parameter.ndim > 1 else 4
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * (2 / fan) ** 0.5
     return model
 

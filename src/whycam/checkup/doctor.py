@@ -23,7 +23,7 @@ from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import LayerRefused, Misplaced, WhycamError
 from whycam.kit.progress import Progress
-from whycam.kit.quantities import FUNCTIONS
+from whycam.kit.quantities import FUNCTIONS, OF_ATTENTION
 from whycam.kit.registry import Method, methods
 from whycam.kit.words import plural
 from whycam.models.conversion import NoPhotos
@@ -33,6 +33,7 @@ from whycam.network.diagnosis.non_finite import first_non_finite
 from whycam.network.diagnosis.survey import Survey, survey
 from whycam.network.hooks import Inputs, watching
 from whycam.network.layer_refs import find_layers
+from whycam.network.layers.attention_block import choose_block
 from whycam.network.layers.features import features
 from whycam.network.origin import settled
 from whycam.network.outputs import OutputPath, number_of_classes, read
@@ -322,7 +323,10 @@ class _Examination:
         except WhycamError as error:
             self.barred["gradients"] = error
             return []
-        self.prepares = spent + made.cost.choosing
+        block, tried = choose_block(self.module, inputs)
+        if isinstance(block, str):
+            self.barred |= dict.fromkeys(OF_ATTENTION, LayerRefused(block))
+        self.prepares = spent + made.cost.choosing + tried
         self._note((), "layer", "layout", "location", "zero gradient")
         explained: list[str] = []
         about: dict[str, Finding] = {}

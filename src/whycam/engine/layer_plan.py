@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from whycam.engine.inputs import Batch
 from whycam.engine.request import LayerRequest
+from whycam.kit.quantities import OF_ATTENTION
 from whycam.kit.registry import Method
 from whycam.network.layer_refs import LayerRef, find_layers, stage_count
+from whycam.network.layers.attention_block import choose_block
 from whycam.network.layers.default_layer import Choice, choose, stages, zero_everywhere
 from whycam.network.layers.default_layer import correct as correct_choice
 from whycam.network.layers.pyramid import pyramid, why_pyramid
@@ -38,7 +40,7 @@ class Plan:
     """Where one method's maps are made: the taps of one map, and the reason if nobody named them.
 
     `fusion` is how they become one map where the caller does not say, `why` they are these, and `layout` how they are
-    read, for scales that a network is known to have.
+    read, for scales that a network is known to have. `refusal` says why the method has no layer here.
     """
 
     taps: tuple[LayerRef, ...]
@@ -47,6 +49,7 @@ class Plan:
     fusion: str = ""
     why: str = ""
     layout: Layout | None = None
+    refusal: str = ""
 
     @property
     def reason(self) -> str:
@@ -70,6 +73,15 @@ def plan(
             plans[method.name].append(Plan((), fused=False))
             continue
         for place in places:
+            if place.specs == (None,) and method.needs & OF_ATTENTION:
+                block, forwards = choose_block(module, batch.inputs)
+                passes = passes.plus(forwards)
+                plans[method.name].append(
+                    Plan((), fused=False, refusal=f"{method.title} reads attention. {block}")
+                    if isinstance(block, str)
+                    else Plan((block.tap,), fused=False, choice=block)
+                )
+                continue
             if place.specs == (None,) and method.stages > 1:
                 latest, forwards = stages(module, batch.inputs, method.stages, or_fewer=True, resolve=resolvers[0])
                 passes = passes.plus(forwards)
@@ -93,7 +105,7 @@ def plan(
                 if usual:
                     continue
             if place.specs == (None,):
-                chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=_of_answer(resolvers[0]))
+                chosen, *spent = choose(module, batch.inputs, side=method.side, resolve=of_answer(resolvers[0]))
                 passes = passes.plus(*spent)
                 plans[method.name].append(Plan((chosen.tap,), fused=False, choice=chosen))
                 continue
@@ -157,7 +169,7 @@ def correct(
     return moved, passes
 
 
-def _of_answer(resolve: Resolve) -> OutputSelector:
+def of_answer(resolve: Resolve) -> OutputSelector:
     """What changes with all of the answer, so that the choice of a layer does not depend on what is asked about it."""
     if not isinstance(resolve, OutputSelector):
         return OutputSelector(weighed)

@@ -104,6 +104,8 @@ class MapBuilder:
         return {name: Explanation(**draft, cost=cost) for name, draft in self.drafts.items()}
 
     def _draft(self, method: Method, plan: Plan, number: int) -> dict[str, Any]:
+        if plan.refusal:
+            raise LayerRefused(plan.refusal)
         taps = [each for spread in plan.taps for each in self._calls(spread)]
         for tap in taps:
             if tap in self.measured.refusals:
@@ -327,7 +329,7 @@ class MapBuilder:
                 f"another ({layer.about}); use a method that reads the layer alone, such as grad_cam."
             )
         space = self.batch.context.space
-        quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.needs}
+        quantities = {name: self.supply.quantity(name, layer, number, method.title) for name in method.takes}
         if space is not None and space != tuple(range(2, self.batch.context.inputs.ndim)):
             quantities = {name: turned(name, value, space) for name, value in quantities.items()}
         found = method.function(**quantities, **options)

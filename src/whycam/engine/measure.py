@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from whycam.engine.attention import Attentions, attend
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Passes, Plan, correct, plan
 from whycam.engine.request import Request
@@ -42,9 +43,21 @@ def ground(module: nn.Module, batch: Batch, request: Request, resolvers: Sequenc
     plans, choosing = plan(module, batch, methods, request.layers, resolvers)
     automatic = False in [each.choice is None for several in plans.values() for each in several]
     extra = fusion_needs(methods, plans, request.fusion)
+    attentions, spent = attend(module, batch, methods, request.options, plans, resolvers)
+    choosing = choosing.plus(*spent)
 
     def run(*, must_depend: bool) -> Measured:
-        return measure(module, batch, methods, plans, resolvers, request.layout, must_depend=must_depend, extra=extra)
+        return measure(
+            module,
+            batch,
+            methods,
+            plans,
+            resolvers,
+            request.layout,
+            must_depend=must_depend,
+            extra=extra,
+            attentions=attentions,
+        )
 
     measured = run(must_depend=not automatic)
     if automatic:
@@ -73,6 +86,7 @@ class Measured:
     refusals: Mapping[LayerRef, str]
     looking: int = 0
     redrawing: frozenset[LayerRef] = frozenset()
+    attentions: Attentions | None = None
 
     @property
     def passes(self) -> Passes:
@@ -106,6 +120,7 @@ def measure(
     *,
     must_depend: bool = True,
     extra: frozenset[str] = frozenset(),
+    attentions: Attentions | None = None,
 ) -> Measured:
     """Record what the methods need, and `extra`, at the layers of their plans."""
     needs = extra.union(*[method.needs for method in methods])
@@ -135,6 +150,7 @@ def measure(
                 must_depend=must_depend,
                 views=batch.views,
                 resume=bool(needs & FROM_THE_LAYER),
+                folding=attentions.folding() if attentions is not None else None,
             )
 
         plain = run(layouts)
@@ -169,7 +185,7 @@ def measure(
         redrawing = frozenset(
             e.tap for tap, e in plain.layers.items() if names[tap.module] == {True} and tap.side == "output"
         )
-    return Measured(plain, guided, refusal, locations, refusals, looking, redrawing)
+    return Measured(plain, guided, refusal, locations, refusals, looking, redrawing, attentions)
 
 
 def _look(

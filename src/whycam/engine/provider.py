@@ -8,8 +8,9 @@ from torch import nn
 
 from whycam.engine.inputs import Batch
 from whycam.engine.measure import Measured
-from whycam.errors import WhycamError
+from whycam.errors import LayerRefused, WhycamError
 from whycam.kit.arrays import wide
+from whycam.kit.quantities import OF_ATTENTION
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout
 from whycam.network.quantities.biases import bias_gradients
@@ -86,6 +87,10 @@ class QuantityProvider:
             with self.network.as_called():
                 return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
         assert layer is not None  # the rest belong to a layer
+        if name in OF_ATTENTION:
+            if self.measured.attentions is None:
+                raise LayerRefused(f"{title} reads attention, and none was measured.")
+            return self.measured.attentions.quantity(name, recording, layer, number, title)
         if name == "activations":
             return layer.activations
         if name == "gradients":

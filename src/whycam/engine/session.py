@@ -186,6 +186,7 @@ class Session:
                 request.layout,
                 must_depend=False,
                 extra=extra,
+                attentions=found.measured.attentions,
             )
             passes = passes.plus(*again.passes)
             maker.augment(augmentation, changed, again)

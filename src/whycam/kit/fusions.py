@@ -21,13 +21,13 @@ from torch import Tensor
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.arrays import normalize, pool, resize
 from whycam.kit.options import Count, Percentile, check
-from whycam.kit.quantities import FUNCTIONS, LAYER_QUANTITIES
+from whycam.kit.quantities import FUNCTIONS, LAYER_QUANTITIES, OF_ATTENTION
 
 Fusion: TypeAlias = Callable[..., Tensor]
 F = TypeVar("F", bound=Fusion)
 
 #: What a fusion may ask for beside the maps.
-_QUANTITIES = sorted(LAYER_QUANTITIES - FUNCTIONS)
+_QUANTITIES = sorted(LAYER_QUANTITIES - FUNCTIONS - OF_ATTENTION)
 
 _FUSIONS: dict[str, Fusion] = {}
 

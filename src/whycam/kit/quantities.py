@@ -36,6 +36,30 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "of every convolution, normalization and linear layer: its biases, and d score / d its output",
         "one more forward and a full backward per target",
     ),
+    "attention": (
+        "attention of the layer's block, (batch, head, query, key): what multiplies the values",
+        "the forward, and one matrix",
+    ),
+    "attention_gradients": ("d score / d attention, same shape", "one backward to the first block, per target"),
+    "queries": ("queries of the layer's block, (batch, head, token, width)", "the forward"),
+    "keys": ("keys of the layer's block, (batch, head, token, width)", "the forward"),
+    "values": ("values of the layer's block, (batch, head, token, width)", "the forward"),
+    "head_outputs": ("attention times values, (batch, head, token, width)", "the forward"),
+    "head_output_gradients": ("d score / d head outputs, same shape", "one backward to the first block, per target"),
+    "output_projection": (
+        "function: rows of all heads, (batch, head, token, width) -> (batch, token, channel), as behind the attention",
+        "nothing more",
+    ),
+    "folds": (
+        "what the method's `fold` made of each block up to the layer's, the first block first",
+        "one attention matrix at a time, in the forward or in one backward per target",
+    ),
+    "reading": (
+        "how the score reads the tokens that the last block returns, (batch, query): 1 at a class token, equal shares "
+        "where several are averaged",
+        "nothing more; without gradients one pass of one sample, once for a network",
+    ),
+    "token_grid": ("function: a number for each token, (batch, token) -> (batch, *spatial)", "nothing"),
     "score": (
         "function: variants of the inputs -> the target's scores, (variant, batch)",
         "a forward per variant, per target",
@@ -54,11 +78,18 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+#: What an attention itself takes and gives, and what only a backward brings; a fold may ask for these.
+BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients"})
+BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
+
+#: Quantities for which attention is captured.
+OF_ATTENTION = BLOCK_QUANTITIES | {"output_projection", "folds", "reading", "token_grid"}
+
 #: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
-CLASS_INDEPENDENT = frozenset({"activations", "inputs"})
+CLASS_INDEPENDENT = frozenset({"activations", "inputs"}) | (OF_ATTENTION - BLOCK_SLOPES)
 
 #: Quantities that belong to a layer. A method that needs none of them has no layer.
-LAYER_QUANTITIES = frozenset({"activations", "gradients", "curvature", "head_weights", "score_from", "trace"})
+LAYER_QUANTITIES = OF_ATTENTION | {"activations", "gradients", "curvature", "head_weights", "score_from", "trace"}
 
 #: Quantities that are functions: what they cost depends on what the method does with them.
 FUNCTIONS = frozenset({"score", "score_from", "trace", "differentiate"})
@@ -114,6 +145,14 @@ class Differentiate(Protocol):
 
     def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
         """The scores, `(batch,)`, and their gradients, of the inputs' shape; of the probability where asked."""
+
+
+@runtime_checkable
+class TokenGrid(Protocol):
+    """Where the layer's tokens lie."""
+
+    def __call__(self, tokens: Tensor, /) -> Float[Tensor, "batch *spatial"]:
+        """A number for each token, `(batch, token)`, as maps; class, register and other tokens are left out."""
 
 
 class BiasGradient(NamedTuple):

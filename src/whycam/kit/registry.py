@@ -41,12 +41,13 @@ class Option:
 
 @dataclass(frozen=True)
 class Method:
-    """A method and what its signature says of it."""
+    """A method and what its signature says of it: what the function takes, and with its fold it needs."""
 
     name: str
     title: str
     paper: str
     function: Function = field(repr=False)
+    takes: frozenset[str]
     needs: frozenset[str]
     options: Mapping[str, Option]
     assumes_non_negative: bool = False
@@ -56,6 +57,7 @@ class Method:
     stages: int = 1
     couples: bool = False
     moves: bool = False
+    fold: Callable[..., Tensor] | None = None
 
     @property
     def class_specific(self) -> bool:
@@ -101,6 +103,7 @@ def method(
     stages: int = 1,
     couples: bool = False,
     moves: bool = False,
+    fold: Callable[..., Tensor] | None = None,
 ) -> Callable[[F], F]:
     """Register a function as a method and return it unchanged.
 
@@ -111,6 +114,9 @@ def method(
     below a random one. `fusion` is how several layers' maps become one unless the caller says, and `stages` how many of
     the last stages are taken where no layer is named, for methods that are made of several. `couples` marks methods
     whose map of a sample depends on the others of its batch, `moves` those that run parts or other sizes of the input.
+    `fold` reduces each block of a transformer to what the method needs of it, for methods that ask for `folds`: a
+    function of `attention`, `attention_gradients`, `queries`, `keys`, `values`, `head_outputs` or
+    `head_output_gradients` of one block; the options that it names after `*` are the method's.
 
     Examples:
         >>> @whycam.method("Channel mean", paper="an example")
@@ -121,7 +127,7 @@ def method(
     """
 
     def register(function: F) -> F:
-        made = replace(declare(function, title=title, paper=paper), side=side, caution=caution)
+        made = replace(declare(function, title=title, paper=paper, fold=fold), side=side, caution=caution)
         made = replace(made, assumes_non_negative=assumes_non_negative, fusion=fusion, stages=stages)
         made = replace(made, couples=couples, moves=moves)
         if made.name in _METHODS and _METHODS[made.name].function.__module__ != function.__module__:
@@ -133,12 +139,18 @@ def method(
     return register
 
 
-def declare(function: Function, *, title: str | None = None, paper: str = "") -> Method:
+def declare(
+    function: Function, *, title: str | None = None, paper: str = "", fold: Callable[..., Tensor] | None = None
+) -> Method:
     """Read a function's signature as a declaration, without registering it."""
     name = getattr(function, "__name__", type(function).__name__)
     parameters = inspect.signature(function).parameters.values()
     options = {p.name: Option(p.name, p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
-    needs = frozenset(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+    takes = needs = frozenset(signature(function)[0])
+    if (fold is None) == ("folds" in needs):
+        raise WhycamError(f"{name} asks for folds and declares none, or the reverse; pass @method(..., fold=function).")
+    if fold is not None:
+        needs |= set(signature(fold)[0])
     if unknown := sorted(needs - QUANTITIES.keys()):
         raise WhycamError(
             f"{name} asks for {', '.join(unknown)}; a method can ask for {', '.join(QUANTITIES)}. "
@@ -146,7 +158,14 @@ def declare(function: Function, *, title: str | None = None, paper: str = "") ->
         )
     if not needs:
         raise WhycamError(f"{name} asks for no quantity; name at least one of {', '.join(QUANTITIES)} before `*`.")
-    return Method(name, title or name, paper, function, needs, options)
+    return Method(name, title or name, paper, function, takes, needs, options, fold=fold)
+
+
+def signature(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """The names of a function's parameters before and after `*`."""
+    parameters = inspect.signature(function).parameters.values()
+    options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY], options
 
 
 @cache

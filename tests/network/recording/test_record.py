@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import whycam
-from whycam.kit.quantities import AGAIN
+from whycam.kit.quantities import AGAIN, OF_ATTENTION
 from whycam.kit.registry import methods
 from whycam.network.layer_refs import LayerRef, find_layers
 from whycam.network.layouts import ChannelsFirst
@@ -23,7 +23,7 @@ from whycam.targets import resolve
 torchvision_shim.register()
 import torchvision.models as zoo  # noqa: E402
 
-AT_A_LAYER = [name for name, each in methods().items() if each.has_layer and not each.needs & AGAIN]
+AT_A_LAYER = [name for name, each in methods().items() if each.has_layer and not each.needs & (AGAIN | OF_ATTENTION)]
 
 
 def recorded(model, inputs, *layers, targets=(None,), **options):

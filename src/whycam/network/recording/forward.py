@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whycam.errors import LayerNotFound, LayerRefused, NoGradient, OutputError, TargetError, WhycamError
 from whycam.kit.arrays import wide
+from whycam.network.attention.folding import Folding
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.layer_refs import LayerRef
 from whycam.network.model_tree import tree_of
@@ -98,8 +99,10 @@ class Forward:
         want_gradients: bool,
         guided: bool,
         resume: bool = False,
+        folding: Folding | None = None,
     ) -> None:
         self.model = model
+        self.folding = folding
         self.taps = taps
         #: Where hooks go, and which calls are asked for there.
         self.places: dict[Where, list[Any]] = {}
@@ -167,14 +170,19 @@ class Forward:
     def differentiate(self, scores: Sequence[Tensor], points: Mapping[Call, Tensor], *, keep: bool) -> list[Gradients]:
         """Each score's gradient at each point; `keep` the graph for another time."""
         found: list[Gradients] = []
+        starts = self.folding.starts if self.folding is not None else []
         for number, score in enumerate(scores, 1):
             self.backwards += 1
             if not score.requires_grad or not points:
                 found.append(dict.fromkeys(points))
-                continue
-            again = keep or number < len(scores)
-            gradients = torch.autograd.grad(score.sum(), [*points.values()], retain_graph=again, allow_unused=True)
-            found.append(dict(zip(points, gradients, strict=True)))
+            else:
+                again = keep or number < len(scores)
+                gradients = torch.autograd.grad(
+                    score.sum(), [*points.values(), *starts], retain_graph=again, allow_unused=True
+                )
+                found.append(dict(zip(points, gradients, strict=False)))
+            if self.folding is not None:
+                self.folding.target()
         return found
 
     def _run(self, inputs: Inputs, *, from_start: bool) -> tuple[Tensor, str]:
@@ -198,6 +206,8 @@ class Forward:
                 self.left = stack.enter_context(guided_relu()).left
             if self.want_gradients and self.through is not None:
                 self.detaching = stack.enter_context(Detaching(self.through))
+            if self.folding is not None:
+                stack.enter_context(self.folding.capture())
             torch.set_grad_enabled(from_start)  # put back by the guard around this pass
             try:
                 # a model may write to what it is given
@@ -209,6 +219,8 @@ class Forward:
         for tap in self.taps:
             if not self.rows[tap.module, tap.side]:
                 raise LayerNotFound(self._silence(tap))
+        if self.folding is not None:
+            self.folding.check()
         name, tensor = self.read(output, self.samples)
         if not tensor.ndim or not tensor.is_floating_point():
             came = f"values of {tensor.dtype}, a decision" if tensor.ndim else "one number for the whole batch, a loss"

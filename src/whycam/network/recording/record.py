@@ -7,13 +7,14 @@ for the part of the network below it, and no parameter's gradient is ever comput
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from whycam.errors import InputError, NoGradient, WhycamError
 from whycam.kit.arrays import wide
+from whycam.network.attention.folding import Folded, Folding
 from whycam.network.hooks import Inputs as Inputs
 from whycam.network.hooks import call as call
 from whycam.network.hooks import watching as watching
@@ -92,6 +93,8 @@ class Recording:
         input_gradients: one for each target, where asked; for several inputs, of the first.
         forwards, backwards: passes made.
         left: activations that are no ReLUs and stay as they are, where ReLUs are guided.
+        folded: what was made of each block's attention, by fold, for each target.
+        projections: weight and bias of the linear layer behind each attention, by its number.
     """
 
     layers: Mapping[LayerRef, LayerRecord]
@@ -103,6 +106,8 @@ class Recording:
     forwards: int = 1
     backwards: int = 0
     left: tuple[str, ...] = ()
+    folded: Mapping[str, tuple[Folded, ...]] = field(default_factory=dict)
+    projections: Mapping[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
 
 def record(
@@ -118,6 +123,7 @@ def record(
     must_depend: bool = True,
     views: Sequence[View] | None = None,
     resume: bool = False,
+    folding: Folding | None = None,
 ) -> Recording:
     """Run the network once and keep what the layers did.
 
@@ -132,6 +138,7 @@ def record(
         must_depend: whether it is an error when no score depends on any recorded layer.
         resume: keep what is needed to run only what comes after each layer (`partial_forward`).
         views: the picture that each pass of the batch through a layer looks at, where that should not be measured.
+        folding: what is made of the attentions of the pass.
 
     Raises:
         WhycamError: a layer that did not run or has no spatial axes, a score that depends on no recorded layer, or the
@@ -140,8 +147,8 @@ def record(
     model = unwrapped(model)
     for tap in taps:
         refuse_scripted(tree_of(model).module(tap.module))
-    wants = gradients and bool(taps)
-    run = Forward(model, taps, resolvers, want_gradients=wants, guided=guided, resume=resume)
+    wants = bool(taps) and (gradients or (folding is not None and folding.differentiates))
+    run = Forward(model, taps, resolvers, want_gradients=wants, guided=guided, resume=resume, folding=folding)
     around = differentiable(model) if wants or input_gradients else nullcontext()
     with as_found(model), eager(model), around:
         given = detached_copy(inputs)
@@ -194,6 +201,8 @@ def record(
             forwards=forwards + attempt.repeated + looking,
             backwards=run.backwards,
             left=tuple(run.left),
+            projections=folding.projections() if folding is not None else {},
+            folded=folding.results() if folding is not None else {},
         )
 
 

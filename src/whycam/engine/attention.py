@@ -1,0 +1,182 @@
+"""What methods that read attention need of a pass, block by block, and their quantities from what was folded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import Passes, Plan, of_answer
+from whycam.errors import LayerRefused
+from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES, OF_ATTENTION
+from whycam.kit.registry import Method, signature
+from whycam.network.attention.folding import Fold, Folding
+from whycam.network.attention.places import Place, place_of, places
+from whycam.network.cache import Cache
+from whycam.network.hooks import Inputs
+from whycam.network.layer_refs import LayerRef
+from whycam.network.pytree import on_first_sample
+from whycam.network.recording.record import LayerRecord, Recording, Resolve, record
+
+_READING = "reading"
+#: How a network's answer as a whole reads the tokens of an attention, by the part of the answer and the attention.
+_known: Cache[Tensor] = Cache()
+
+
+@dataclass(frozen=True)
+class Attentions:
+    """The attentions of a network, the folds of a request, and how the whole answer reads them.
+
+    Attributes:
+        still: the titles of methods that read no gradient, for which the answer as a whole says how it is read.
+        answer: how it reads each attention at which some layer ends, `(1, query)`, by its number.
+    """
+
+    places: tuple[Place, ...]
+    folds: Mapping[str, Fold]
+    still: frozenset[str]
+    answer: Mapping[int, Tensor]
+
+    def folding(self) -> Folding:
+        """The folds of one recording."""
+        return Folding(self.folds, self.places)
+
+    def quantity(self, name: str, recording: Recording, layer: LayerRecord, number: int, title: str) -> Any:
+        """One quantity of a target at a layer's block, for the method of that title."""
+        place = place_of(self.places, layer.tap.module, layer.number)
+        if name == "token_grid":
+            return lambda tokens: layer.layout.to_maps(tokens.unsqueeze(-1))[:, 0]
+        if place.kind != "tokens":
+            raise LayerRefused(
+                f"{title} reads how all tokens of a sample attend to each other, and {place}. Use a method that reads "
+                "the layer itself, such as grad_cam, layer_cam or hires_cam."
+            )
+        if name == "folds":
+            found = _of_target(recording.folded[title], number)
+            return [found[each.number] for each in _chain(self.places, place, title)]
+        if name == _READING:
+            end = _end(self.places, place)
+            if title in self.still:
+                return self.answer[end].expand(len(recording.output), -1)
+            return _of_target(recording.folded[_READING], number)[end]
+        if name == "output_projection":
+            if place.number not in recording.projections:
+                raise LayerRefused(f"{title} needs the linear layer behind the attention, and none was seen: {place}.")
+            return partial(_projected, *recording.projections[place.number])
+        return _of_target(recording.folded[name], number)[place.number]
+
+
+def attend(
+    module: nn.Module,
+    batch: Batch,
+    methods: Sequence[Method],
+    options: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Sequence[Plan]],
+    resolvers: Sequence[Resolve],
+) -> tuple[Attentions | None, Passes]:
+    """What the methods of a request need of attention, and the passes spent; `None` where they need nothing of it."""
+    reading = [each for each in methods if each.needs & OF_ATTENTION]
+    taps = [tap for each in reading for plan in plans[each.name] for tap in plan.taps]
+    if not taps:
+        return None, Passes()
+    found, forwards = places(module, batch.inputs)
+    passes = Passes(forwards)
+    here = [place for tap in taps for place in _all_of(found, tap) if place.kind == "tokens"]
+    chains = frozenset(each.number for place in here for each in _linked(found, place))
+    at = frozenset(place.number for place in here)
+    ends = frozenset(_end(found, place) for place in here)
+    taken = frozenset().union(*[each.takes for each in reading])
+    folds = {name: Fold(_itself, frozenset({name}), at=at) for name in sorted(taken & BLOCK_QUANTITIES)}
+    for method in reading:
+        if method.fold is not None:
+            needs, names = signature(method.fold)
+            given = {**{each.name: each.default for each in method.options.values()}, **options.get(method.name, {})}
+            folds[method.title] = Fold(method.fold, frozenset(needs), {name: given[name] for name in names}, chains)
+    still = frozenset(each.title for each in reading if not each.needs & BLOCK_SLOPES)
+    if any(_READING in each.takes for each in reading if each.title not in still):
+        folds[_READING] = Fold(_rows_read, frozenset({"head_output_gradients"}), at=ends)
+    answer: dict[int, Tensor] = {}
+    if ends and any(_READING in each.takes for each in reading if each.title in still):
+        answer, *spent = _read_by_answer(module, batch.inputs, found, ends, taps[0], resolvers[0])
+        passes = passes.plus(*spent)
+    return Attentions(found, folds, still, answer), passes
+
+
+def _itself(**known: Tensor) -> Tensor:
+    (tensor,) = known.values()
+    return tensor
+
+
+def _rows_read(head_output_gradients: Tensor) -> Tensor:
+    """Equal shares for the rows whose change would change the score, `(batch, query)`."""
+    read = (head_output_gradients != 0).any(-1).any(1).float()
+    return read / read.sum(1, keepdim=True).clamp(min=1)
+
+
+def _read_by_answer(
+    module: nn.Module, inputs: Inputs, found: Sequence[Place], ends: frozenset[int], tap: LayerRef, resolve: Resolve
+) -> tuple[dict[int, Tensor], int, int]:
+    """How all of the answer reads the tokens at these attentions; known after one pass of one sample."""
+    known = _known.of(module, inputs)
+    whole = of_answer(resolve)
+    missing = frozenset(each for each in ends if (whole.part, each) not in known)
+    spent = (0, 0)
+    if missing:
+        fold = {_READING: Fold(_rows_read, frozenset({"head_output_gradients"}), at=ends)}
+
+        def run(inputs: Inputs) -> Recording:
+            return record(module, inputs, [tap], [whole], must_depend=False, folding=Folding(fold, found))
+
+        made, failed = on_first_sample(run, inputs)
+        for number, rows in made.folded[_READING][0].items():
+            known[whole.part, number] = rows[:1]
+        spent = made.forwards + failed, made.backwards
+    return {each: known[whole.part, each] for each in ends if (whole.part, each) in known}, *spent
+
+
+def _of_target(folded: Sequence[Mapping[int, Any]], number: int) -> Mapping[int, Any]:
+    return folded[number] if len(folded) > 1 else folded[0]
+
+
+def _all_of(found: Sequence[Place], tap: LayerRef) -> list[Place]:
+    """The attentions of a layer's block, in each of its calls; none where it has none."""
+    try:
+        block = place_of(found, tap.module).block
+    except LayerRefused:
+        return []
+    return [each for each in found if each.block == block]
+
+
+def _linked(found: Sequence[Place], place: Place) -> list[Place]:
+    """The attentions among all tokens up to a block's, and the pool behind the last."""
+    same = [each for each in found if each.kind == "tokens" and each.size == place.size]
+    linked = [each for each in same if each.number <= place.number]
+    behind = found[place.number + 1 : place.number + 2]
+    return linked + [each for each in behind if place is same[-1] and each.kind == "pool" and each.keys == place.size]
+
+
+def _chain(found: Sequence[Place], place: Place, title: str) -> list[Place]:
+    """The same, of a network in which no other attention lies in between."""
+    others = [each for each in found if each.number < place.number and (each.kind, each.size) != ("tokens", place.size)]
+    if others:
+        raise LayerRefused(
+            f"{title} follows the same tokens from block to block, and {others[0]}. Use a method that reads one layer, "
+            "such as grad_cam, layer_cam or hires_cam."
+        )
+    return _linked(found, place)
+
+
+def _end(found: Sequence[Place], place: Place) -> int:
+    """The attention whose rows say how the score reads what comes of the tokens."""
+    last = _linked(found, place)[-1]
+    if last.kind == "pool":
+        return last.number
+    return max(each.number for each in found if each.kind == "tokens" and each.size == place.size)
+
+
+def _projected(weight: Tensor, bias: Tensor | None, heads: Tensor) -> Tensor:
+    """Rows of all heads, `(batch, head, token, width)`, through the linear layer behind the attention."""
+    return F.linear(heads.transpose(1, 2).flatten(2), weight.to(heads), None if bias is None else bias.to(heads))

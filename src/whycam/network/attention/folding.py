@@ -1,0 +1,141 @@
+"""What a pass's attentions did, reduced block by block as they arrive: in the forward, or in each backward.
+
+Attention matrices are large, and methods need little of them. A fold takes the quantities of one block that it names
+and gives what is kept of it; where it names a gradient it is called in the backward, when that block's gradient
+arrives, and the matrix is built from queries and keys then. Nothing else of a block is kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from whycam.errors import LayerRefused
+from whycam.kit.arrays import wide
+from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES
+from whycam.network.attention.capture import Attention, Capture
+from whycam.network.attention.places import Place
+
+#: What a fold made of each block, by the number of its attention.
+Folded: TypeAlias = Mapping[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One reduction: a function of quantities of one block, with its options, at some blocks (`None`: at all)."""
+
+    function: Callable[..., Tensor]
+    needs: frozenset[str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    at: frozenset[int] | None = None
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether it waits for the backward."""
+        return bool(self.needs & BLOCK_SLOPES)
+
+
+class Folding:
+    """Folds of one recording. `capture()` is entered around each forward; `target()` ends the backward of one score."""
+
+    def __init__(self, folds: Mapping[str, Fold], places: Sequence[Place]) -> None:
+        unknown = {need for each in folds.values() for need in each.needs} - BLOCK_QUANTITIES
+        assert not unknown, unknown
+        self.folds, self.places = folds, places
+        self.differentiates = any(each.differentiates for each in folds.values())
+        self._capture: Capture | None = None
+        self._still: dict[str, dict[int, Tensor]] = {}
+        self._now: dict[str, dict[int, Tensor]] = {}
+        self._targets: list[dict[str, dict[int, Tensor]]] = []
+
+    def capture(self) -> Capture:
+        """A new capture, and everything folded before forgotten."""
+        self._still, self._targets = {name: {} for name in self.folds}, []
+        self._begin()
+        self._capture = Capture(self._seen, self._arrived if self.differentiates else None)
+        return self._capture
+
+    def check(self) -> None:
+        """Raise a `LayerRefused` where the pass did not run the attentions that are known."""
+        assert self._capture is not None
+        if len(self._capture.found) != len(self.places):
+            raise LayerRefused(
+                f"the network ran {len(self._capture.found)} attentions in this pass and {len(self.places)} for a "
+                "sample alone, so it is not known which is which; explain one sample at a time."
+            )
+
+    @property
+    def starts(self) -> list[Tensor]:
+        """Where the graph begins, inside the capture."""
+        return self._capture.starts if self._capture is not None else []
+
+    def target(self) -> None:
+        """The backward of one score is over."""
+        self._targets.append(self._now)
+        self._begin()
+
+    def projections(self) -> dict[int, tuple[Tensor, Tensor | None]]:
+        """Weight and bias of the linear layer behind each attention that was seen to have one, by its number."""
+        assert self._capture is not None
+        seen = [(each.number, each.projection) for each in self._capture.found]
+        return {
+            number: (found[0].detach(), None if found[1] is None else found[1].detach())
+            for number, found in seen
+            if found is not None
+        }
+
+    def results(self) -> Mapping[str, tuple[Folded, ...]]:
+        """What each fold made, for each score (one for all where no gradient is read); ends the recording."""
+        self._capture = None
+        moving = {name for name, each in self.folds.items() if each.differentiates}
+        return {
+            name: tuple(each[name] for each in self._targets) if name in moving else (self._still[name],)
+            for name in self.folds
+        }
+
+    def _begin(self) -> None:
+        self._now = {name: {} for name in self.folds}
+
+    def _seen(self, attention: Attention) -> None:
+        self._fold(attention, None, self._still)
+
+    def _arrived(self, attention: Attention, gradients: Tensor) -> None:
+        self._fold(attention, gradients, self._now)
+
+    def _fold(self, attention: Attention, gradients: Tensor | None, into: dict[str, dict[int, Tensor]]) -> None:
+        number = attention.number
+        chosen = {
+            name: each
+            for name, each in self.folds.items()
+            if each.differentiates == (gradients is not None) and (each.at is None or number in each.at)
+        }
+        if not chosen or number >= len(self.places):
+            return
+        place = self.places[number]
+        known: dict[str, Tensor] = {}
+        for name, each in chosen.items():
+            for need in each.needs:
+                if need not in known:
+                    known[need] = _quantity(need, attention, gradients, place)
+            into[name][number] = each.function(**{need: known[need] for need in each.needs}, **each.options)
+
+
+def _quantity(name: str, attention: Attention, gradients: Tensor | None, place: Place) -> Tensor:
+    """One quantity of a block, `(batch * window, head, ...)`, detached, float32 at least."""
+    if name == "attention":
+        return wide(place.aligned(attention.weights()))
+    if name == "attention_gradients":
+        assert gradients is not None  # the fold waited for them
+        # the output is weights times values, so this is exact
+        return wide(place.aligned(gradients)) @ wide(place.aligned(attention.value.detach())).mT
+    if name == "head_output_gradients":
+        assert gradients is not None
+        return wide(place.aligned(gradients))
+    found = {"queries": attention.query, "keys": attention.key, "values": attention.value}.get(name, attention.output)
+    if found is None:
+        raise LayerRefused(
+            f"{name} of {place} could not be seen: the scores of its attention are computed in a way of their own. Use "
+            "a method that needs the attention alone, such as generic_attention."
+        )
+    return wide(place.aligned(found.detach()))

@@ -1,0 +1,71 @@
+"""Rollout, gradient rollout and Chefer 2 against full products of matrices on a transformer written by hand."""
+
+import functools
+
+import pytest
+import torch
+from small_vit import ByItself, by_hand, on_grid, pictures, small_vit
+
+import whycam
+
+EYE = torch.eye
+
+
+def product(matrices):
+    """The last block's on the left."""
+    return functools.reduce(lambda made, each: each @ made, matrices)
+
+
+def rows_to_one(matrix):
+    return matrix / matrix.sum(-1, keepdim=True)
+
+
+def rollout(made, heads=lambda a: a.mean(1)):
+    return product([rows_to_one(heads(a) + EYE(a.shape[-1]).to(a)) for a in made.A])
+
+
+def grad_rollout(made):
+    pairs = zip(made.A, made.dA, strict=True)
+    return product([rows_to_one((a * d).mean(1).clamp(min=0) + EYE(a.shape[-1]).to(a)) for a, d in pairs])
+
+
+def generic_attention(made):
+    """As the authors add it up: R = R + mean(relu(A dA)) R."""
+    relevance = EYE(made.A[0].shape[-1]).to(made.A[0]).expand(len(made.A[0]), -1, -1)
+    for a, d in zip(made.A, made.dA, strict=True):
+        relevance = relevance + (a * d).clamp(min=0).mean(1) @ relevance
+    return relevance
+
+
+ORACLES = {"attention_rollout": rollout, "grad_rollout": grad_rollout, "generic_attention": generic_attention}
+products = pytest.mark.parametrize("name", ORACLES)
+
+
+def close(found, expected):
+    # maps are float32; what is compared is 64-bit arithmetic rounded once
+    torch.testing.assert_close(found.double(), expected, rtol=2e-7, atol=1e-12)
+
+
+@products
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"kind": ByItself}, {"prefix": 2}, {"prefix": 4}, {"prefix": 5, "grid": (3, 5)}, {"prefix": 1, "suffix": 5},
+        {"blocks": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_read_at_the_class_token(name, options):
+    model = small_vit(**options)
+    x = pictures(model)
+    found = whycam.explain(model, x, name, **({} if name == "attention_rollout" else {"target": 3}))
+    close(found.maps, on_grid(model, ORACLES[name](by_hand(model, x, 3))[:, 0]))
+
+
+@products
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_read_at_all_tokens_that_are_averaged(name, prefix):
+    model = small_vit(pool="mean", prefix=prefix)
+    x = pictures(model)
+    found = whycam.explain(model, x, name, **({} if name == "attention_rollout" else {"target": 3}))
+    close(found.maps, on_grid(model, ORACLES[name](by_hand(model, x, 3)).mean(1)))
