@@ -1,22 +1,21 @@
-# ruff: noqa
-"""Attention as it runs: seen at the level of functions, so that nothing of the network need be known or is touched.
+"""Attention as it runs: seen at the level of functions, so that nothing of the network is known beforehand or touched.
 
 Attention comes in by three doors. `F.scaled_dot_product_attention` says by itself what it is given. Of
-`F.multi_head_attention_forward` a copy runs that hands its steps to the mode. Where a network writes the softmax itself,
-its result is followed through whatever moves or mixes it to the product with the values; that product, and no name, says
-that it is attention. What is followed is known by tensor and forgotten with it; no tensor of the network is marked.
+`F.multi_head_attention_forward` a copy runs that hands its steps to the mode. Where a network writes the softmax
+itself, its result is followed through what moves or mixes it to the product with the values: that product, and no name,
+says that it is attention. What is followed is known by the tensor and forgotten with it; no tensor is marked.
 
-The network's own functions run on its own tensors, so its answer is the same to the bit, except that an active mode
-turns off the fused inference path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`, as autograd does.
+The network's own functions run on its own tensors, so its answer is the same to the bit. Only the fused inference path
+of `nn.MultiheadAttention` and `nn.TransformerEncoder` turns itself off while a mode is active, as with autograd.
 """
 
 import functools
 import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,23 +26,24 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 
-#: Functions by their names without underscores: what multiplies two matrices,
-_PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "einsum"})
-#: what looks at the same numbers, in another order or at some of them,
-_VIEWS = frozenset(
-    "transpose swapaxes swapdims movedim moveaxis permute T mT H mH t adjoint getitem narrow select split chunk unbind "
-    "squeeze unsqueeze".split()
-)
-#: what keeps the numbers in their order,
-_MOVES = frozenset(
-    "reshape view reshape_as view_as flatten unflatten expand expand_as contiguous clone to type type_as float half "
-    "bfloat16 double".split()
-)
-#: and what changes numbers or mixes heads, and keeps the axes of queries and keys.
-_CHANGES = frozenset(
-    "dropout feature_dropout linear conv1d conv2d batch_norm add iadd radd sub isub mul imul rmul div truediv itruediv "
-    "masked_fill where clamp clip maximum tanh nan_to_num".split()
-)
+# Functions by their names without underscores: what multiplies two matrices,
+_PRODUCTS = {"matmul", "bmm", "baddbmm", "einsum"}
+# what looks at the same numbers, in another order or at some of them,
+_VIEWS = {
+    "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "permute", "T", "mT", "H", "mH", "t", "adjoint",
+    "getitem", "narrow", "select", "split", "chunk", "unbind", "squeeze", "unsqueeze",
+}  # fmt: skip
+# what keeps the numbers in their order,
+_MOVES = {
+    "reshape", "view", "reshape_as", "view_as", "flatten", "unflatten", "expand", "expand_as", "contiguous", "clone",
+    "to", "type", "type_as", "float", "half", "bfloat16", "double",
+}  # fmt: skip
+# and what changes numbers or mixes heads, and leaves the axes of queries and keys as they are.
+_CHANGES = {
+    "dropout", "feature_dropout", "linear", "conv1d", "conv2d", "batch_norm", "add", "iadd", "radd", "sub", "isub",
+    "mul", "imul", "rmul", "div", "truediv", "itruediv", "masked_fill", "where", "clamp", "clip", "maximum", "tanh",
+    "nan_to_num",
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -80,23 +80,16 @@ class Attention:
             return found.expand(*self.output.shape[:-2], *found.shape[-2:])
 
 
-class _Scores(NamedTuple):
-    """A product of matrices `(..., row, width) @ (..., width, column)`; `keys` is where the columns lie, from the end."""
+class _Trail(NamedTuple):
+    """What a tensor came of: scores, `query @ key^T`, or the weights that softmax made of them.
 
-    left: Tensor
-    right: Tensor
-    keys: int
-
-
-class _Weights(NamedTuple):
-    """A softmax, or what became of it; `keys` is the axis that it summed over, from the end."""
+    `keys` is the axis of the keys, counted from the end.
+    """
 
     query: Tensor | None
     key: Tensor | None
     keys: int
-
-
-_Trail: TypeAlias = "_Scores | _Weights | weakref.ref[Attention]"
+    weights: bool = False
 
 
 class Capture(TorchFunctionMode):
@@ -124,8 +117,9 @@ class Capture(TorchFunctionMode):
         self.seen, self.arrived = seen, arrived
         self.found: list[Attention] = []
         self.starts: list[Tensor] = []
-        self._trails = WeakTensorKeyDictionary()  # tensor -> _Trail
-        self._unscaled = WeakTensorKeyDictionary()  # tensor -> the same before it was multiplied by a plain number
+        self._trails: MutableMapping[Tensor, _Trail | weakref.ref[Attention]] = WeakTensorKeyDictionary()
+        #: What became a tensor when it was multiplied by a plain number.
+        self._unscaled: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
         self._passed: set[Any] = set()  # the nodes of outputs in autograd's graph
 
     def __torch_function__(
@@ -145,7 +139,7 @@ class Capture(TorchFunctionMode):
             self._softmax(args, kwargs, output)
         elif name in _VIEWS or name in _MOVES or name in _CHANGES:
             for tensor in _tensors((*args, *kwargs.values())):
-                if (trail := self._trails.get(tensor)) is not None:  # type: ignore[no-untyped-call]
+                if (trail := self._trails.get(tensor)) is not None:
                     self._follow(trail, tensor, name, func, args, kwargs, output)
                     break
             else:
@@ -184,40 +178,42 @@ class Capture(TorchFunctionMode):
         """A product of two matrices: weights and values, or the scores of what follows."""
         pair = _tensors((*args, *kwargs.values()))[-2:]
         orders = _orders(args[0] if name == "einsum" else None, pair)
-        if orders is not None and name != "baddbmm":
-            left, right, made = orders
-            if self._sums_keys(pair[0], left[-1]):
-                return self._attended(func, args, kwargs, (pair[0], left), (pair[1], right), made)
-            if self._sums_keys(pair[1], right[-2]):
-                return self._attended(
-                    func, args, kwargs, (pair[1], _turned(right)), (pair[0], _turned(left)), _turned(made)
-                )
+        if orders is None:
+            return func(*args, **kwargs)
+        left, right, made = orders
+        if trail := self._sums_keys(pair[0], left[-1]):
+            return self._attended(func, args, kwargs, trail, (pair[0], left), (pair[1], right), made)
+        if trail := self._sums_keys(pair[1], right[-2]):
+            left, right, made = _turned(left), _turned(right), _turned(made)
+            return self._attended(func, args, kwargs, trail, (pair[1], right), (pair[0], left), made)
         output = func(*args, **kwargs)
-        if orders is not None:
-            first, second = (_arranged(self._unscaled.get(each, each), order) for each, order in zip(pair, orders))  # type: ignore[no-untyped-call]
-            self._trails[output] = _Scores(first, second, orders[2][-1] - output.ndim)
+        query, key = (self._unscaled.get(each, each) for each in pair)
+        keys = made[-1] - output.ndim
+        self._trails[output] = _Trail(_arranged(query, left), _arranged(key, _turned(right)), keys)
         return output
 
-    def _sums_keys(self, tensor: Tensor, axis: int) -> bool:
-        """Whether a product that sums over this axis of a tensor sums over the keys of attention weights."""
-        trail = self._trails.get(tensor)  # type: ignore[no-untyped-call]
-        return isinstance(trail, _Weights) and trail.keys + tensor.ndim == axis
+    def _sums_keys(self, tensor: Tensor, axis: int) -> _Trail | None:
+        """What is known of attention weights whose keys a product sums over with this axis of a tensor, if they are."""
+        trail = self._trails.get(tensor)
+        sums = isinstance(trail, _Trail) and trail.weights and trail.keys + tensor.ndim == axis
+        return cast(_Trail, trail) if sums else None
 
     def _attended(
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        trail: _Trail,
         first: tuple[Tensor, list[int]],
         second: tuple[Tensor, list[int]],
         made: list[int],
     ) -> Tensor:
-        """The product of weights and values, each with its axes in the order `(..., query, key)`, `(..., key, width)`."""
+        """The product of weights and values, with their axes in the order `(..., query, key)`, `(..., key, width)`."""
         (weights, order), (value, other) = first, second
         begun = self._begun((weights, value), weights)
         args = _with(args, weights, begun)
         output = _arranged(func(*args, **{name: _with(each, weights, begun) for name, each in kwargs.items()}), made)
-        kept, trail = _arranged(weights.detach(), order), self._trails[weights]
+        kept = _arranged(weights.detach(), order)
         self._add(trail.query, trail.key, _arranged(value, other), output, lambda: kept)
         # what the network goes on with comes of the output that is watched
         returned = _arranged(output, [made.index(axis) for axis in range(len(made))])
@@ -228,16 +224,15 @@ class Capture(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if dim not in (-1, output.ndim - 1):
             return
-        scores = self._trails.get(_tensors((*args, *kwargs.values()))[0])  # type: ignore[no-untyped-call]
+        trail = self._trails.get(_tensors((*args, *kwargs.values()))[0])
         query, key = None, None
-        if isinstance(scores, _Scores) and scores.keys in (-1, -2):
-            query, key = scores.left, scores.right.mT
-            query, key = (query, key) if scores.keys == -1 else (key, query)
-        self._trails[output] = _Weights(query, key, -1)
+        if isinstance(trail, _Trail) and trail.keys in (-1, -2):
+            query, key = (trail.query, trail.key) if trail.keys == -1 else (trail.key, trail.query)
+        self._trails[output] = _Trail(query, key, -1, weights=True)
 
     def _follow(
         self,
-        trail: _Trail,
+        trail: _Trail | weakref.ref[Attention],
         source: Tensor,
         name: str,
         func: Callable[..., Any],
@@ -286,7 +281,7 @@ class Capture(TorchFunctionMode):
         return chosen
 
     def _depends(self, tensors: Iterable[Tensor]) -> bool:
-        """Whether tensors depend on an attention that was found, by the graph, as trainable weights require grad too."""
+        """Whether tensors depend on an attention before this; by the graph, for trainable weights require grad too."""
         todo, known = [each.grad_fn for each in tensors], set[Any]()
         while todo:
             node = todo.pop()
