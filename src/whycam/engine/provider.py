@@ -90,7 +90,10 @@ class QuantityProvider:
         if name in OF_ATTENTION:
             if self.measured.attentions is None:
                 raise LayerRefused(f"{title} reads attention, and none was measured.")
-            return self.measured.attentions.quantity(name, recording, layer, number, title)
+            attentions = self.measured.attentions
+            if title in attentions.layered and self.measured.layered is not None:
+                recording = self.measured.layered
+            return attentions.quantity(name, recording, layer, number, title)
         if name == "activations":
             return layer.activations
         if name == "gradients":
