@@ -31,6 +31,26 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "network/variants/dimmed.py",
+        "methods/test_vit_recipro_cam.py",
+        {
+            "made = dimmed(returned[sample : sample + 1])": "made = returned[sample : sample + 1]",
+            "sample, dimmed(raw))": "sample, raw.expand(len(rows), *raw.shape[1:]))",
+            "if not any(each.startswith": "if any(True for each in found) or any(each.startswith",
+            "alone and apart(double, made) <= _EPSILON": "alone",
+            "if alone and": "if",
+            "torch.ones_like(value))": "torch.zeros_like(value))",
+        },
+    ),
+    Faults(
+        "methods/vit_recipro_cam.py",
+        "methods/test_vit_recipro_cam.py",
+        {
+            "if gaussian else": "if not gaussian else",
+            "probability: bool = False": "probability: bool = True",
+        },
+    ),
+    Faults(
         "methods/vit_cx.py",
         "methods/test_vit_cx.py",
         {

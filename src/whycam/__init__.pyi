@@ -80,7 +80,6 @@ _MethodName: TypeAlias = Literal[
     "grad_cam",
     "grad_cam_elementwise",
     "grad_cam_plus_plus",
-    "grad_eclip",
     "grad_rollout",
     "group_cam",
     "gscore_cam",
@@ -91,7 +90,6 @@ _MethodName: TypeAlias = Literal[
     "is_cam",
     "kpca_cam",
     "layer_cam",
-    "legrad",
     "occlusion",
     "odam",
     "opti_cam",
@@ -109,6 +107,7 @@ _MethodName: TypeAlias = Literal[
     "smooth_grad_cam_plus_plus",
     "ss_cam",
     "vit_cx",
+    "vit_recipro_cam",
     "xgrad_cam",
 ]
 

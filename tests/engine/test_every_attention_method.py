@@ -16,9 +16,10 @@ from small_vit import ByItself, SmallViT, pictures, small_vit
 from torch import nn
 
 import whycam
+from whycam.kit.quantities import BLOCK_SLOPES
 
 every_method = pytest.mark.parametrize("method", OF_TOKENS.values(), ids=OF_TOKENS)
-specific = {name: each for name, each in OF_TOKENS.items() if each.class_specific}
+differentiated = {name: each for name, each in OF_TOKENS.items() if each.needs & BLOCK_SLOPES}
 
 
 def explain(model, x, method, **more):
@@ -160,7 +161,7 @@ def test_an_exception_in_the_network_leaves_no_trace(method, error, x):
     assert torch.overrides._get_current_function_mode() is None
 
 
-@pytest.mark.parametrize("method", specific.values(), ids=specific)
+@pytest.mark.parametrize("method", differentiated.values(), ids=differentiated)
 def test_an_exception_in_the_backward_leaves_no_trace(method, model, x):
     def target(output):
         output.register_hook(lambda gradient: 1 / 0)

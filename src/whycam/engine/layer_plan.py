@@ -76,8 +76,11 @@ def plan(
             if place.specs == (None,) and method.needs & OF_ATTENTION:
                 block, forwards = choose_block(module, batch.inputs)
                 passes = passes.plus(forwards)
+                if not isinstance(block, str) and "score_dimmed" in method.needs:
+                    given = block.tap._replace(side="input")
+                    block = replace(block, tap=given, why=block.why.replace("the last", "what comes to the last"))
                 plans[method.name].append(
-                    Plan((), fused=False, refusal=f"{method.title} reads attention. {block}")
+                    Plan((), fused=False, refusal=f"{method.title} is for transformers. {block}")
                     if isinstance(block, str)
                     else Plan((block.tap,), fused=False, choice=block)
                 )

@@ -17,6 +17,7 @@ from whycam.network.quantities.biases import bias_gradients
 from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
 from whycam.network.recording.record import LayerRecord
+from whycam.network.variants.dimmed import Dimmed
 from whycam.network.variants.fast_copy import Prepared, prepare
 from whycam.network.variants.loosened import LOOSENED, loosened
 from whycam.network.variants.scoring import (
@@ -46,7 +47,7 @@ class QuantityProvider:
         self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
         self.work: list[RunStats] = []
         self._prepared: Prepared | None = None
-        self._runners: dict[tuple[LayerRef, Layout] | None, Runners] = {}
+        self._runners: dict[tuple[LayerRef, Layout, type[Above]] | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer; `title` is of the method that asks."""
@@ -87,13 +88,13 @@ class QuantityProvider:
             with self.network.as_called():
                 return bias_gradients(self.module, self.batch.inputs, bound, self.network.part)
         assert layer is not None  # the rest belong to a layer
+        if name == "score_dimmed":
+            plain = self._plain(lambda: Dimmed(self.network, self.execution, layer, lambda: twin(self.module)))
+            return Scorer(bound, probability, self._above(layer, Dimmed), plain, self._begin(), title)
         if name in OF_ATTENTION:
             if self.measured.attentions is None:
                 raise LayerRefused(f"{title} reads attention, and none was measured.")
-            attentions = self.measured.attentions
-            if title in attentions.layered and self.measured.layered is not None:
-                recording = self.measured.layered
-            return attentions.quantity(name, recording, layer, number, title)
+            return self.measured.attentions.quantity(name, recording, layer, number, title)
         if name == "activations":
             return layer.activations
         if name == "gradients":
@@ -135,12 +136,12 @@ class QuantityProvider:
 
         return self._runners.setdefault(None, Runners(whole, shared=len(self.measured.any.targets) > 1))
 
-    def _above(self, layer: LayerRecord) -> Runners:
+    def _above(self, layer: LayerRecord, kind: type[Above] = Above) -> Runners:
         def above() -> Runner:
             if self.execution.precision is None:
-                return Above(self.network, self.execution, layer, lambda: twin(self.module))
+                return kind(self.network, self.execution, layer, lambda: twin(self.module))
             fast = self._fast()
-            return Above(self.network, self.execution, layer, lambda: twin(fast.module), fast.precision, _eager(fast))
+            return kind(self.network, self.execution, layer, lambda: twin(fast.module), fast.precision, _eager(fast))
 
         def replaced() -> Runner:
             if self.execution.precision is None:
@@ -148,7 +149,8 @@ class QuantityProvider:
             fast = self._fast()
             return Replaced(self.network, self.execution, layer, fast.module, fast.precision, _eager(fast))
 
-        return self._runners.setdefault((layer.tap, layer.layout), Runners(above, replaced))
+        makers = (above, replaced) if kind is Above else (above,)
+        return self._runners.setdefault((layer.tap, layer.layout, kind), Runners(*makers))
 
     def _plain(self, make: Callable[[], Runner]) -> Callable[[], Runner] | None:
         """The full-precision scorer for spot checks of a fast copy, if one is used."""

@@ -65,7 +65,9 @@ class Request:
     def __post_init__(self) -> None:
         object.__setattr__(self, "smooth", Smoothing.of(self.smoothing, self.path))
         first = self.methods[0].title
-        if self.run.precision is not None and not any(each.needs & {"score", "score_from"} for each in self.methods):
+        if self.run.precision is not None and not any(
+            each.needs & {"score", "score_from", "score_dimmed"} for each in self.methods
+        ):
             raise WhycamError(
                 f"precision= is for methods that score variants, such as score_cam; {first} scores none and runs the "
                 "network as it is. Leave precision out."

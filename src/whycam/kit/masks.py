@@ -1,7 +1,8 @@
 """Masks over inputs and what shows through them, for methods that score edited inputs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Literal, TypeAlias
 
 import torch
@@ -118,6 +119,16 @@ class RandomMasks:
             return shown(self.inputs, self[number].expand(len(self.inputs), *self.inputs.shape[2:]), self.behind)
 
         return lazily(variant, numbers, shared=True)
+
+
+def window(location: Sequence[int], space: Sequence[int]) -> Iterator[tuple[tuple[int, ...], float]]:
+    """The places of the 3 x 3 Gaussian window around a location, cut off at the border, and the share of each: 1/4 in
+    the middle, 1/8 beside it, 1/16 at the corners; the like in one and three dimensions.
+    """
+    around = [range(max(0, here - 1), min(here + 2, side)) for here, side in zip(location, space, strict=True)]
+    for place in product(*around):
+        distance = sum(abs(one - other) for one, other in zip(place, location, strict=True))
+        yield place, 0.5 ** (len(space) + distance)
 
 
 def to_unit(maps: Float[Tensor, "batch *spatial"]) -> Float[Tensor, "batch *spatial"]:

@@ -41,11 +41,6 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "the forward, and one matrix",
     ),
     "attention_gradients": ("d score / d attention, same shape", "one backward to the first block, per target"),
-    "layer_attention_gradients": (
-        "d of another score / d attention, same shape: what the network would answer if the mean of this block's "
-        "tokens were all that its last block returns",
-        "a run of the part above the last block for each block, and half a backward, per target",
-    ),
     "queries": ("queries of the layer's block, (batch, head, token, width)", "the forward"),
     "keys": ("keys of the layer's block, (batch, head, token, width)", "the forward"),
     "values": ("values of the layer's block, (batch, head, token, width)", "the forward"),
@@ -73,6 +68,11 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "function: variants of the activations -> the target's scores, (variant, batch)",
         "a run of the part above the layer per variant, per target",
     ),
+    "score_dimmed": (
+        "function: factors of the layer's locations, each (batch, *spatial) -> the target's scores, (variant, batch), "
+        "where the layer and what norms make of it are multiplied by them",
+        "a run of the part above the layer per variant, per target",
+    ),
     "trace": (
         "function: variants of the inputs -> activations, gradients, scores and output of each, one by one",
         "a forward, and a backward to the layer, per variant and target",
@@ -84,20 +84,20 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 
 #: What an attention itself takes and gives, and what only a backward brings; a fold may ask for these.
-BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients", "layer_attention_gradients"})
+BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients"})
 BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
 
-#: Quantities for which attention is captured.
-OF_ATTENTION = BLOCK_QUANTITIES | {"output_projection", "folds", "reading", "token_grid"}
+#: Quantities that are functions: what they cost depends on what the method does with them.
+FUNCTIONS = frozenset({"score", "score_from", "score_dimmed", "trace", "differentiate"})
+
+#: Quantities of a block with attention among its tokens.
+OF_ATTENTION = BLOCK_QUANTITIES | {*("output_projection", "folds", "reading", "token_grid", "score_dimmed")}
 
 #: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
-CLASS_INDEPENDENT = frozenset({"activations", "inputs"}) | (OF_ATTENTION - BLOCK_SLOPES)
+CLASS_INDEPENDENT = frozenset({"activations", "inputs"}) | (OF_ATTENTION - BLOCK_SLOPES - FUNCTIONS)
 
 #: Quantities that belong to a layer. A method that needs none of them has no layer.
 LAYER_QUANTITIES = OF_ATTENTION | {"activations", "gradients", "curvature", "head_weights", "score_from", "trace"}
-
-#: Quantities that are functions: what they cost depends on what the method does with them.
-FUNCTIONS = frozenset({"score", "score_from", "trace", "differentiate"})
 
 #: Quantities for which the network, or a part of it, runs again.
 AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature"}
@@ -105,15 +105,15 @@ AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature"}
 
 @runtime_checkable
 class Score(Protocol):
-    """Scores of edited inputs (`score`) or edited activations (`score_from`)."""
+    """Scores of edited inputs (`score`), edited activations (`score_from`) or dimmed locations (`score_dimmed`)."""
 
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
         """The scores of each variant.
 
         Args:
-            variants: each of the shape of the inputs, or of the activations. They are drawn one by one and packed into
-                batches, so a lazy iterable is never held whole. Where its length is known (`arrays.lazily`), so is how
-                long the work will take.
+            variants: each of the shape of the inputs, of the activations, or of a map. They are drawn one by one and
+                packed into batches, so a lazy iterable is never held whole. Where its length is known
+                (`arrays.lazily`), so is how long the work will take.
             probability: the class's probability in place of the target's own score.
 
         Raises:
@@ -158,14 +158,6 @@ class TokenGrid(Protocol):
 
     def __call__(self, tokens: Tensor, /) -> Float[Tensor, "batch *spatial"]:
         """A number for each token, `(batch, token)`, as maps; class, register and other tokens are left out."""
-
-
-@runtime_checkable
-class Projection(Protocol):
-    """The linear layer behind a block's attention."""
-
-    def __call__(self, heads: Tensor, /) -> Float[Tensor, "batch token channel"]:
-        """Rows of all heads, `(batch, head, token, width)`, put side by side and projected, bias included."""
 
 
 class BiasGradient(NamedTuple):

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.kit.arrays import lazily
+from whycam.kit.masks import window
 from whycam.kit.quantities import Score
 from whycam.kit.registry import method
 
@@ -42,13 +43,10 @@ def recipro_cam(
 
     def alone(location: tuple[int, ...]) -> Tensor:
         kept = torch.zeros_like(activations)
-        around = [range(max(0, here - 1), min(here + 2, side)) for here, side in zip(location, space, strict=True)]
-        for place in product(*around) if show != "location" else [location]:
+        for place, share in window(location, space) if show != "location" else [(location, 1.0)]:
             at: tuple[Any, ...] = (..., *place)
             source: tuple[Any, ...] = at if show == "neighbors" else (..., *location)
-            values = activations[source]
-            distance = sum(abs(one - other) for one, other in zip(place, location, strict=True))
-            kept[at] = values if show == "location" else values * 0.5 ** (len(space) + distance)
+            kept[at] = activations[source] * share
         return kept
 
     scores = score_from(lazily(alone, list(product(*map(range, space)))), probability=probability)

@@ -474,11 +474,11 @@ class Above(Runner):
         if before.leaves:
             raise WhycamError(f"the network leaves something of a pass on its modules ({before.leaves})")
         self.resumed = Resumed(self.copy(), before, network.inputs, network.samples, self.dtype)
-        activations, peak = self.layer.activations, 0
+        recorded, peak = self.recorded(), 0
         drawn = _draws(network)
         with self.running():
             for sample in range(network.samples):
-                row = activations[sample : sample + 1]
+                row = recorded[sample : sample + 1]
                 try:
                     with peak_bytes() as counter:
                         found, other = torch.split(self._run(sample, torch.cat([row, _noisy(row)])), 1)
@@ -502,11 +502,18 @@ class Above(Runner):
         return list(torch.stack(answers, 1))
 
     def _run(self, sample: int, rows: Tensor) -> Tensor:
+        return self.resume(sample, _laid_out(self.layer, rows, self.raw, sample))
+
+    @property
+    def raw(self) -> Tensor:
+        """What the layer returned."""
+        assert self.layer.before is not None  # since prepared
+        return dict(tensors(self.layer.before.value))[self.layer.before.path]
+
+    def resume(self, sample: int, laid: Tensor) -> Tensor:
+        """The answers where the layer returns these rows, in its own layout."""
         assert self.resumed is not None  # since prepared
-        assert self.layer.before is not None
-        raw = dict(tensors(self.layer.before.value))[self.layer.before.path]
-        laid = _laid_out(self.layer, rows, raw, sample)
-        answer = self.network.answer(self.resumed.run(sample, laid), len(rows))
+        answer = self.network.answer(self.resumed.run(sample, laid), len(laid))
         return answer.clone() if storage_of(answer) == storage_of(self.resumed.room) else answer
 
 
