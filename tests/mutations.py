@@ -31,6 +31,29 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "network/variants/hidden.py",
+        "methods/test_tis.py",
+        {
+            "kept / kept.sum(-1, keepdim=True)": "kept",
+            "kept = weights * mine": "kept = weights * mine.flip(-1)",
+            "< _ROUNDING).all()": "< 99).all()",
+            "if not self.network.agrees(spoiled, found):": "if False:",
+            "each.size != self.ones.numel()": "False",
+            "if each.kind not in": "if False and each.kind not in",
+        },
+    ),
+    Faults(
+        "methods/tis.py",
+        "methods/test_tis.py",
+        {
+            "int(keep * means.shape[1])": "int(keep * means.shape[1]) + 1",
+            ".where(sizes > 0, means)": "",
+            "range(_ROUNDS)": "range(1)",
+            "summed / coverage.where": "summed / 1 / coverage.ones_like(coverage).where",
+            "torch.cat([each.flatten(2) for each in block_outputs], 1)": "block_outputs[-1].flatten(2)",
+        },
+    ),
+    Faults(
         "network/variants/dimmed.py",
         "methods/test_vit_recipro_cam.py",
         {

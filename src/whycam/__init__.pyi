@@ -106,6 +106,7 @@ _MethodName: TypeAlias = Literal[
     "simple_full_grad",
     "smooth_grad_cam_plus_plus",
     "ss_cam",
+    "tis",
     "vit_cx",
     "vit_recipro_cam",
     "xgrad_cam",

@@ -44,6 +44,11 @@ class Attentions:
         """The folds of one recording."""
         return Folding(self.folds, self.places)
 
+    def blocks(self, layer: LayerRecord, title: str) -> list[str]:
+        """The blocks up to a layer's, in running order."""
+        chain = _chain(self.places, place_of(self.places, layer.tap.module, layer.number), title)
+        return [each.block for each in chain if each.kind == "tokens"]
+
     def quantity(self, name: str, recording: Recording, layer: LayerRecord, number: int, title: str) -> Any:
         """One quantity of a target at a layer's block, for the method of that title."""
         place = place_of(self.places, layer.tap.module, layer.number)

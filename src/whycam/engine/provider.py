@@ -1,24 +1,28 @@
 """The quantities that methods ask for, from what was recorded; and the functions among them, which run the network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whycam.engine.inputs import Batch
 from whycam.engine.measure import Measured
 from whycam.errors import LayerRefused, WhycamError
 from whycam.kit.arrays import wide
 from whycam.kit.quantities import OF_ATTENTION
+from whycam.network.hooks import call, watching
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout
+from whycam.network.pytree import tensors
 from whycam.network.quantities.biases import bias_gradients
 from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
 from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.dimmed import Dimmed
 from whycam.network.variants.fast_copy import Prepared, prepare
+from whycam.network.variants.hidden import Hidden
 from whycam.network.variants.loosened import LOOSENED, loosened
 from whycam.network.variants.scoring import (
     Above,
@@ -47,7 +51,7 @@ class QuantityProvider:
         self.network = Network(module, batch.inputs, part, measured.any.output, autocast_of(device))
         self.work: list[RunStats] = []
         self._prepared: Prepared | None = None
-        self._runners: dict[tuple[LayerRef, Layout, type[Above]] | None, Runners] = {}
+        self._runners: dict[tuple[LayerRef, Layout, type[Runner]] | None, Runners] = {}
 
     def quantity(self, name: str, layer: LayerRecord | None, number: int, title: str) -> Any:
         """One quantity of a target, at a layer; `title` is of the method that asks."""
@@ -94,6 +98,13 @@ class QuantityProvider:
         if name in OF_ATTENTION:
             if self.measured.attentions is None:
                 raise LayerRefused(f"{title} reads attention, and none was measured.")
+            if name == "block_outputs":
+                return self._block_outputs(layer, self.measured.attentions.blocks(layer, title))
+            if name == "score_tokens":
+                places = self.measured.attentions.places
+                runners = Runners(lambda: Hidden(self.network, self.execution, layer, places))
+                runners = self._runners.setdefault((layer.tap, layer.layout, Hidden), runners)
+                return Scorer(bound, probability, runners, None, self._begin(), title)
             return self.measured.attentions.quantity(name, recording, layer, number, title)
         if name == "activations":
             return layer.activations
@@ -111,6 +122,21 @@ class QuantityProvider:
                 return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
         assert name == "head_weights", name
         return head_weights(self.module, recording, layer, bound)
+
+    def _block_outputs(self, layer: LayerRecord, blocks: Sequence[str]) -> list[Tensor]:
+        """What blocks of the layer's tokens return, as maps, in running order."""
+        self._begin("forwards")
+        found: list[Tensor] = []
+
+        def see(value: Any, _: Any) -> None:
+            tensor = next(each for _, each in tensors(value) if each.shape == layer.shape)
+            found.append(wide(layer.layout.to_maps(tensor)).clone())
+
+        with self.network.running(), ExitStack() as stack:
+            for name in blocks:
+                stack.enter_context(watching(self.module.get_submodule(name), "output", see))
+            call(self.module, self.batch.inputs)
+        return found
 
     def _above_or_whole(self, layer: LayerRecord) -> str:
         """What running what is above a layer counts as."""

@@ -73,6 +73,15 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "where the layer and what norms make of it are multiplied by them",
         "a run of the part above the layer per variant, per target",
     ),
+    "score_tokens": (
+        "function: which of the tokens stay, each (batch, *spatial) of 0 and 1 -> the target's scores, (variant, "
+        "batch), where the others are hidden in every attention",
+        "a forward per variant, per target",
+    ),
+    "block_outputs": (
+        "what each block of a transformer returned, (batch, channel, *spatial) each, up to the layer's",
+        "one more forward",
+    ),
     "trace": (
         "function: variants of the inputs -> activations, gradients, scores and output of each, one by one",
         "a forward, and a backward to the layer, per variant and target",
@@ -88,10 +97,12 @@ BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients"})
 BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
 
 #: Quantities that are functions: what they cost depends on what the method does with them.
-FUNCTIONS = frozenset({"score", "score_from", "score_dimmed", "trace", "differentiate"})
+FUNCTIONS = frozenset({"score", "score_from", "score_dimmed", "score_tokens", "trace", "differentiate"})
 
 #: Quantities of a block with attention among its tokens.
-OF_ATTENTION = BLOCK_QUANTITIES | {*("output_projection", "folds", "reading", "token_grid", "score_dimmed")}
+OF_ATTENTION = BLOCK_QUANTITIES | {
+    *("output_projection", "folds", "reading", "token_grid", "score_dimmed", "score_tokens", "block_outputs")
+}
 
 #: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
 CLASS_INDEPENDENT = frozenset({"activations", "inputs"}) | (OF_ATTENTION - BLOCK_SLOPES - FUNCTIONS)

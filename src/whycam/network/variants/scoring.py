@@ -280,7 +280,7 @@ class Runner(ABC):
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
 
 
-class _Forwards(Runner):
+class Forwards(Runner):
     """Whole forwards, of the caller's model or of a fast copy of it."""
 
     def __init__(
@@ -365,7 +365,7 @@ class _Forwards(Runner):
 _HALF = (torch.float16, torch.bfloat16)
 
 
-class Whole(_Forwards):
+class Whole(Forwards):
     """Runs the network on edited inputs."""
 
     def recorded(self) -> Tensor:
@@ -388,7 +388,7 @@ class Whole(_Forwards):
         return self.network.answer(call(self.model, given), len(rows))
 
 
-class Replaced(_Forwards):
+class Replaced(Forwards):
     """Runs the whole network with what a layer returns replaced: what resuming it comes to, at full cost."""
 
     def __init__(
