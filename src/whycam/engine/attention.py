@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Passes, Plan, of_answer
 from whycam.errors import LayerRefused
+from whycam.kit.arrays import wide
 from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES, OF_ATTENTION
 from whycam.kit.registry import Method, signature
 from whycam.network.attention.folding import Fold, Folding
@@ -18,10 +19,15 @@ from whycam.network.attention.places import Place, place_of, places
 from whycam.network.cache import Cache
 from whycam.network.hooks import Inputs
 from whycam.network.layer_refs import LayerRef
+from whycam.network.layouts import Layout
 from whycam.network.pytree import on_first_sample
+from whycam.network.quantities.tails import tail_gradients
+from whycam.network.recording.forward import Attempt
 from whycam.network.recording.record import LayerRecord, Recording, Resolve, record
 
 _READING = "reading"
+#: The quantity for which each block has a score of its own.
+OWN_SCORE = "layer_attention_gradients"
 #: How a network's answer as a whole reads the tokens of an attention, by the part of the answer and the attention.
 _known: Cache[Tensor] = Cache()
 
@@ -33,16 +39,49 @@ class Attentions:
     Attributes:
         still: the titles of methods that read no gradient, for which the answer as a whole says how it is read.
         answer: how it reads each attention at which some layer ends, `(1, query)`, by its number.
+        layered: folds that read each block's own score, in a pass whose graph is cut behind each of `cuts`.
     """
 
     places: tuple[Place, ...]
     folds: Mapping[str, Fold]
     still: frozenset[str]
     answer: Mapping[int, Tensor]
+    layered: Mapping[str, Fold]
+    cuts: Mapping[int, str]
 
-    def folding(self) -> Folding:
+    def folding(self) -> Folding | None:
         """The folds of one recording."""
-        return Folding(self.folds, self.places)
+        return Folding(self.folds, self.places) if self.folds else None
+
+    def record_layered(
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        taps: Sequence[LayerRef],
+        resolvers: Sequence[Resolve],
+        layouts: Mapping[LayerRef, Layout],
+    ) -> Recording:
+        """The pass in which each block has a score of its own."""
+        end = max(self.cuts)
+        last = LayerRef(_same(self.places, self.places[end])[-1].block)
+
+        def tails(
+            layers: Mapping[LayerRef, LayerRecord], attempt: Attempt, returned: Mapping[int, Tensor]
+        ) -> tuple[list[dict[int, Tensor]], int]:
+            part, output = attempt.answer.part, wide(attempt.output.detach())
+            return tail_gradients(module, inputs, layers[last], attempt.targets, part, output, returned)
+
+        return record(
+            module,
+            inputs,
+            [*taps, *({last} - {*taps})],
+            resolvers,
+            gradients=False,
+            layouts=layouts,
+            resume=True,
+            folding=Folding(self.layered, self.places, self.cuts),
+            tails=tails,
+        )
 
     def blocks(self, layer: LayerRecord, title: str) -> list[str]:
         """The blocks up to a layer's, in running order."""
@@ -50,7 +89,7 @@ class Attentions:
         return [each.block for each in chain if each.kind == "tokens"]
 
     def quantity(self, name: str, recording: Recording, layer: LayerRecord, number: int, title: str) -> Any:
-        """One quantity of a target at a layer's block, for the method of that title."""
+        """One quantity of a target at a layer's block, for the method of that title, from the pass it is read in."""
         place = place_of(self.places, layer.tap.module, layer.number)
         if name == "token_grid":
             return lambda tokens: layer.layout.to_maps(tokens.unsqueeze(-1))[:, 0]
@@ -60,8 +99,13 @@ class Attentions:
                 "the layer itself, such as grad_cam, layer_cam or hires_cam."
             )
         if name == "folds":
-            found = _of_target(recording.folded[title], number)
-            return [found[each.number] for each in _chain(self.places, place, title)]
+            found, chain = _of_target(recording.folded[title], number), _chain(self.places, place, title)
+            if title in self.layered and chain[-1].kind == "pool":
+                raise LayerRefused(
+                    f"{title} averages what a block's tokens say, and this network pools them by the attention in "
+                    f"{chain[-1].block!r}; use another method of attention, such as generic_attention."
+                )
+            return [found[each.number] for each in chain]
         if name == _READING:
             end = _end(self.places, place)
             if title in self.still:
@@ -95,11 +139,14 @@ def attend(
     ends = frozenset(_end(found, place) for place in here)
     taken = frozenset().union(*[each.takes for each in reading])
     folds = {name: Fold(_itself, frozenset({name}), at=at) for name in sorted(taken & BLOCK_QUANTITIES)}
+    layered: dict[str, Fold] = {}
     for method in reading:
         if method.fold is not None:
             needs, names = signature(method.fold)
             given = {**{each.name: each.default for each in method.options.values()}, **options.get(method.name, {})}
-            folds[method.title] = Fold(method.fold, frozenset(needs), {name: given[name] for name in names}, chains)
+            fold = Fold(method.fold, frozenset(needs), {name: given[name] for name in names}, chains)
+            (layered if OWN_SCORE in needs else folds)[method.title] = fold
+    cuts = {n: found[n].block for n in sorted(chains) if found[n].kind == "tokens"} if layered else {}
     still = frozenset(each.title for each in reading if not each.needs & BLOCK_SLOPES)
     if any(_READING in each.takes for each in reading if each.title not in still):
         folds[_READING] = Fold(_rows_read, frozenset({"head_output_gradients"}), at=ends)
@@ -107,7 +154,7 @@ def attend(
     if ends and any(_READING in each.takes for each in reading if each.title in still):
         answer, *spent = _read_by_answer(module, batch.inputs, found, ends, taps[0], resolvers[0])
         passes = passes.plus(*spent)
-    return Attentions(found, folds, still, answer), passes
+    return Attentions(found, folds, still, answer, layered, cuts), passes
 
 
 def _itself(**known: Tensor) -> Tensor:
@@ -155,9 +202,14 @@ def _all_of(found: Sequence[Place], tap: LayerRef) -> list[Place]:
     return [each for each in found if each.block == block]
 
 
+def _same(found: Sequence[Place], place: Place) -> list[Place]:
+    """The attentions among all tokens of as many."""
+    return [each for each in found if each.kind == "tokens" and each.size == place.size]
+
+
 def _linked(found: Sequence[Place], place: Place) -> list[Place]:
     """The attentions among all tokens up to a block's, and the pool behind the last."""
-    same = [each for each in found if each.kind == "tokens" and each.size == place.size]
+    same = _same(found, place)
     linked = [each for each in same if each.number <= place.number]
     behind = found[place.number + 1 : place.number + 2]
     return linked + [each for each in behind if place is same[-1] and each.kind == "pool" and each.keys == place.size]
@@ -179,7 +231,7 @@ def _end(found: Sequence[Place], place: Place) -> int:
     last = _linked(found, place)[-1]
     if last.kind == "pool":
         return last.number
-    return max(each.number for each in found if each.kind == "tokens" and each.size == place.size)
+    return _same(found, place)[-1].number
 
 
 def _projected(weight: Tensor, bias: Tensor | None, heads: Tensor) -> Tensor:

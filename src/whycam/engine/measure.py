@@ -11,6 +11,7 @@ from whycam.engine.layer_plan import Passes, Plan, correct, plan
 from whycam.engine.request import Request
 from whycam.errors import WhycamError
 from whycam.kit import fusions
+from whycam.kit.quantities import OF_ATTENTION
 from whycam.kit.registry import Method
 from whycam.network.input_axes import shape_of
 from whycam.network.layer_refs import LayerRef
@@ -20,6 +21,8 @@ from whycam.network.layouts import Layout, Tokens, is_plain, readings
 from whycam.network.pytree import first_tensor
 from whycam.network.recording.record import Recording, Resolve, record
 
+#: What a pass whose graph is cut behind each block tells as well as another.
+ATTENTION_OR_STILL = OF_ATTENTION | {"activations", "scores", "inputs"}
 #: Quantities for which the network is resumed from the layer.
 FROM_THE_LAYER = frozenset({"score_from", "score_dimmed", "curvature"})
 
@@ -87,12 +90,13 @@ class Measured:
     looking: int = 0
     redrawing: frozenset[LayerRef] = frozenset()
     attentions: Attentions | None = None
+    layered: Recording | None = None
 
     @property
     def passes(self) -> Passes:
         """What the recordings took."""
         passes = Passes()
-        for run in (self.plain, self.guided):
+        for run in (self.plain, self.guided, self.layered if self.layered is not self.plain else None):
             passes = passes if run is None else passes.plus(run.forwards, run.backwards)
         return passes
 
@@ -134,7 +138,7 @@ def measure(
             layouts |= dict.fromkeys(each.taps, each.layout)
             locations |= dict.fromkeys(each.taps, "by construction")
     refusals: dict[LayerRef, str] = {}
-    plain = guided = refusal = None
+    plain = guided = refusal = layered = None
     looking = 0
     if needs - {"guided_gradients"}:
 
@@ -153,7 +157,10 @@ def measure(
                 folding=attentions.folding() if attentions is not None else None,
             )
 
-        plain = run(layouts)
+        if attentions is not None and attentions.layered and attentions.cuts:
+            layered = attentions.record_layered(module, batch.inputs, taps, resolvers, layouts)
+        alone = attentions is not None and not attentions.folds and not needs - ATTENTION_OR_STILL
+        plain = layered if alone and layered is not None else run(layouts)
         if layout is not None:
             locations = dict.fromkeys(plain.layers, "as given")
         else:
@@ -185,7 +192,7 @@ def measure(
         redrawing = frozenset(
             e.tap for tap, e in plain.layers.items() if names[tap.module] == {True} and tap.side == "output"
         )
-    return Measured(plain, guided, refusal, locations, refusals, looking, redrawing, attentions)
+    return Measured(plain, guided, refusal, locations, refusals, looking, redrawing, attentions, layered)
 
 
 def _look(

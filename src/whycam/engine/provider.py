@@ -98,14 +98,17 @@ class QuantityProvider:
         if name in OF_ATTENTION:
             if self.measured.attentions is None:
                 raise LayerRefused(f"{title} reads attention, and none was measured.")
+            attentions = self.measured.attentions
             if name == "block_outputs":
-                return self._block_outputs(layer, self.measured.attentions.blocks(layer, title))
+                return self._block_outputs(layer, attentions.blocks(layer, title))
             if name == "score_tokens":
-                places = self.measured.attentions.places
+                places = attentions.places
                 runners = Runners(lambda: Hidden(self.network, self.execution, layer, places))
                 runners = self._runners.setdefault((layer.tap, layer.layout, Hidden), runners)
                 return Scorer(bound, probability, runners, None, self._begin(), title)
-            return self.measured.attentions.quantity(name, recording, layer, number, title)
+            if title in attentions.layered and self.measured.layered is not None:
+                recording = self.measured.layered
+            return attentions.quantity(name, recording, layer, number, title)
         if name == "activations":
             return layer.activations
         if name == "gradients":

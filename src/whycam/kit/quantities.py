@@ -41,6 +41,11 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "the forward, and one matrix",
     ),
     "attention_gradients": ("d score / d attention, same shape", "one backward to the first block, per target"),
+    "layer_attention_gradients": (
+        "d of another score / d attention, same shape: what the network would answer if the mean of this block's "
+        "tokens were all that its last block returns",
+        "a run of the part above the last block for each block, and half a backward, per target",
+    ),
     "queries": ("queries of the layer's block, (batch, head, token, width)", "the forward"),
     "keys": ("keys of the layer's block, (batch, head, token, width)", "the forward"),
     "values": ("values of the layer's block, (batch, head, token, width)", "the forward"),
@@ -93,7 +98,7 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 
 #: What an attention itself takes and gives, and what only a backward brings; a fold may ask for these.
-BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients"})
+BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients", "layer_attention_gradients"})
 BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
 
 #: Quantities that are functions: what they cost depends on what the method does with them.
@@ -169,6 +174,14 @@ class TokenGrid(Protocol):
 
     def __call__(self, tokens: Tensor, /) -> Float[Tensor, "batch *spatial"]:
         """A number for each token, `(batch, token)`, as maps; class, register and other tokens are left out."""
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """The linear layer behind a block's attention."""
+
+    def __call__(self, heads: Tensor, /) -> Float[Tensor, "batch token channel"]:
+        """Rows of all heads, `(batch, head, token, width)`, put side by side and projected, bias included."""
 
 
 class BiasGradient(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from whycam.errors import LayerRefused
@@ -16,6 +17,7 @@ from whycam.kit.arrays import wide
 from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES
 from whycam.network.attention.capture import Attention, Capture
 from whycam.network.attention.places import Place
+from whycam.network.pytree import only_tensor, replaced
 
 #: What a fold made of each block, by the number of its attention.
 Folded: TypeAlias = Mapping[int, Tensor]
@@ -37,13 +39,24 @@ class Fold:
 
 
 class Folding:
-    """Folds of one recording. `capture()` is entered around each forward; `target()` ends the backward of one score."""
+    """Folds of one recording. `capture()` is entered around each forward; `target()` ends the backward of one score.
 
-    def __init__(self, folds: Mapping[str, Fold], places: Sequence[Place]) -> None:
+    Args:
+        cuts: blocks behind which the graph ends, by the number of their attention. The gradients that folds read are
+            then of what each of these blocks returned alone, and `backward` starts from there.
+    """
+
+    def __init__(
+        self, folds: Mapping[str, Fold], places: Sequence[Place], cuts: Mapping[int, str] | None = None
+    ) -> None:
+        self.cuts = cuts or {}
+        self.returned: dict[int, Tensor] = {}
         unknown = {need for each in folds.values() for need in each.needs} - BLOCK_QUANTITIES
         assert not unknown, unknown
         self.folds, self.places = folds, places
-        self.differentiates = any(each.differentiates for each in folds.values())
+        self.arrives = any(each.differentiates for each in folds.values())
+        #: Whether the score's own backward is what the folds wait for.
+        self.differentiates = self.arrives and not self.cuts
         self._capture: Capture | None = None
         self._still: dict[str, dict[int, Tensor]] = {}
         self._now: dict[str, dict[int, Tensor]] = {}
@@ -53,8 +66,26 @@ class Folding:
         """A new capture, and everything folded before forgotten."""
         self._still, self._targets = {name: {} for name in self.folds}, []
         self._begin()
-        self._capture = Capture(self._seen, self._arrived if self.differentiates else None)
+        self._capture = Capture(self._seen, self._arrived if self.arrives else None)
         return self._capture
+
+    def cut(self, number: int, value: Any, _: Any) -> Any:
+        """Keep what a block returned, and let the network go on with a copy outside of the graph."""
+        path, tensor = only_tensor(value, self.cuts[number])
+        self.returned[number] = tensor
+        return replaced(value, path, tensor.detach().clone())
+
+    def backward(self, gradients: Mapping[int, Tensor], *, keep: bool) -> None:
+        """One backward through each block by itself, from a score's gradients at the mean of the block's tokens."""
+        blocks = [number for number in gradients if self.returned[number].requires_grad]
+        torch.autograd.grad(
+            [self.returned[number] for number in blocks],
+            self.starts,
+            [gradients[number].expand_as(self.returned[number]) / self.returned[number].shape[1] for number in blocks],
+            retain_graph=keep,
+            allow_unused=True,
+        )
+        self.target()
 
     def check(self) -> None:
         """Raise a `LayerRefused` where the pass did not run the attentions that are known."""
@@ -88,6 +119,7 @@ class Folding:
     def results(self) -> Mapping[str, tuple[Folded, ...]]:
         """What each fold made, for each score (one for all where no gradient is read); ends the recording."""
         self._capture = None
+        self.returned = {}
         moving = {name for name, each in self.folds.items() if each.differentiates}
         return {
             name: tuple(each[name] for each in self._targets) if name in moving else (self._still[name],)
@@ -125,7 +157,7 @@ def _quantity(name: str, attention: Attention, gradients: Tensor | None, place: 
     """One quantity of a block, `(batch * window, head, ...)`, detached, float32 at least."""
     if name == "attention":
         return wide(place.aligned(attention.weights()))
-    if name == "attention_gradients":
+    if name in ("attention_gradients", "layer_attention_gradients"):
         assert gradients is not None  # the fold waited for them
         # the output is weights times values, so this is exact
         return wide(place.aligned(gradients)) @ wide(place.aligned(attention.value.detach())).mT

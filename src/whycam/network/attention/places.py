@@ -6,6 +6,7 @@ so two backwards through the little in between name the key of every position. P
 attention, overlapping windows) show as gradients of another direction.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from whycam.network.attention.capture import Attention, Capture
 from whycam.network.cache import Cache
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.preserve_state import as_found
-from whycam.network.pytree import Path, detached_copy, first_sample, first_tensor, mapped, replaced, tensors
+from whycam.network.pytree import detached_copy, first_sample, first_tensor, mapped, tensors
 from whycam.network.unwrap import eager, unwrapped
 
 #: tokens: every token of a sample asks every other; pool: other queries ask all tokens; windows: each token once, in
@@ -120,14 +121,14 @@ class _Frame:
     """One call of a module."""
 
     name: str
-    given: Tensor | None
-    returned: Tensor | None = None
+    given: list[Tensor]
+    returned: list[Tensor] = field(default_factory=list)
     holds: list[int] = field(default_factory=list)
 
     @property
     def keeps_shape(self) -> bool:
         """Whether it returned as much as it was given."""
-        return self.given is not None and self.returned is not None and self.given.shape == self.returned.shape
+        return [each.shape for each in self.given[:1]] == [each.shape for each in self.returned[:1]]
 
 
 class _Codes(NamedTuple):
@@ -144,20 +145,15 @@ def _measured(model: nn.Module, inputs: Inputs) -> tuple[Place, ...]:
 
     def entered(name: str, value: Any, _: Any) -> Any:
         torch.set_grad_enabled(True)  # a block may have turned them off; put back by the guard around this pass
-        found = _main(value)
-        if found is None or found[1].requires_grad:
-            stack.append(_Frame(name, found[1] if found is not None else None))
-            return None
-        given = found[1].detach().requires_grad_()
-        stack.append(_Frame(name, given))
-        return replaced(value, found[0], given)
+        begun = mapped(value, lambda each: each.detach().requires_grad_() if _open(each) else each)
+        stack.append(_Frame(name, _wide_enough(begun)))
+        return begun
 
     def left(name: str, value: Any, _: Any) -> None:
         frame = stack.pop()
         while frame.name != name:  # what raised and was caught by the network itself
             frame = stack.pop()
-        found = _main(value)
-        frame.returned = found[1] if found is not None else None
+        frame.returned = _wide_enough(value)
         if frame.holds:
             frames.append(frame)
 
@@ -179,14 +175,20 @@ def _measured(model: nn.Module, inputs: Inputs) -> tuple[Place, ...]:
         return tuple(_place(each, frames, inside, samples) for each, inside in zip(capture.found, asides, strict=True))
 
 
-def _main(value: Any) -> tuple[Path, Tensor] | None:
-    """The first tensor of decimals with an axis beside samples and channels, and where it is."""
-    return next((each for each in tensors(value) if each[1].is_floating_point() and each[1].ndim >= 3), None)
+def _wide_enough(value: Any) -> list[Tensor]:
+    """The tensors of decimals with an axis beside samples and channels, each once."""
+    found = [each for _, each in tensors(value) if each.is_floating_point() and each.ndim >= 3]
+    return list({id(each): each for each in found}.values())
+
+
+def _open(tensor: Tensor) -> bool:
+    """Whether nothing before a tensor is in the graph, although gradients could go there."""
+    return tensor.is_floating_point() and tensor.ndim >= 3 and not tensor.requires_grad
 
 
 def _place(attention: Attention, frames: Sequence[_Frame], inside: tuple[str, ...], samples: int) -> Place:
     value, query = attention.value, attention.query
-    alone = [each for each in frames if each.holds == [attention.number] and each.given is not None][::-1]
+    alone = [each for each in frames if each.holds == [attention.number] and each.given][::-1]
     frame = next((each for each in alone if each.keeps_shape), next(iter(alone), None))
     queries, keys = attention.output.shape[-2], value.shape[-2]
     block = frame.name if frame is not None else (inside[-1] if inside else "")
@@ -195,13 +197,13 @@ def _place(attention: Attention, frames: Sequence[_Frame], inside: tuple[str, ..
         return Place(attention.number, block, inside, kind, tuple(leading), heads, queries, keys, size, positions)
 
     fallback = _leading(value, samples, None)
-    given = frame.given if frame is not None else None
-    if given is None or fallback is None:
+    if frame is None or fallback is None:
         return place("other", value.shape[:-2], -1)
-    for leading in filter(None, (fallback, _leading(value, samples, attention.projection))):
+    apart = _leading(value, samples, attention.projection)
+    for given, leading in itertools.product(frame.given, [fallback] if apart is None else [fallback, apart]):
         for heads in (*reversed(range(len(leading))), -1):
             codes = _codes(value.reshape(samples, *leading, *value.shape[-2:]), given, heads)
-            if codes is None:
+            if codes is None or bool((codes.numbers < 0).all()):
                 continue
             positions, kind = _positions(codes, samples)
             if positions is None:

@@ -193,6 +193,9 @@ class Forward:
         self.stacks = tuple(picture.shape[1:3]) if picture.ndim >= 5 else ()
         with ExitStack() as stack:
             tree = tree_of(self.model)
+            if self.folding is not None:
+                for number, name in self.folding.cuts.items():
+                    stack.enter_context(watching(tree.module(name), "output", partial(self.folding.cut, number)))
             for where in self.places:
                 self.kept[where], self.rows[where] = {}, []
                 stack.enter_context(watching(tree.module(where[0]), where[1], partial(self._keep, where)))

@@ -5,9 +5,10 @@ recorded layer and no further. The forward runs with gradients off until the fir
 for the part of the network below it, and no parameter's gradient is ever computed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,12 @@ from whycam.network.recording.views import Seen, View, arranged, seen
 from whycam.network.token_metadata import token_claim
 from whycam.network.unwrap import eager, refuse_scripted, unwrapped
 from whycam.targets import ResolvedTarget
+
+#: The records of a pass, the pass and what its blocks returned -> for each target, the gradient of a score at each of
+#: these, and how many forwards it took.
+Tails: TypeAlias = Callable[
+    [Mapping[LayerRef, "LayerRecord"], Attempt, Mapping[int, Tensor]], tuple[Sequence[Mapping[int, Tensor]], int]
+]
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ def record(
     views: Sequence[View] | None = None,
     resume: bool = False,
     folding: Folding | None = None,
+    tails: Tails | None = None,
 ) -> Recording:
     """Run the network once and keep what the layers did.
 
@@ -139,6 +147,7 @@ def record(
         resume: keep what is needed to run only what comes after each layer (`partial_forward`).
         views: the picture that each pass of the batch through a layer looks at, where that should not be measured.
         folding: what is made of the attentions of the pass.
+        tails: where the graph is cut behind each block: gradients from which each block's own backward starts.
 
     Raises:
         WhycamError: a layer that did not run or has no spatial axes, a score that depends on no recorded layer, or the
@@ -183,11 +192,18 @@ def record(
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)
         found = attempt.found if wants else []
+        layers = {
+            each.asked: _record(run, each, found, rows.get(each.where), looks.get(each), leaf, layouts or {})
+            for each in attempt.passes
+        }
+        if folding is not None and tails is not None:
+            slopes, spent = tails(layers, attempt, folding.returned)
+            forwards += spent
+            for number, each in enumerate(slopes, 1):
+                folding.backward(each, keep=number < len(slopes))
+                run.backwards += 1
         return Recording(
-            layers={
-                each.asked: _record(run, each, found, rows.get(each.where), looks.get(each), leaf, layouts or {})
-                for each in attempt.passes
-            },
+            layers=layers,
             output=wide(attempt.output.detach()),
             answer=attempt.answer,
             targets=attempt.targets,
