@@ -382,9 +382,10 @@ def test_weights_that_are_changed_in_place() -> None:
     "other",
     [
         lambda x: x.softmax(-1) * x,  # a gate
-        lambda x: x.softmax(1).mT @ x,  # over queries: no rows of weights
+        lambda x: x.softmax(1) @ x,  # its rows are no shares
+        lambda x: x.softmax(1).mT @ x,
         lambda x: x.mT @ x.softmax(-1),  # sums over the rows
-        lambda x: F.linear(x.softmax(-1), random(3, 8)),  # fixed numbers for values
+        lambda x: F.linear(x.softmax(-1), random(8, 8)) @ x,  # fixed numbers for values
         lambda x: x.softmax(-1).mean(1, keepdim=True).sum(-1, keepdim=True) @ x[:, :1],
         lambda x: x.softmax(-1) @ random(8),
         lambda x: torch.einsum("bik,bkj->ij", x.softmax(-1), random(2, 8, 8)),  # sums over the batch too
@@ -399,6 +400,27 @@ def test_what_is_no_attention(other: Callable[[Tensor], Tensor]) -> None:
     assert torch.equal(found, other(x))
 
 
+@pytest.mark.parametrize(
+    ("between", "seen"),
+    [
+        (lambda o: o.permute(0, 2, 1, 3).reshape(2, 5, 8).contiguous().float().double(), True),
+        (lambda o: o.mT.flatten(1, 2).mT.clone()[:, :3], True),
+        (lambda o: F.dropout(o.transpose(1, 2).flatten(2), 0.1), False),
+        (lambda o: o.transpose(1, 2).flatten(2) + 1, False),
+        (lambda o: F.layer_norm(o.transpose(1, 2).flatten(2), (8,)), False),
+    ],
+)
+def test_the_output_comes_to_its_projection_unchanged(between: Callable[[Tensor], Tensor], seen: bool) -> None:
+    first, second = nn.Linear(8, 8).double(), nn.Linear(8, 8, bias=False).double()
+    with Capture() as capture:
+        heads = F.scaled_dot_product_attention(*random(3, 2, 2, 5, 4))
+        second(first(between(heads)))
+        torch.nn.functional.linear(input=between(heads), weight=second.weight)
+    projection = capture.found[0].projection
+    assert (projection is not None) == seen
+    assert not seen or (projection[0] is first.weight and projection[1] is first.bias)
+
+
 # ---------------------------------------------------------------- conditions
 
 
@@ -411,8 +433,9 @@ def test_half_precision() -> None:
         plain = model(x.bfloat16())
         with Capture() as capture:
             assert torch.equal(model(x.bfloat16()), plain)
-    for half, double in zip(capture.found, exact.found, strict=True):
-        assert half.weights().dtype == torch.float32
+            (x.bfloat16().softmax(-1) @ x.bfloat16().mT).sum()  # written out
+    assert all(each.weights().dtype == torch.float32 for each in capture.found)
+    for half, double in zip(capture.found, exact.found, strict=False):
         torch.testing.assert_close(half.weights().double(), double.weights(), rtol=0, atol=0.05)
     _, capture, arrived = captured(lambda: model(x.bfloat16()))
     assert sorted(arrived) == [0, 1]

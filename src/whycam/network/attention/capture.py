@@ -244,7 +244,7 @@ class Capture(TorchFunctionMode):
         if isinstance(trail, weakref.ref):
             if name == "linear":
                 given = dict(zip(("input", "weight", "bias"), args, strict=False)) | dict(kwargs)
-                if (attention := trail()) is not None and attention.projection is None and given["input"] is source:
+                if (attention := trail()) is not None and attention.projection is None:
                     attention.projection = given["weight"], given.get("bias")
             elif name not in _CHANGES:
                 for each in _tensors((output,)):
@@ -327,9 +327,7 @@ def _softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool
 def _open(function: FunctionType) -> FunctionType:
     """A copy of a function of torch that runs its steps where an active mode sees them."""
     names = {**function.__globals__, "has_torch_function": lambda _: False}
-    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
+    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
 
 
 def _name(function: Callable[..., Any]) -> str:
