@@ -66,9 +66,11 @@ __version__: str
 _MethodName: TypeAlias = Literal[
     "ablation_cam",
     "attention_rollout",
+    "attn_lrp",
     "bag_cam",
     "cam",
     "cameras",
+    "cp_lrp",
     "d_rise",
     "deep_feature_factorization",
     "eigen_cam",

@@ -127,10 +127,10 @@ def agrees(estimate, model, asked):
 
 
 @pytest.mark.filterwarnings("ignore:the model is in training mode")
-def test_most_methods_can_be_run_on_each_kind_of_network(estimated):
+def test_half_of_the_methods_at_least_can_be_run_on_each_kind_of_network(estimated):
     _, _, found = estimated
     able = [each.possible for name, each in found.items() if name in TABLE]
-    assert sum(able) > len(able) / 2
+    assert sum(able) >= len(able) / 2
 
 
 @pytest.mark.parametrize(

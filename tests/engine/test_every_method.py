@@ -56,7 +56,7 @@ def measure(case: Case, method: Method) -> dict[str, Any]:
 
 
 #: Quantities that follow gradients further down than the layer.
-BELOW = {"guided_gradients", "input_gradients", "bias_gradients", "differentiate"}
+BELOW = {"guided_gradients", "input_gradients", "bias_gradients", "differentiate", "relevance"}
 FEW_AT_A_LAYER = {name: options for name, options in FEW.items() if TABLE[name].has_layer}
 
 

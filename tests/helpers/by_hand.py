@@ -1,5 +1,6 @@
 """What a method asks for, measured in the plainest way: whole forwards of a copy of the network, one variant each."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -170,6 +171,24 @@ class ByHand:
             return widened(score.detach()), widened(gradient)
 
         return differentiate
+
+    def _relevance(self) -> Callable[..., Tensor]:
+        """Of networks of convolutions and ReLUs every rule is the gradient, but for statistics of the batch."""
+
+        def relevance(**_: Any) -> Tensor:
+            model = nets.twin(self.case.twin)
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                    module.forward = functools.partial(_with_constant_deviation, module)
+            return widened(self.picture) * self._input_gradients(model)
+
+        return relevance
+
+
+def _with_constant_deviation(norm: nn.Module, x: Tensor) -> Tensor:
+    centered = x - x.mean((0, 2, 3), keepdim=True)
+    deviation = (x.detach().var((0, 2, 3), unbiased=False, keepdim=True) + norm.eps).sqrt()
+    return centered / deviation * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
 def widened(value: Tensor) -> Tensor:

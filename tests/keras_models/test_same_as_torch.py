@@ -15,7 +15,7 @@ from whycam.network.memory import peak_bytes
 TABLE = methods()
 #: What looks into torch's functions; the first on any backend, the others where they are not torch's.
 NOWHERE = {name for name, each in TABLE.items() if "bias_gradients" in each.needs}
-IN_TORCH = {name for name, each in TABLE.items() if "curvature" in each.needs}
+IN_TORCH = {name for name, each in TABLE.items() if each.needs & {"curvature", "relevance"}}
 offered = [name for name in TABLE if name not in NOWHERE and (twins.BACKEND == "torch" or name not in IN_TORCH)]
 refused = [name for name in TABLE if name not in offered]
 #: The two networks hand the layer on in other orders of memory: rounding turns a small eigenvalue, and Adam's first

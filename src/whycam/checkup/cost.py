@@ -35,7 +35,7 @@ from whycam.network.hooks import call
 from whycam.network.pytree import detached_copy
 from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.scoring import Above, Network, RunStats, Scorer
-from whycam.network.variants.tracing import Differentiator, Tracer
+from whycam.network.variants.tracing import Differentiator, Propagator, Tracer
 from whycam.targets import key
 
 #: How many variants are really scored at least: as many as a fast copy's scores are compared on.
@@ -294,6 +294,12 @@ class Rehearsal:
         )
         return found
 
+    def relevances(self, real: Propagator, **options: Any) -> Tensor:
+        """Stands for `relevance`."""
+        kind = tuple(sorted(options.items()))
+        found: Tensor = self._back_and_forth(kind, real, real.network.picture, lambda once, _: once(**options))
+        return found
+
     def _back_and_forth(self, kind: Any, real: Any, inputs: Tensor, run: Callable[[Any, Tensor], Any]) -> Any:
         """What a run forwards and backwards gave that was really made, and stands for this one.
 
@@ -335,6 +341,10 @@ class _Counting(QuantityProvider):
             self.rehearsal.operations += counter.get_total_flops()
             self.rehearsal.backwards += sum(each.backwards for each in self.work[before:])
             return found
-        stands_for = {"trace": self.rehearsal.traced, "differentiate": self.rehearsal.slopes}
+        stands_for = {
+            "trace": self.rehearsal.traced,
+            "differentiate": self.rehearsal.slopes,
+            "relevance": self.rehearsal.relevances,
+        }
         stand_in: Any = stands_for.get(name, self.rehearsal.scores)
         return partial(stand_in, found)

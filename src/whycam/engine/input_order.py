@@ -17,6 +17,8 @@ def turned(name: str, value: Any, space: tuple[int, ...]) -> Any:
         return lambda variants, **options: value(_given(variants, space), **options)
     if name == "trace":
         return lambda variants: value(_given(variants, space))
+    if name == "relevance":
+        return lambda **options: channels_first(value(**options), space)
     if name == "differentiate":
         return _differentiate(value, space)
     return value

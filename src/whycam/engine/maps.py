@@ -502,6 +502,8 @@ def told(work: Sequence[RunStats]) -> tuple[str, ...]:
             notes.append(f"whole forwards were run, because the part above the layer cannot be: {each.fallback}")
         if each.alone:
             notes.append(f"each variant was run by itself: {each.alone}")
+        if each.left:
+            notes.append(f"no rule of relevance is known for {', '.join(each.left)}: gradients pass there as they are")
         if each.halved:
             notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
         if each.copy and each.deviation is None:

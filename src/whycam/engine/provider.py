@@ -37,7 +37,7 @@ from whycam.network.variants.scoring import (
     autocast_of,
 )
 from whycam.network.variants.shared_copy import twin
-from whycam.network.variants.tracing import Differentiator, Tracer
+from whycam.network.variants.tracing import Differentiator, Propagator, Tracer
 
 
 class QuantityProvider:
@@ -71,7 +71,7 @@ class QuantityProvider:
         if name == "input_gradients":
             return recording.input_gradients[number]
         given = self.batch.context.inputs.shape[0]
-        if name in ("score", "trace", "differentiate") and given != self.network.samples:
+        if name in ("score", "trace", "differentiate", "relevance") and given != self.network.samples:
             raise WhycamError(
                 f"{title} runs the network on other inputs, one for each sample, and {given} came "
                 f"for the {self.network.samples} that the network answers for; use a method that reads the layer alone."
@@ -85,6 +85,8 @@ class QuantityProvider:
                 self._begin(),
                 title,
             )
+        if name == "relevance":
+            return Propagator(self.network, bound, self._begin())
         if name == "differentiate":
             return Differentiator(self.network, bound, probability, self._begin())
         if name == "bias_gradients":

@@ -6,7 +6,7 @@ method hands them. A method never sees the network itself.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -95,6 +95,10 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "function: inputs -> scores and d scores / d inputs",
         "a forward and a full backward per call, per target",
     ),
+    "relevance": (
+        "function: the rules of LRP -> the relevance of each input value, same shape as the inputs",
+        "a forward and a full backward per call, per target",
+    ),
 }
 
 #: What an attention itself takes and gives, and what only a backward brings; a fold may ask for these.
@@ -102,7 +106,7 @@ BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients", "layer
 BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
 
 #: Quantities that are functions: what they cost depends on what the method does with them.
-FUNCTIONS = frozenset({"score", "score_from", "score_dimmed", "score_tokens", "trace", "differentiate"})
+FUNCTIONS = frozenset({"score", "score_from", "score_dimmed", "score_tokens", "trace", "differentiate", "relevance"})
 
 #: Quantities of a block with attention among its tokens.
 OF_ATTENTION = BLOCK_QUANTITIES | {
@@ -114,6 +118,9 @@ CLASS_INDEPENDENT = frozenset({"activations", "inputs"}) | (OF_ATTENTION - BLOCK
 
 #: Quantities that belong to a layer. A method that needs none of them has no layer.
 LAYER_QUANTITIES = OF_ATTENTION | {"activations", "gradients", "curvature", "head_weights", "score_from", "trace"}
+
+#: Rules of relevance, by the methods they are those of.
+Rules: TypeAlias = Literal["attn_lrp", "cp_lrp"]
 
 #: Quantities for which the network, or a part of it, runs again.
 AGAIN = FUNCTIONS | {"guided_gradients", "bias_gradients", "curvature"}
@@ -166,6 +173,22 @@ class Differentiate(Protocol):
 
     def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
         """The scores, `(batch,)`, and their gradients, of the inputs' shape; of the probability where asked."""
+
+
+@runtime_checkable
+class Relevance(Protocol):
+    """Layer-wise relevance propagation from the score to the inputs."""
+
+    def __call__(
+        self, *, rules: Rules = "cp_lrp", linear_gamma: float = 0.0, conv_gamma: float = 0.0
+    ) -> Float[Tensor, "batch color *space"]:
+        """The relevance of each input value, signed, in units of the score.
+
+        Args:
+            rules: those of AttnLRP, or of CP-LRP.
+            linear_gamma, conv_gamma: of linear layers and of convolutions: how much more the parts of a sum count that
+                agree with it in sign; 0 is the epsilon rule.
+        """
 
 
 @runtime_checkable

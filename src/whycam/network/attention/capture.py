@@ -130,8 +130,8 @@ class Capture(TorchFunctionMode):
             return self._fused(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:
-                return _open(func)(*args, **kwargs)
-        name = _name(func)
+                return opened(func)(*args, **kwargs)
+        name = name_of(func)
         if name in _PRODUCTS:
             return self._product(func, name, args, kwargs)
         output = func(*args, **kwargs)
@@ -324,13 +324,16 @@ def _softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool
 
 
 @functools.cache
-def _open(function: FunctionType) -> FunctionType:
+def opened(function: FunctionType) -> FunctionType:
     """A copy of a function of torch that runs its steps where an active mode sees them."""
-    names = {**function.__globals__, "has_torch_function": lambda _: False}
-    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    asked = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    names = {**function.__globals__, **dict.fromkeys(asked, lambda *_: False)}
+    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
 
 
-def _name(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
     """`mul` for `torch.mul`, `Tensor.mul_` and `Tensor.__mul__`; that of a property for what reads it."""
     name = getattr(function, "__name__", "")
     return (function.__self__.__name__ if name == "__get__" else name).strip("_")  # type: ignore[attr-defined]

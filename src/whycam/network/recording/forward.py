@@ -1,7 +1,7 @@
 """One forward with its taps, and the backwards from it: what the layers returned, call by call, and its gradients."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from whycam.network.pytree import first_tensor, mapped, only_tensor, replaced, s
 from whycam.network.recording.detaching import Detaching
 from whycam.network.recording.guided import guided_relu
 from whycam.network.recording.partial_forward import Watch
+from whycam.network.recording.relevance import Relevance
 from whycam.targets import ResolvedTarget
 from whycam.targets.structured import DISAGREE, resolved
 
@@ -100,8 +101,10 @@ class Forward:
         guided: bool,
         resume: bool = False,
         folding: Folding | None = None,
+        relevance: Relevance | None = None,
     ) -> None:
         self.model = model
+        self.relevance = relevance
         self.folding = folding
         self.taps = taps
         #: Where hooks go, and which calls are asked for there.
@@ -177,9 +180,10 @@ class Forward:
                 found.append(dict.fromkeys(points))
             else:
                 again = keep or number < len(scores)
-                gradients = torch.autograd.grad(
-                    score.sum(), [*points.values(), *starts], retain_graph=again, allow_unused=True
-                )
+                with self.relevance or nullcontext():
+                    gradients = torch.autograd.grad(
+                        score.sum(), [*points.values(), *starts], retain_graph=again, allow_unused=True
+                    )
                 found.append(dict(zip(points, gradients, strict=False)))
             if self.folding is not None:
                 self.folding.target()
@@ -205,6 +209,8 @@ class Forward:
             if self.resume:
                 self.watch = Watch(self.model, self.taps)
                 stack.enter_context(self.watch.watching())
+            if self.relevance is not None:
+                stack.enter_context(self.relevance)  # below the other modes, which do not look at what the rules do
             if self.guided:
                 self.left = stack.enter_context(guided_relu()).left
             if self.want_gradients and self.through is not None:
@@ -232,6 +238,8 @@ class Forward:
                 "output= where they are, or pass the model that computes them."
             )
         torch.set_grad_enabled(True)  # for the scores
+        if self.relevance is not None:
+            self.relevance.met(tensor)
         self.samples = tensor.shape[0]
         return wide(tensor), name
 

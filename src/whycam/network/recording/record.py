@@ -31,6 +31,7 @@ from whycam.network.recording.forward import Resolve as Resolve
 from whycam.network.recording.graph_breaks import Trail, follow
 from whycam.network.recording.partial_forward import Before
 from whycam.network.recording.recurrent import differentiable
+from whycam.network.recording.relevance import Relevance
 from whycam.network.recording.views import Seen, View, arranged, seen
 from whycam.network.token_metadata import token_claim
 from whycam.network.unwrap import eager, refuse_scripted, unwrapped
@@ -132,6 +133,7 @@ def record(
     resume: bool = False,
     folding: Folding | None = None,
     tails: Tails | None = None,
+    relevance: Relevance | None = None,
 ) -> Recording:
     """Run the network once and keep what the layers did.
 
@@ -148,6 +150,8 @@ def record(
         views: the picture that each pass of the batch through a layer looks at, where that should not be measured.
         folding: what is made of the attentions of the pass.
         tails: where the graph is cut behind each block: gradients from which each block's own backward starts.
+        relevance: the rules by which gradients, times values, are relevance; with `input_gradients` at layers, too, for
+            what depends on the input is followed from there.
 
     Raises:
         WhycamError: a layer that did not run or has no spatial axes, a score that depends on no recorded layer, or the
@@ -157,7 +161,16 @@ def record(
     for tap in taps:
         refuse_scripted(tree_of(model).module(tap.module))
     wants = bool(taps) and (gradients or (folding is not None and folding.differentiates))
-    run = Forward(model, taps, resolvers, want_gradients=wants, guided=guided, resume=resume, folding=folding)
+    run = Forward(
+        model,
+        taps,
+        resolvers,
+        want_gradients=wants,
+        guided=guided,
+        resume=resume,
+        folding=folding,
+        relevance=relevance,
+    )
     around = differentiable(model) if wants or input_gradients else nullcontext()
     with as_found(model), eager(model), around:
         given = detached_copy(inputs)
@@ -188,7 +201,8 @@ def record(
             raise NoGradient(why)
         asked = (wants or input_gradients) and must_depend
         if asked and attempt.disconnected and not all(target.idle for target in attempt.targets):
-            raise NoGradient(_disconnected(run, given))
+            stopped = relevance.stopped() if relevance is not None else ""
+            raise NoGradient(stopped or _disconnected(run, given))
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)
         found = attempt.found if wants else []

@@ -85,6 +85,7 @@ class RunStats:
         deviation: the largest difference of its scores from the plain network's, over a sample of variants, and
         spread: how far the scores of all variants lie apart at most.
         alone: why each variant was run by itself, if so.
+        left: functions without a rule, where relevance was propagated.
     """
 
     part: str = "the whole network"
@@ -99,6 +100,7 @@ class RunStats:
     deviation: float | None = None
     spread: float | None = None
     alone: str = ""
+    left: tuple[str, ...] = ()
 
     def count(self, runner: "Runner", runs: int) -> None:
         """Add runs of the whole batch."""

@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from whycam.errors import WhycamError
-from whycam.kit.quantities import Traced
+from whycam.kit.arrays import wide
+from whycam.kit.quantities import Rules, Traced
+from whycam.network.adapted import refuse_adapted
 from whycam.network.hooks import Inputs
 from whycam.network.layouts import Tokens
 from whycam.network.outputs import OutputSelector
 from whycam.network.pytree import replaced, tensors
 from whycam.network.recording.record import LayerRecord, Recording, record
+from whycam.network.recording.relevance import Relevance
 from whycam.network.variants.scoring import Network, RunConfig, RunStats
 from whycam.targets import ResolvedTarget, Score
 
@@ -82,6 +85,26 @@ class Differentiator:
             recording = record(self.network.model, edited(self.network, inputs), [], [question], input_gradients=True)
         _count(self.work, recording)
         return recording.scores[0], recording.input_gradients[0]
+
+
+class Propagator:
+    """`relevance` of one target."""
+
+    def __init__(self, network: Network, bound: ResolvedTarget, work: RunStats) -> None:
+        self.network, self.bound, self.work = network, bound, work
+
+    def __call__(self, *, rules: Rules = "cp_lrp", linear_gamma: float = 0.0, conv_gamma: float = 0.0) -> Tensor:
+        """The relevance of each input value. See `quantities.Relevance`."""
+        refuse_adapted(self.network.model, "relevance", "use grad_cam", unless_in_torch=True)
+        mode = Relevance(rules, linear_gamma=linear_gamma, conv_gamma=conv_gamma)
+        question = OutputSelector(lambda *_, **__: self.bound, self.network.part)
+        with self.network.as_called():
+            recording = record(
+                self.network.model, self.network.inputs, [], [question], input_gradients=True, relevance=mode
+            )
+        _count(self.work, recording)
+        self.work.left = tuple(mode.left)
+        return wide(self.network.picture.detach()) * recording.input_gradients[0]
 
 
 def edited(network: Network, variant: Tensor) -> Inputs:
