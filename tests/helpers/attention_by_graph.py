@@ -29,11 +29,12 @@ class Product(NamedTuple):
 
 
 class Read(NamedTuple):
-    """The answer, every product in running order, and how many softmaxes lead to none."""
+    """The answer, every product in running order, and how many softmaxes lead to none or are over another axis."""
 
     output: Tensor
     products: list[Product]
     alone: int
+    others: int = 0
 
 
 def score(output: Tensor) -> Tensor:
@@ -57,7 +58,8 @@ def read(run: Callable[[], Tensor]) -> Read:
             if source is not None:
                 feeds.setdefault(source, []).append((node, number))
                 todo.append(source)
-    softmaxes = [node for node in known if _is_softmax(node)]
+    every = [node for node in known if node.name().startswith(("SoftmaxBackward", "SafeSoftmaxBackward"))]
+    softmaxes = [node for node in every if _over_last_axis(node)]
     led = [_led_to(node, feeds) for node in softmaxes]
     ends = sorted({end for each in led for end in each}, key=lambda end: end[0]._sequence_nr())
     weights = [(node._saved_self, node._saved_mat2.mT)[side].clone() for node, side in ends]
@@ -68,12 +70,10 @@ def read(run: Callable[[], Tensor]) -> Read:
         for slope, each, (_, side) in zip(slopes, weights, ends, strict=True)
     ]
     products = [Product(*pair) for pair in zip(weights, slopes, strict=True)]
-    return Read(output.detach(), products, sum(not each for each in led))
+    return Read(output.detach(), products, sum(not each for each in led), len(every) - len(softmaxes))
 
 
-def _is_softmax(node: Any) -> bool:
-    if not node.name().startswith(("SoftmaxBackward", "SafeSoftmaxBackward")):
-        return False
+def _over_last_axis(node: Any) -> bool:
     last = node._saved_result.ndim - 1
     return node._saved_dim in (last, -1, 2**64 - 1)  # a negative axis is saved without its sign
 
@@ -81,9 +81,10 @@ def _is_softmax(node: Any) -> bool:
 def _led_to(softmax: Any, feeds: dict[Any, list[tuple[Any, int]]]) -> list[tuple[Any, int]]:
     """The products of two matrices that a softmax comes to, and which factor it is: the nearest."""
     found, level, known = [], [softmax], {softmax}
+    product = "MmBackward" if softmax._saved_result.ndim == 2 else "BmmBackward"
     while level and not found:
         following = [each for node in level for each in feeds.get(node, []) if each[0] not in known]
         known.update(node for node, _ in following)
-        found = [each for each in following if each[0].name().startswith("BmmBackward")]
+        found = [each for each in following if each[0].name().startswith(product)]
         level = [node for node, _ in following if node.name().startswith(_BETWEEN)]
     return found

@@ -21,6 +21,7 @@ from whycam.errors import LayerRefused
 from whycam.kit.arrays import is_half
 from whycam.network.adapted import Adapted
 from whycam.network.attention.capture import Attention, Capture
+from whycam.network.attention.unseen import NONE_SEEN, refuse_recomputed, refuse_unseen
 from whycam.network.cache import Cache
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.preserve_state import as_found
@@ -86,6 +87,7 @@ def places(model: nn.Module, inputs: Inputs) -> tuple[tuple[Place, ...], int]:
     model = unwrapped(model)
     if isinstance(model, Adapted) and not model.in_torch:
         return (), 0  # computed by functions that are not torch's
+    refuse_unseen(model)  # also where places are known, for kernels may be changed afterwards
     known = _known.of(model, inputs)
     if "places" in known:
         return known["places"], 0
@@ -108,6 +110,8 @@ def place_of(found: Sequence[Place], module: str, call: int = 0) -> Place:
     within = [each for each in found if module in each.inside or f"{module}.".startswith(f"{each.block}.")]
     last = within[-1].block if within else ""
     same = [each for each in within if each.block == last]
+    if not found:
+        raise LayerRefused(NONE_SEEN)
     if not same:
         blocks = list(dict.fromkeys(each.block for each in found))
         raise LayerRefused(
@@ -171,7 +175,8 @@ def _measured(model: nn.Module, inputs: Inputs) -> tuple[Place, ...]:
                 hooks.enter_context(watching(module, "input", partial(entered, name)))
                 hooks.enter_context(watching(module, "output", partial(left, name)))
         with capture:
-            call(model, mapped(given, torch.clone))
+            output = call(model, mapped(given, torch.clone))
+        refuse_recomputed(output, capture.found)
         return tuple(_place(each, frames, inside, samples) for each, inside in zip(capture.found, asides, strict=True))
 
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 from whycam.network.attention.places import Place, places
+from whycam.network.attention.unseen import NONE_SEEN
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.default_layer import Choice
 from whycam.network.layers.features import features
@@ -53,10 +54,7 @@ def choose_block(model: nn.Module, inputs: Inputs) -> tuple[Choice | str, int]:
 
 def _none(found: tuple[Place, ...]) -> str:
     if not found:
-        return (
-            "No attention was seen in this network: none is computed by torch's attention functions or by a softmax "
-            "whose result multiplies values. Use a method that reads layers, such as grad_cam or layer_cam."
-        )
+        return NONE_SEEN
     kinds = dict.fromkeys(each.kind for each in found)
     return (
         f"No block of this network has attention among all tokens of a sample; what was found is {', '.join(kinds)}: "

@@ -18,12 +18,12 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
 from whycam.kit.quantities import BiasGradient
 from whycam.network.adapted import refuse_adapted
+from whycam.network.checkpointing import hidden, recomputed
 from whycam.network.hooks import Inputs, call
 from whycam.network.layouts import ChannelsLast, keeps_proportions
 from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor, mapped, tensors
-from whycam.network.recording.checkpointing import hidden, recomputed
 from whycam.network.recording.recurrent import differentiable
 from whycam.network.unwrap import eager, refuse_scripted, unwrapped
 from whycam.targets import ResolvedTarget

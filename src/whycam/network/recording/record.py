@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from whycam.errors import InputError, NoGradient, WhycamError
 from whycam.kit.arrays import wide
 from whycam.network.attention.folding import Folded, Folding
+from whycam.network.checkpointing import asks_for_a_start, hidden, recomputed
 from whycam.network.hooks import Inputs as Inputs
 from whycam.network.hooks import call as call
 from whycam.network.hooks import watching as watching
@@ -25,7 +26,6 @@ from whycam.network.layouts import ChannelsFirst, Layout, Scales, check_fits, in
 from whycam.network.model_tree import tree_of
 from whycam.network.preserve_state import as_found
 from whycam.network.pytree import detached_copy, first_tensor
-from whycam.network.recording.checkpointing import asks_for_a_start, hidden, recomputed
 from whycam.network.recording.forward import INPUT, Answer, Attempt, Forward, Gradients, Pass
 from whycam.network.recording.forward import Resolve as Resolve
 from whycam.network.recording.graph_breaks import Trail, follow

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import SAME, apart, is_half, wide
+from whycam.network.checkpointing import asks_for_a_start, hidden, recomputed
 from whycam.network.hooks import Inputs, call, watching
 from whycam.network.outputs import OutputPath, number_of_classes, read
 from whycam.network.preserve_state import acting, as_found
 from whycam.network.pytree import detached_copy, first_tensor, mapped, only_tensor, replaced, tensors
-from whycam.network.recording.checkpointing import asks_for_a_start, hidden, recomputed
 from whycam.network.recording.partial_forward import Resumed
 from whycam.network.recording.record import LayerRecord
 from whycam.network.recording.recurrent import differentiable
