@@ -606,7 +606,6 @@ FAULTS = [
         {
             "tensor.detach() if isinstance(tensor, nn.Parameter) else tensor": "tensor",
             "F.__file__, torch.autograd.__file__": "F.__file__,",
-            "or not torch.is_grad_enabled()": "",
             "args = (*args, kwargs.pop(word))": "pass",
             "if factors < 2:": "if True:",
             "lambda gradient: gradient / parts": "lambda gradient: gradient / 2",
@@ -627,6 +626,33 @@ FAULTS = [
             ".masked_fill(given == 0, 0)": "",
             "if name in _DIVISIONS and _live(args[1]):": "if False:",
             "isinstance(args[1], (int, float)) and args[1] < 0": "False",
+        },
+    ),
+    Faults(
+        "network/recording/two_faced.py",
+        "network/recording/test_two_faced.py methods/test_transformer_attribution.py",
+        {
+            "[relevance / count] * count": "[relevance] * count",
+            "if name in DIVISIONS and count == 2:": "if False:",
+            "([] if passes else given)": "given",
+            "value = func(*copied(func, args), **kwargs)": "value = func(*args, **kwargs)",
+            "if gradient is None or not ctx.mode.turned:": "if gradient is None or ctx.mode.turned:",
+            "value = value.clone()  # the": "pass  # the",
+            "more, less = weight.clamp(min=0), weight.clamp(max=0)": "more, less = weight.clamp(min=0), weight",
+            "each / 2 for each in _in_proportion(torch.matmul": "each for each in _in_proportion(torch.matmul",
+            "each / count for each in of_both": "each for each in of_both",
+            "[each / count for each in _in_proportion(again": "[each for each in _in_proportion(again",
+            "values.flatten(1).sum(1)": "values.sum().expand(len(values))",
+            "_ratio(own.abs(), whole) * total": "own",
+            "self.left[name] = None": "pass",
+        },
+    ),
+    Faults(
+        "network/attention/folding.py",
+        "methods/test_transformer_attribution.py",
+        {
+            "if tensor.requires_grad else replaced(value, path, tensor.detach().requires_grad_())": "",
+            "@ values.mT) / 2": "@ values.mT)",
         },
     ),
     Faults(
