@@ -426,10 +426,7 @@ class MapBuilder:
         )
 
     def _left(self, method: Method) -> tuple[str, ...]:
-        """What guided ReLUs leave as it is, and what has no rule of relevance."""
-        plain = self.measured.plain
-        if "attention_relevance" in method.needs and plain is not None and plain.left:
-            return (_unruled(plain.left),)
+        """What guided ReLUs leave as it is."""
         guided = self.measured.guided if "guided_gradients" in method.needs else None
         if guided is None or not guided.left:
             return ()
@@ -497,10 +494,6 @@ def _doubts(layer: Layer) -> tuple[str, ...]:
     )
 
 
-def _unruled(names: Sequence[str]) -> str:
-    return f"no rule of relevance is known for {', '.join(names)}: gradients pass there as they are"
-
-
 def told(work: Sequence[RunStats]) -> tuple[str, ...]:
     """What a reader should know of how variants were run."""
     notes = []
@@ -510,7 +503,7 @@ def told(work: Sequence[RunStats]) -> tuple[str, ...]:
         if each.alone:
             notes.append(f"each variant was run by itself: {each.alone}")
         if each.left:
-            notes.append(_unruled(each.left))
+            notes.append(f"no rule of relevance is known for {', '.join(each.left)}: gradients pass there as they are")
         if each.halved:
             notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
         if each.copy and each.deviation is None:

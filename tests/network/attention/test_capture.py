@@ -531,6 +531,16 @@ def test_no_weights_of_a_fused_kernel_are_kept() -> None:
     assert sizes == [4 * q.numel()]
 
 
+def test_written_out_weights_go_when_they_were_seen() -> None:
+    model, x, _ = built("cait, talking heads")
+    kept = []
+    with torch.no_grad(), Capture(seen=lambda each: kept.append(weakref.ref(each.weights()._base))) as capture:
+        model(x)
+    assert [each() for each in kept] == [None] * 4
+    with pytest.raises(RuntimeError, match="while `seen` runs"):
+        capture.found[0].weights()
+
+
 def tensors_of(attention: Attention) -> list[Tensor]:
     held = [each for each in gc.get_referents(attention, vars(attention)) if isinstance(each, Tensor)]
     return list({id(each): each for each in held}.values())

@@ -29,12 +29,12 @@ from whycam.kit.arrays import wide
 # Functions by their names without underscores: what multiplies two matrices,
 _PRODUCTS = {"matmul", "bmm", "baddbmm", "einsum"}
 # what looks at the same numbers, in another order or at some of them,
-VIEWS = {
+_VIEWS = {
     "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "permute", "T", "mT", "H", "mH", "t", "adjoint",
     "getitem", "narrow", "select", "split", "chunk", "unbind", "squeeze", "unsqueeze",
 }  # fmt: skip
 # what keeps the numbers in their order,
-MOVES = {
+_MOVES = {
     "reshape", "view", "reshape_as", "view_as", "flatten", "unflatten", "expand", "expand_as", "contiguous", "clone",
     "to", "type", "type_as", "float", "half", "bfloat16", "double",
 }  # fmt: skip
@@ -70,7 +70,8 @@ class Attention:
     def weights(self) -> Tensor:
         """What multiplies the values, `(..., query, key)`, detached, float32 at least.
 
-        Computed anew at each call where a fused kernel ran, which keeps none.
+        Computed anew at each call where a fused kernel ran, which keeps none. Of a capture that calls `seen` and waits
+        for no backward they are had inside of `seen` alone.
 
         Raises:
             WhycamError: a fused kernel ran with dropout, whose choice is lost.
@@ -137,7 +138,7 @@ class Capture(TorchFunctionMode):
         output = func(*args, **kwargs)
         if name in ("softmax", "safe_softmax"):
             self._softmax(args, kwargs, output)
-        elif name in VIEWS or name in MOVES or name in _CHANGES:
+        elif name in _VIEWS or name in _MOVES or name in _CHANGES:
             for tensor in _tensors((*args, *kwargs.values())):
                 if (trail := self._trails.get(tensor)) is not None:
                     self._follow(trail, tensor, name, func, args, kwargs, output)
@@ -169,7 +170,7 @@ class Capture(TorchFunctionMode):
                     "attention ran with dropout inside a fused kernel, so what multiplied the values cannot be "
                     "computed again; put the model in evaluation mode, model.eval()."
                 )
-            return softmax_of(wide(query), wide(key), attn_mask, is_causal, scale)
+            return _softmax_of(wide(query), wide(key), attn_mask, is_causal, scale)
 
         self._add(query, key, value, output, rebuilt)
         return output
@@ -252,7 +253,7 @@ class Capture(TorchFunctionMode):
             return
         made = _tensors((output,))
         places = [trail.keys] * len(made)
-        if name in VIEWS:
+        if name in _VIEWS:
             # a stand-in without numbers, whose strides are 0 except for the keys', tells where the keys go
             keys = source.ndim + trail.keys
             shape = [max(2, size) if axis == keys else size for axis, size in enumerate(source.shape)]
@@ -263,8 +264,8 @@ class Capture(TorchFunctionMode):
         elif name == "linear" and trail.keys == -1:
             return  # sums over the keys, with fixed numbers for values
         for each, keys in zip(made, places, strict=True):
-            kept = name in VIEWS or (each.ndim + keys >= 0 and each.shape[keys] == source.shape[keys])
-            if keys and kept and (name in VIEWS or name in MOVES or each.ndim == source.ndim):
+            kept = name in _VIEWS or (each.ndim + keys >= 0 and each.shape[keys] == source.shape[keys])
+            if keys and kept and (name in _VIEWS or name in _MOVES or each.ndim == source.ndim):
                 self._trails[each] = trail._replace(keys=keys)
 
     def _begun(self, operands: Iterable[Tensor], chosen: Tensor) -> Tensor:
@@ -311,9 +312,15 @@ class Capture(TorchFunctionMode):
             output.register_hook(hook)  # type: ignore[no-untyped-call]
         if self.seen is not None:
             self.seen(attention)
+            if self.arrived is None:
+                attention.rebuilt = _gone  # nothing waits for them, and weights that were written out are large
 
 
-def softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
+def _gone() -> Tensor:
+    raise RuntimeError("without a backward that they wait for, weights are there while `seen` runs and no longer")
+
+
+def _softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
     """The weights of `F.scaled_dot_product_attention`; rows without any key are 0."""
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
