@@ -111,6 +111,7 @@ _MethodName: TypeAlias = Literal[
     "smooth_grad_cam_plus_plus",
     "ss_cam",
     "tis",
+    "transformer_attribution",
     "vit_cx",
     "vit_recipro_cam",
     "xgrad_cam",

@@ -426,7 +426,10 @@ class MapBuilder:
         )
 
     def _left(self, method: Method) -> tuple[str, ...]:
-        """What guided ReLUs leave as it is."""
+        """What guided ReLUs leave as it is, and what has no rule of relevance."""
+        plain = self.measured.plain
+        if "attention_relevance" in method.needs and plain is not None and plain.left:
+            return (_unruled(plain.left),)
         guided = self.measured.guided if "guided_gradients" in method.needs else None
         if guided is None or not guided.left:
             return ()
@@ -494,6 +497,10 @@ def _doubts(layer: Layer) -> tuple[str, ...]:
     )
 
 
+def _unruled(names: Sequence[str]) -> str:
+    return f"no rule of relevance is known for {', '.join(names)}: gradients pass there as they are"
+
+
 def told(work: Sequence[RunStats]) -> tuple[str, ...]:
     """What a reader should know of how variants were run."""
     notes = []
@@ -503,7 +510,7 @@ def told(work: Sequence[RunStats]) -> tuple[str, ...]:
         if each.alone:
             notes.append(f"each variant was run by itself: {each.alone}")
         if each.left:
-            notes.append(f"no rule of relevance is known for {', '.join(each.left)}: gradients pass there as they are")
+            notes.append(_unruled(each.left))
         if each.halved:
             notes.append(f"memory ran out, so the rows run at once were halved {each.halved} times, to {each.rows}")
         if each.copy and each.deviation is None:

@@ -46,6 +46,10 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
         "tokens were all that its last block returns",
         "a run of the part above the last block for each block, and half a backward, per target",
     ),
+    "attention_relevance": (
+        "what of the score the attention hands back by Chefer's rules of relevance, same shape as the attention",
+        "two backwards to the first block, per target",
+    ),
     "queries": ("queries of the layer's block, (batch, head, token, width)", "the forward"),
     "keys": ("keys of the layer's block, (batch, head, token, width)", "the forward"),
     "values": ("values of the layer's block, (batch, head, token, width)", "the forward"),
@@ -102,7 +106,9 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 
 #: What an attention itself takes and gives, and what only a backward brings; a fold may ask for these.
-BLOCK_SLOPES = frozenset({"attention_gradients", "head_output_gradients", "layer_attention_gradients"})
+BLOCK_SLOPES = frozenset(
+    {"attention_gradients", "head_output_gradients", "layer_attention_gradients", "attention_relevance"}
+)
 BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
 
 #: Quantities that are functions: what they cost depends on what the method does with them.

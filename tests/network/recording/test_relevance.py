@@ -79,6 +79,13 @@ def test_activations_pass_relevance_on(function, rules):
     assert not mode.left
 
 
+def test_an_activation_of_zero_hands_back_nothing():
+    x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    with Relevance():
+        made = F.gelu(x + 0)
+    assert torch.autograd.grad(made.sum(), x)[0].tolist() == [0, 0, 0]
+
+
 NORMS = {
     "layer_norm": (lambda x: F.layer_norm(x, (6,), eps=1e-3), (-1,), True),
     "nn.LayerNorm of two axes": (nn.LayerNorm((3, 6), eps=1e-3, bias=False).double(), (-2, -1), True),

@@ -29,12 +29,12 @@ from whycam.kit.arrays import wide
 # Functions by their names without underscores: what multiplies two matrices,
 _PRODUCTS = {"matmul", "bmm", "baddbmm", "einsum"}
 # what looks at the same numbers, in another order or at some of them,
-_VIEWS = {
+VIEWS = {
     "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "permute", "T", "mT", "H", "mH", "t", "adjoint",
     "getitem", "narrow", "select", "split", "chunk", "unbind", "squeeze", "unsqueeze",
 }  # fmt: skip
 # what keeps the numbers in their order,
-_MOVES = {
+MOVES = {
     "reshape", "view", "reshape_as", "view_as", "flatten", "unflatten", "expand", "expand_as", "contiguous", "clone",
     "to", "type", "type_as", "float", "half", "bfloat16", "double",
 }  # fmt: skip
@@ -138,7 +138,7 @@ class Capture(TorchFunctionMode):
         output = func(*args, **kwargs)
         if name in ("softmax", "safe_softmax"):
             self._softmax(args, kwargs, output)
-        elif name in _VIEWS or name in _MOVES or name in _CHANGES:
+        elif name in VIEWS or name in MOVES or name in _CHANGES:
             for tensor in _tensors((*args, *kwargs.values())):
                 if (trail := self._trails.get(tensor)) is not None:
                     self._follow(trail, tensor, name, func, args, kwargs, output)
@@ -170,7 +170,7 @@ class Capture(TorchFunctionMode):
                     "attention ran with dropout inside a fused kernel, so what multiplied the values cannot be "
                     "computed again; put the model in evaluation mode, model.eval()."
                 )
-            return _softmax_of(wide(query), wide(key), attn_mask, is_causal, scale)
+            return softmax_of(wide(query), wide(key), attn_mask, is_causal, scale)
 
         self._add(query, key, value, output, rebuilt)
         return output
@@ -253,7 +253,7 @@ class Capture(TorchFunctionMode):
             return
         made = _tensors((output,))
         places = [trail.keys] * len(made)
-        if name in _VIEWS:
+        if name in VIEWS:
             # a stand-in without numbers, whose strides are 0 except for the keys', tells where the keys go
             keys = source.ndim + trail.keys
             shape = [max(2, size) if axis == keys else size for axis, size in enumerate(source.shape)]
@@ -264,8 +264,8 @@ class Capture(TorchFunctionMode):
         elif name == "linear" and trail.keys == -1:
             return  # sums over the keys, with fixed numbers for values
         for each, keys in zip(made, places, strict=True):
-            kept = name in _VIEWS or (each.ndim + keys >= 0 and each.shape[keys] == source.shape[keys])
-            if keys and kept and (name in _VIEWS or name in _MOVES or each.ndim == source.ndim):
+            kept = name in VIEWS or (each.ndim + keys >= 0 and each.shape[keys] == source.shape[keys])
+            if keys and kept and (name in VIEWS or name in MOVES or each.ndim == source.ndim):
                 self._trails[each] = trail._replace(keys=keys)
 
     def _begun(self, operands: Iterable[Tensor], chosen: Tensor) -> Tensor:
@@ -320,7 +320,7 @@ def _gone() -> Tensor:
     raise RuntimeError("without a backward that they wait for, weights are there while `seen` runs and no longer")
 
 
-def _softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
+def softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
     """The weights of `F.scaled_dot_product_attention`; rows without any key are 0."""
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:

@@ -17,7 +17,7 @@ from whycam.kit.arrays import wide
 from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES
 from whycam.network.attention.capture import Attention, Capture
 from whycam.network.attention.places import Place
-from whycam.network.pytree import only_tensor, replaced
+from whycam.network.pytree import only_tensor, replaced, tensors
 
 #: What a fold made of each block, by the number of its attention.
 Folded: TypeAlias = Mapping[int, Tensor]
@@ -55,12 +55,15 @@ class Folding:
         assert not unknown, unknown
         self.folds, self.places = folds, places
         self.arrives = any(each.differentiates for each in folds.values())
+        #: Whether some fold waits for a second backward, in which relevance arrives.
+        self.relates = any("attention_relevance" in each.needs for each in folds.values())
         #: Whether the score's own backward is what the folds wait for.
         self.differentiates = self.arrives and not self.cuts
         self._capture: Capture | None = None
         self._still: dict[str, dict[int, Tensor]] = {}
         self._now: dict[str, dict[int, Tensor]] = {}
         self._targets: list[dict[str, dict[int, Tensor]]] = []
+        self._first: dict[int, Tensor] = {}  # gradients at outputs, until their relevance arrives
 
     def capture(self) -> Capture:
         """A new capture, and everything folded before forgotten."""
@@ -74,6 +77,12 @@ class Folding:
         path, tensor = only_tensor(value, self.cuts[number])
         self.returned[number] = tensor
         return replaced(value, path, tensor.detach().clone())
+
+    def begin(self, value: Any, _: Any) -> Any:
+        """Let the graph begin at what the first block is given, so that the path around its attention is in it."""
+        torch.set_grad_enabled(True)
+        path, tensor = next((path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point())
+        return value if tensor.requires_grad else replaced(value, path, tensor.detach().requires_grad_())
 
     def backward(self, gradients: Mapping[int, Tensor], *, keep: bool) -> None:
         """One backward through each block by itself, from a score's gradients at the mean of the block's tokens."""
@@ -127,20 +136,35 @@ class Folding:
         }
 
     def _begin(self) -> None:
+        self._first = {}
         self._now = {name: {} for name in self.folds}
 
     def _seen(self, attention: Attention) -> None:
         self._fold(attention, None, self._still)
 
     def _arrived(self, attention: Attention, gradients: Tensor) -> None:
+        before = self._first.pop(attention.number, None)
+        if before is not None:
+            self._fold(attention, before, self._now, relevance=gradients)
+            return
         self._fold(attention, gradients, self._now)
+        if self.relates:
+            self._first[attention.number] = gradients
 
-    def _fold(self, attention: Attention, gradients: Tensor | None, into: dict[str, dict[int, Tensor]]) -> None:
+    def _fold(
+        self,
+        attention: Attention,
+        gradients: Tensor | None,
+        into: dict[str, dict[int, Tensor]],
+        relevance: Tensor | None = None,
+    ) -> None:
         number = attention.number
         chosen = {
             name: each
             for name, each in self.folds.items()
-            if each.differentiates == (gradients is not None) and (each.at is None or number in each.at)
+            if each.differentiates == (gradients is not None)
+            and ("attention_relevance" in each.needs) == (relevance is not None)
+            and (each.at is None or number in each.at)
         }
         if not chosen or number >= len(self.places):
             return
@@ -149,14 +173,24 @@ class Folding:
         for name, each in chosen.items():
             for need in each.needs:
                 if need not in known:
-                    known[need] = _quantity(need, attention, gradients, place)
+                    known[need] = _quantity(need, attention, gradients, relevance, place)
             into[name][number] = each.function(**{need: known[need] for need in each.needs}, **each.options)
 
 
-def _quantity(name: str, attention: Attention, gradients: Tensor | None, place: Place) -> Tensor:
+def _quantity(
+    name: str, attention: Attention, gradients: Tensor | None, relevance: Tensor | None, place: Place
+) -> Tensor:
     """One quantity of a block, `(batch * window, head, ...)`, detached, float32 at least."""
     if name == "attention":
         return wide(place.aligned(attention.weights()))
+    if name == "attention_relevance":
+        assert relevance is not None
+        weights, values, output, share = (
+            wide(place.aligned(each))
+            for each in (attention.weights(), attention.value.detach(), attention.output.detach(), relevance)
+        )
+        # of the product of attention and values, half, in proportion to what each weight added
+        return weights * ((share / output).masked_fill(output == 0, 0) @ values.mT) / 2
     if name in ("attention_gradients", "layer_attention_gradients"):
         assert gradients is not None  # the fold waited for them
         # the output is weights times values, so this is exact

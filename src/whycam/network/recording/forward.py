@@ -23,6 +23,7 @@ from whycam.network.recording.detaching import Detaching
 from whycam.network.recording.guided import guided_relu
 from whycam.network.recording.partial_forward import Watch
 from whycam.network.recording.relevance import Relevance
+from whycam.network.recording.two_faced import TwoFaced
 from whycam.targets import ResolvedTarget
 from whycam.targets.structured import DISAGREE, resolved
 
@@ -106,6 +107,7 @@ class Forward:
         self.model = model
         self.relevance = relevance
         self.folding = folding
+        self.faces = TwoFaced() if folding is not None and folding.relates else None
         self.taps = taps
         #: Where hooks go, and which calls are asked for there.
         self.places: dict[Where, list[Any]] = {}
@@ -126,7 +128,7 @@ class Forward:
         self.nothing = False  # whether the output holds no answer, and none is needed
         self.part = next((each.part for each in resolvers if isinstance(each, OutputSelector)), None)
         self.guided = guided
-        self.left: dict[str, None] = {}  # activations that are no ReLUs, where ReLUs are guided
+        self.left: dict[str, None] = {}  # activations that are no ReLUs, where ReLUs are guided; or without a rule
         self.resume = resume and bool(taps)
         self.watch: Watch | None = None
         self.wanted = self.want_gradients = want_gradients
@@ -179,12 +181,17 @@ class Forward:
             if not score.requires_grad or not points:
                 found.append(dict.fromkeys(points))
             else:
-                again = keep or number < len(scores)
-                with self.relevance or nullcontext():
+                again, ends = keep or number < len(scores), [*points.values(), *starts]
+                total = score.sum()
+                with self.relevance or self.faces or nullcontext():
                     gradients = torch.autograd.grad(
-                        score.sum(), [*points.values(), *starts], retain_graph=again, allow_unused=True
+                        total, ends, retain_graph=again or self.faces is not None, allow_unused=True
                     )
                 found.append(dict(zip(points, gradients, strict=False)))
+                if self.faces is not None:
+                    self.backwards += 1
+                    with self.faces, self.faces.turning():
+                        torch.autograd.grad(total, ends, retain_graph=again, allow_unused=True)
             if self.folding is not None:
                 self.folding.target()
         return found
@@ -209,8 +216,11 @@ class Forward:
             if self.resume:
                 self.watch = Watch(self.model, self.taps)
                 stack.enter_context(self.watch.watching())
-            if self.relevance is not None:
-                stack.enter_context(self.relevance)  # below the other modes, which do not look at what the rules do
+            for rules in filter(None, (self.relevance, self.faces)):
+                stack.enter_context(rules)  # below the other modes, which do not look at what the rules do
+            if self.folding is not None and self.faces is not None:
+                first = tree.module(self.folding.places[0].block)
+                stack.enter_context(watching(first, "input", self.folding.begin))
             if self.guided:
                 self.left = stack.enter_context(guided_relu()).left
             if self.want_gradients and self.through is not None:
@@ -240,6 +250,8 @@ class Forward:
         torch.set_grad_enabled(True)  # for the scores
         if self.relevance is not None:
             self.relevance.met(tensor)
+        if self.faces is not None:
+            self.left = self.faces.left
         self.samples = tensor.shape[0]
         return wide(tensor), name
 

@@ -100,7 +100,8 @@ class Recording:
         targets: the targets as settled on this output; `scores` their values, `(batch,)` each.
         input_gradients: one for each target, where asked; for several inputs, of the first.
         forwards, backwards: passes made.
-        left: activations that are no ReLUs and stay as they are, where ReLUs are guided.
+        left: activations that are no ReLUs and stay as they are, where ReLUs are guided; functions without a rule,
+            where relevance of attention was asked for.
         folded: what was made of each block's attention, by fold, for each target.
         projections: weight and bias of the linear layer behind each attention, by its number.
     """

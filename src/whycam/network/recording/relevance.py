@@ -18,6 +18,7 @@ gradient is what depends on the input.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ from whycam.network.pytree import mapped, tensors
 T = TypeVar("T")
 
 # Functions by their names without underscores: those of one number that are 0 at 0,
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "gelu", "silu", "mish", "elu", "selu", "celu", "tanh", "softsign", "hardswish", "hardtanh", "relu6", "clamp",
     "clip", "clamp_min", "clamp_max", "softplus", "square", "sqrt", "pow", "hardshrink", "softshrink", "tanhshrink",
 }  # fmt: skip
@@ -44,15 +45,15 @@ _CONSTANTS = {
     "sigmoid", "hardsigmoid", "rsqrt", "reciprocal", "norm", "vector_norm", "linalg_vector_norm", "linalg_norm",
     "linalg_matrix_norm", "frobenius_norm", "std", "var", "std_mean", "var_mean",
 }  # fmt: skip
-_SOFTMAX = {"softmax", "safe_softmax"}
-_DIVISIONS = {"div", "divide", "true_divide", "truediv", "itruediv"}
+SOFTMAX = {"softmax", "safe_softmax"}
+DIVISIONS = {"div", "divide", "true_divide", "truediv", "itruediv"}
 # products, with the position of the first factor.
 _PRODUCTS = (
     dict.fromkeys(("mul", "multiply", "imul", "rmul", "matmul", "rmatmul", "bmm", "mm", "mv", "dot", "outer"), 0)
     | dict.fromkeys(("linear", "einsum", "tensordot", "conv1d", "conv2d", "conv3d"), 0)
     | dict.fromkeys(("addmm", "addbmm", "baddbmm", "addcmul", "addmv"), 1)
 )
-_LAYERS = {"linear": "linear_gamma"} | dict.fromkeys(
+LAYERS = {"linear": "linear_gamma"} | dict.fromkeys(
     [f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)], "conv_gamma"
 )
 
@@ -69,7 +70,34 @@ _RULED = re.compile(
 )
 
 
-class Relevance(TorchFunctionMode):
+class FunctionRules(TorchFunctionMode, ABC):
+    """A rule for each function that is called with what depends on the input. Parameters are constants."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = {} if kwargs is None else dict(kwargs)
+        if isinstance(func, FunctionType) and func.__code__.co_filename in (F.__file__, torch.autograd.__file__):
+            with self:  # its steps have rules; and a network that computes a part again has them in the backward too
+                return opened(func)(*args, **kwargs)
+        if getattr(func, "__name__", "") != "__set__":
+            args, kwargs = mapped((args, kwargs), _constant)
+        found = [each for each in flat((args, kwargs)) if live(each)]
+        if not found:
+            return func(*args, **kwargs)
+        for number, word in enumerate(("input", "other")):
+            if len(args) == number and word in kwargs:
+                args = (*args, kwargs.pop(word))
+        return self.result(func, name_of(func), args, kwargs, found)
+
+    @abstractmethod
+    def result(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[Tensor]
+    ) -> Any:
+        """What a function returns; `found` are the tensors among its arguments that depend on the input."""
+
+
+class Relevance(FunctionRules):
     """The rules while it is entered: what a network returns is the same, and its gradients are those of relevance.
 
     Args:
@@ -89,31 +117,19 @@ class Relevance(TorchFunctionMode):
         self.left: dict[str, None] = {}
         self.constants: dict[str, None] = {}
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    def result(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[Tensor]
     ) -> Any:
-        kwargs = {} if kwargs is None else dict(kwargs)
-        if isinstance(func, FunctionType) and func.__code__.co_filename in (F.__file__, torch.autograd.__file__):
-            with self:  # its steps have rules; and a network that computes a part again has them in the backward too
-                return opened(func)(*args, **kwargs)
-        if getattr(func, "__name__", "") != "__set__":
-            args, kwargs = mapped((args, kwargs), _constant)
-        live = [each for each in _flat((args, kwargs)) if _live(each)]
-        if not live or not torch.is_grad_enabled():
-            return func(*args, **kwargs)
-        for number, word in enumerate(("input", "other")):
-            if len(args) == number and word in kwargs:
-                args = (*args, kwargs.pop(word))
-        name = name_of(func)
-        if name in _ACTIVATIONS and _live(args[0]) and not _falls(name, args):
-            return _in_place(func, args, _activated(func, args, kwargs))
-        if name in _CONSTANTS or _falls(name, args) or (name in _SOFTMAX and self.rules == "cp_lrp"):
+        """The same value, with the gradient of a stand-in."""
+        if name in ACTIVATIONS and live(args[0]) and not _falls(name, args):
+            return in_place(func, args, _activated(func, args, kwargs))
+        if name in _CONSTANTS or _falls(name, args) or (name in SOFTMAX and self.rules == "cp_lrp"):
             self.constants[name] = None
-            return _in_place(func, args, func(*_stopped(_copied(func, args)), **_stopped(kwargs)))
-        if name in _DIVISIONS and _live(args[1]):
+            return in_place(func, args, func(*_stopped(copied(func, args)), **_stopped(kwargs)))
+        if name in DIVISIONS and live(args[1]):
             self.constants["what is divided by"] = None
             return func(args[0], args[1].detach(), *args[2:], **kwargs)
-        if name in _LAYERS and (gamma := self.gammas[_LAYERS[name]]) and len(live) == 1:
+        if name in LAYERS and (gamma := self.gammas[LAYERS[name]]) and len(found) == 1:
             return _enhanced(func, gamma, *args, **kwargs)
         if name in _PRODUCTS:
             return _product(func, _PRODUCTS[name], args, kwargs)
@@ -148,8 +164,8 @@ class Relevance(TorchFunctionMode):
         if self.rules == "cp_lrp":
             self.constants["softmax"] = None
             return func(query.detach(), key.detach(), value, *args, **kwargs)
-        both = 2 if _live(value) and (_live(query) or _live(key)) else 1
-        scores = 2 if _live(query) and _live(key) else 1
+        both = 2 if live(value) and (live(query) or live(key)) else 1
+        scores = 2 if live(query) and live(key) else 1
         query, key = (_shared(each, both * scores) for each in (query, key))
         return func(query, key, _shared(value, both), *args, **kwargs)
 
@@ -227,13 +243,13 @@ def _through(value: Tensor, stand_in: Tensor) -> Tensor:
 def _activated(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """What an activation function gets goes back whole to what it was given (the identity rule)."""
     given = args[0]
-    value = func(*_stopped(_copied(func, args)), **_stopped(kwargs))
+    value = func(*_stopped(copied(func, args)), **_stopped(kwargs))
     return _through(value, given * (value / given.detach()).masked_fill(given == 0, 0))
 
 
 def _shared(tensor: Tensor, parts: int) -> Tensor:
     """The same numbers, to which a part of the gradient goes back."""
-    if parts == 1 or not _live(tensor):
+    if parts == 1 or not live(tensor):
         return tensor
     seen = tensor.view_as(tensor)
     seen.register_hook(lambda gradient: gradient / parts)  # type: ignore[no-untyped-call]
@@ -242,12 +258,12 @@ def _shared(tensor: Tensor, parts: int) -> Tensor:
 
 def _product(func: Callable[..., Any], start: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Each factor that depends on the input gets an equal share (the uniform rule)."""
-    factors = len([each for each in _flat((args[start:], kwargs)) if _live(each)])
+    factors = len([each for each in flat((args[start:], kwargs)) if live(each)])
     if factors < 2:
         return func(*args, **kwargs)
-    given, named = mapped((_copied(func, args)[start:], kwargs), lambda each: _shared(each, factors))
+    given, named = mapped((copied(func, args)[start:], kwargs), lambda each: _shared(each, factors))
     plainly = torch.mul if name_of(func) == "imul" else getattr(torch, name_of(func)) if _writes(func) else func
-    return _in_place(func, args, plainly(*args[:start], *given, **named))
+    return in_place(func, args, plainly(*args[:start], *given, **named))
 
 
 def _enhanced(func: Callable[..., Any], gamma: float, given: Tensor, weight: Tensor, bias: Any = None, *rest: Any,
@@ -287,12 +303,12 @@ def _falls(name: str, args: tuple[Any, ...]) -> bool:
     return name == "pow" and isinstance(args[1], (int, float)) and args[1] < 0
 
 
-def _live(value: Any) -> bool:
+def live(value: Any) -> bool:
     """Whether a value depends on the input."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def _flat(value: Any) -> list[Tensor]:
+def flat(value: Any) -> list[Tensor]:
     return [tensor for _, tensor in tensors(value)]
 
 
@@ -311,12 +327,12 @@ def _writes(func: Callable[..., Any]) -> bool:
     return name.startswith("__i") if name.endswith("__") else name.endswith("_")
 
 
-def _copied(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
+def copied(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same arguments, for a function that may write to the first."""
     return (args[0].clone(), *args[1:]) if _writes(func) else args
 
 
-def _in_place(func: Callable[..., Any], args: tuple[Any, ...], made: T) -> T:
+def in_place(func: Callable[..., Any], args: tuple[Any, ...], made: T) -> T:
     """What was made, written to the first argument if that is what the function does."""
     if not _writes(func):
         return made
