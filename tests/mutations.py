@@ -31,6 +31,32 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "engine/session.py",
+        "engine/test_usual_method.py",
+        {
+            "found.choosing.plus(*looked)": "found.choosing",
+            "(*filter(None, (said,)), *maker.notes)": "maker.notes",
+            "if not request.open or": "if",
+        },
+    ),
+    Faults(
+        "engine/attention.py",
+        "engine/test_usual_method.py",
+        {
+            '(each.kind, each.size) == ("tokens", size) for each in found': "True for each in found",
+            "except Exception:  # a network that cannot be watched so": "except KeyError:",
+        },
+    ),
+    Faults(
+        "engine/request.py",
+        "engine/test_usual_method.py",
+        {
+            "self.signed or self.per_channel or any": "any",
+            "and not isinstance(first, OutputTarget)": "",
+            "return self.usual and plain": "return plain",
+        },
+    ),
+    Faults(
         "network/variants/hidden.py",
         "methods/test_tis.py",
         {

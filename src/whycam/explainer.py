@@ -113,7 +113,10 @@ class Explainer:
             inputs: a ready batch `(N, C, *spatial)`, a tuple or dict of tensors, or photos: paths, PIL images, uint8
                 arrays, one or a list.
             method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities; left
-                out, Grad-CAM, and LayerCAM for boxes, since weights that are pooled light up every object alike.
+                out or `"auto"`, Grad-CAM, and LayerCAM for boxes, since weights that are pooled light up every object
+                alike; for classes of a transformer whose tokens attend to each other in every block, where nothing else
+                about layers is asked, Chefer's generic attention explainability, which the notes say (evidence in
+                docs/benchmarks.md).
             target: `None` for each sample's top class; a class index, label text, target object (`whycam.targets`) or
                 function `output -> (N,)` for the whole batch; or a sequence with one for each sample.
             layer: `None` to have it chosen (the result says which, and why); a dotted name, a module, or a glob
@@ -166,8 +169,9 @@ class Explainer:
             >>> e.heatmaps().shape                                # at the input's size, in [0, 1]
             torch.Size([2, 16, 16])
         """
+        named = method if method not in (None, "auto") else None
         request = Request.one(
-            method if method is not None else self._session.usual_method(target),
+            named if named is not None else self._session.usual_method(target),
             target,
             layer,
             fusion,
@@ -182,6 +186,7 @@ class Explainer:
             signed=signed,
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
+            usual=named is None,
         )
         return self._run(inputs, request).first
 
@@ -214,8 +219,8 @@ class Explainer:
         layer. (Guided backprop needs one more forward and a backward of its own for each target.)
 
         Args:
-            methods: names or functions; `"all"` for every method there is. `None` is the usual one of the first target:
-                Grad-CAM for classes, LayerCAM for boxes, HiResCAM for regions.
+            methods: names or functions; `"all"` for every method there is. `None` or `"auto"` is the usual one of the
+                first target: as for `explain` for classes, LayerCAM for boxes, HiResCAM for regions.
             layers: each a layer as for `explain`; a glob is taken apart into its layers, a list is fused with
                 `fusion`. `None` chooses, for each method.
             targets: each a target as for `explain`. `None` is each sample's top class.
@@ -238,8 +243,9 @@ class Explainer:
             'CAM'
         """
         first = targets[0] if isinstance(targets, (list, tuple)) and targets else None
+        named = methods if methods is not None and methods != "auto" else None
         request = Request.several(
-            methods if methods is not None else [self._session.usual_method(first)],
+            named if named is not None else [self._session.usual_method(first)],
             layers,
             targets,
             fusion,
@@ -254,6 +260,7 @@ class Explainer:
             signed=signed,
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
+            usual=named is None,
         )
         return self._run(inputs, request)
 

@@ -38,13 +38,28 @@ def test_the_first_call_costs_at_most_a_forward_more_and_the_next_nothing(make, 
     model, inputs = make(), torch.randn(BATCH, 3, 64, 64)
     with torch.no_grad():
         prediction, _ = flops(lambda: model(inputs))
-    first, found = flops(lambda: whycam.explain(model, inputs))
-    again, _ = flops(lambda: whycam.explain(model, inputs))
+    first, found = flops(lambda: whycam.explain(model, inputs, "grad_cam"))
+    again, _ = flops(lambda: whycam.explain(model, inputs, "grad_cam"))
     named, _ = flops(lambda: whycam.explain(model, inputs, layer=layer))
     assert found.layer.name == layer
     assert again == named
     assert 0 < (first - again) / prediction <= 1.0
     print(f"first {first / prediction:.2f}, next {again / prediction:.2f} predictions")
+
+
+@pytest.mark.parametrize(("make", "method"), [(resnet50, "grad_cam"), (vit_tiny, "generic_attention")])
+def test_looking_whether_tokens_attend_costs_nothing_where_all_is_convolved_and_elsewhere_once(make, method):
+    torch.manual_seed(0)
+    model, inputs = make(), torch.randn(BATCH, 3, 64, 64)
+    with torch.no_grad():
+        prediction, _ = flops(lambda: model(inputs))
+    first, found = flops(lambda: whycam.explain(model, inputs))
+    again, _ = flops(lambda: whycam.explain(model, inputs, "auto"))
+    named, _ = flops(lambda: whycam.explain(make(), inputs, method))
+    assert found.method == method
+    assert first == named
+    assert again < first
+    assert (first - again) / prediction <= 1.5
 
 
 def test_naming_a_layer_of_tokens_is_checked_once():

@@ -87,7 +87,7 @@ def test_row_19_an_empty_map_of_the_last_block_says_why(layer):
 
 def test_row_19_with_no_layer_named_the_patches_count():
     model, inputs = vit(), pictures()
-    found = whycam.explain(model, inputs, target=3)
+    found = whycam.explain(model, inputs, "grad_cam", target=3)
     assert found.layer.name == "blocks.2.norm1"
     assert found.layer.location == "verified"
     assert "the score depends on" in found.layer.why
@@ -169,7 +169,7 @@ def small_hf(kind):
     ids=["key norm", "mean of patches", "registers", "hf vit", "hf deit", "hf siglip", "mixer", "levit", "convnext"],
 )
 def test_row_22_the_layer_is_the_last_that_counts_for_the_score(make, size, layer, grid):
-    found = whycam.explain(make(), pictures(size, size))
+    found = whycam.explain(make(), pictures(size, size), "grad_cam")
     assert (found.layer.name, found.layer.grid) == (layer, grid)
     assert all(status.kind != "zero gradient" for status in found.status)
 

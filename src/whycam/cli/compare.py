@@ -29,7 +29,7 @@ def compare(
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="One photo.")],
     methods: Annotated[
         list[str] | None,
-        typer.Option("--methods", "-m", metavar="A,B,...", help=f"Methods, or 'all'. Without: {_METHODS}."),
+        typer.Option("--methods", "-m", metavar="A,B,...", help=f"Methods, 'all' or 'auto'. Without: {_METHODS}."),
     ] = None,
     layers: Annotated[
         list[str] | None,
@@ -94,7 +94,8 @@ def compare(
         from whycam.targets import key
 
         listed = given.split_list(methods or [_METHODS])
-        chosen = chosen_methods("all" if listed == ["all"] else listed)
+        auto = listed == ["auto"]
+        chosen = chosen_methods("all" if listed == ["all"] else ["grad_cam"] if auto else listed)
         options = parse_options(option or [], chosen)
         aims = given.wanted(None, box=box, boxes=boxes, region=region, point=point, similar=similar, sentence=sentence)
         listed = [*given.split_list(targets or ([] if aims else ["top"])), *aims]
@@ -116,7 +117,7 @@ def compare(
         made = compare_all(
             vision,
             picture,
-            [each.name for each in chosen],
+            "auto" if auto else [each.name for each in chosen],
             places if layers else None,
             list(asked),
             fusion=fusion,

@@ -32,7 +32,10 @@ def explain(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", metavar="METHOD", help="How the map is made; see 'whycam methods'. Usually grad_cam."
+            "--method",
+            "-m",
+            metavar="METHOD",
+            help="How the map is made; see 'whycam methods'. Usually grad_cam, or what suits the network.",
         ),
     ] = None,
     model: given.Model = "builtin",
@@ -110,6 +113,7 @@ def explain(
         if len(aims) > 1:
             raise WhycamError(f"explain has one target, and {len(aims)} came: {', '.join(aims)}; see whycam compare.")
         what = parse_target(aims[0]) if aims else None
+        method = None if method == "auto" else method
         usual = getattr(what, "usual_method", None)
         chosen = find_method(method or usual or "grad_cam")
         options = parse_options(option or [], [chosen])[chosen.name]

@@ -19,6 +19,8 @@ from whycam.network.attention.places import Place, place_of, places
 from whycam.network.cache import Cache
 from whycam.network.hooks import Inputs
 from whycam.network.layer_refs import LayerRef
+from whycam.network.layers.attention_block import choose_block
+from whycam.network.layers.features import features, is_convolutional
 from whycam.network.layouts import Layout
 from whycam.network.pytree import on_first_sample
 from whycam.network.quantities.tails import tail_gradients
@@ -116,6 +118,27 @@ class Attentions:
                 raise LayerRefused(f"{title} needs the linear layer behind the attention, and none was seen: {place}.")
             return partial(_projected, *recording.projections[place.number])
         return _of_target(recording.folded[name], number)[place.number]
+
+
+def follows_tokens(module: nn.Module, inputs: Inputs) -> tuple[bool, int]:
+    """Whether the same tokens attend to each other in every block, and lie on a grid; the forwards that it took.
+
+    A plain convolutional network is known by its features, which choosing a layer needs anyway.
+    """
+    forwards = 0
+    try:
+        forwards = features(module, inputs)[1]
+        if is_convolutional(module, inputs):
+            return False, forwards
+        block, spent = choose_block(module, inputs)
+        forwards += spent
+        if isinstance(block, str):
+            return False, forwards
+        found, _ = places(module, inputs)
+        size = place_of(found, block.tap.module).size
+        return all((each.kind, each.size) == ("tokens", size) for each in found), forwards
+    except Exception:  # a network that cannot be watched so is explained as any other, and says why there
+        return False, forwards
 
 
 def attend(

@@ -43,7 +43,10 @@ class LayerRequest:
 
 @dataclass(frozen=True)
 class Request:
-    """All that is asked of one network and one batch; the fields are the parameters of `Explainer.compare`."""
+    """All that is asked of one network and one batch; the fields are the parameters of `Explainer.compare`.
+
+    `usual`: whether nobody named the method, so that the network may have another.
+    """
 
     methods: tuple[Method, ...]
     layers: tuple[LayerRequest, ...] = (LayerRequest(),)
@@ -60,6 +63,7 @@ class Request:
     signed: bool = False
     per_channel: bool = False
     run: RunConfig = field(default_factory=RunConfig)
+    usual: bool = False
     smooth: Smoothing = field(init=False, default=Smoothing())
 
     def __post_init__(self) -> None:
@@ -90,6 +94,19 @@ class Request:
             raise OptionError("tiles= and smoothing= or path= exclude each other; leave one out.")
         if self.views is not None and not any(each.has_layer for each in self.methods):
             raise WhycamError(f"{first} works at the (first) input and at no layer. Leave views out.")
+
+    @property
+    def open(self) -> bool:
+        """Whether the network's usual method is to be taken: classes are asked about, and nothing is said that only
+        methods of layers know.
+        """
+        plain = self.layers in ((LayerRequest(),), (LayerRequest(each=True),)) and not any(self.options.values())
+        others = (self.path, self.tiles, self.picture, self.fusion, self.layout, self.views, self.run.precision)
+        special = self.signed or self.per_channel or any(each is not None for each in others)
+        first = (
+            self.targets[0][0] if isinstance(self.targets[0], (list, tuple)) and self.targets[0] else self.targets[0]
+        )
+        return self.usual and plain and not special and not isinstance(first, OutputTarget)
 
     @classmethod
     def one(
