@@ -70,6 +70,7 @@ _MethodName: TypeAlias = Literal[
     "bag_cam",
     "cam",
     "cameras",
+    "clip_surgery",
     "cp_lrp",
     "d_rise",
     "deep_feature_factorization",

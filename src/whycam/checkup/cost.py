@@ -26,7 +26,7 @@ from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
 from whycam.kit.progress import Progress, duration
-from whycam.kit.quantities import FUNCTIONS
+from whycam.kit.quantities import FUNCTIONS, Prompts
 from whycam.kit.registry import Method
 from whycam.kit.words import plural
 from whycam.network.diagnosis.flops import counted
@@ -347,4 +347,6 @@ class _Counting(QuantityProvider):
             "relevance": self.rehearsal.relevances,
         }
         stand_in: Any = stands_for.get(name, self.rehearsal.scores)
+        if isinstance(found, Prompts):
+            return found._replace(scores=[partial(stand_in, each) for each in found.scores])
         return partial(stand_in, found)

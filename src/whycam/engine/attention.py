@@ -12,7 +12,7 @@ from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Passes, Plan, of_answer
 from whycam.errors import LayerRefused
 from whycam.kit.arrays import wide
-from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES, OF_ATTENTION
+from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES, OF_ATTENTION, Projection
 from whycam.kit.registry import Method, signature
 from whycam.network.attention.folding import Fold, Folding
 from whycam.network.attention.places import Place, place_of, places
@@ -42,6 +42,7 @@ class Attentions:
         still: the titles of methods that read no gradient, for which the answer as a whole says how it is read.
         answer: how it reads each attention at which some layer ends, `(1, query)`, by its number.
         layered: folds that read each block's own score, in a pass whose graph is cut behind each of `cuts`.
+        kept: the blocks of which methods read what they return, by the number of their attention.
     """
 
     places: tuple[Place, ...]
@@ -50,10 +51,11 @@ class Attentions:
     answer: Mapping[int, Tensor]
     layered: Mapping[str, Fold]
     cuts: Mapping[int, str]
+    kept: Mapping[int, str]
 
     def folding(self) -> Folding | None:
-        """The folds of one recording."""
-        return Folding(self.folds, self.places) if self.folds else None
+        """The folds of one recording, and what else is kept of its blocks."""
+        return Folding(self.folds, self.places, kept=self.kept) if self.folds or self.kept else None
 
     def record_layered(
         self,
@@ -85,11 +87,6 @@ class Attentions:
             tails=tails,
         )
 
-    def blocks(self, layer: LayerRecord, title: str) -> list[str]:
-        """The blocks up to a layer's, in running order."""
-        chain = _chain(self.places, place_of(self.places, layer.tap.module, layer.number), title)
-        return [each.block for each in chain if each.kind == "tokens"]
-
     def quantity(self, name: str, recording: Recording, layer: LayerRecord, number: int, title: str) -> Any:
         """One quantity of a target at a layer's block, for the method of that title, from the pass it is read in."""
         place = place_of(self.places, layer.tap.module, layer.number)
@@ -114,9 +111,12 @@ class Attentions:
                 return self.answer[end].expand(len(recording.output), -1)
             return _of_target(recording.folded[_READING], number)[end]
         if name == "output_projection":
-            if place.number not in recording.projections:
-                raise LayerRefused(f"{title} needs the linear layer behind the attention, and none was seen: {place}.")
-            return partial(_projected, *recording.projections[place.number])
+            return _projection(recording, place, title)
+        if name in ("output_projections", "block_outputs"):
+            chain = [each for each in _chain(self.places, place, title) if each.kind == "tokens"]
+            if name == "output_projections":
+                return [_projection(recording, each, title) for each in chain]
+            return [wide(layer.layout.to_maps(recording.block_outputs[each.number])) for each in chain]
         return _of_target(recording.folded[name], number)[place.number]
 
 
@@ -169,7 +169,6 @@ def attend(
             given = {**{each.name: each.default for each in method.options.values()}, **options.get(method.name, {})}
             fold = Fold(method.fold, frozenset(needs), {name: given[name] for name in names}, chains)
             (layered if OWN_SCORE in needs else folds)[method.title] = fold
-    cuts = {n: found[n].block for n in sorted(chains) if found[n].kind == "tokens"} if layered else {}
     still = frozenset(each.title for each in reading if not each.needs & BLOCK_SLOPES)
     if any(_READING in each.takes for each in reading if each.title not in still):
         folds[_READING] = Fold(_rows_read, frozenset({"head_output_gradients"}), at=ends)
@@ -177,7 +176,9 @@ def attend(
     if ends and any(_READING in each.takes for each in reading if each.title in still):
         answer, *spent = _read_by_answer(module, batch.inputs, found, ends, taps[0], resolvers[0])
         passes = passes.plus(*spent)
-    return Attentions(found, folds, still, answer, layered, cuts), passes
+    tokens = {number: found[number].block for number in sorted(chains) if found[number].kind == "tokens"}
+    kept = tokens if "block_outputs" in taken else {}
+    return Attentions(found, folds, still, answer, layered, tokens if layered else {}, kept), passes
 
 
 def _itself(**known: Tensor) -> Tensor:
@@ -255,6 +256,12 @@ def _end(found: Sequence[Place], place: Place) -> int:
     if last.kind == "pool":
         return last.number
     return _same(found, place)[-1].number
+
+
+def _projection(recording: Recording, place: Place, title: str) -> Projection:
+    if place.number not in recording.projections:
+        raise LayerRefused(f"{title} needs the linear layer behind the attention, and none was seen: {place}.")
+    return partial(_projected, *recording.projections[place.number])
 
 
 def _projected(weight: Tensor, bias: Tensor | None, heads: Tensor) -> Tensor:

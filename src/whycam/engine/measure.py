@@ -24,7 +24,7 @@ from whycam.network.recording.record import Recording, Resolve, record
 #: What a pass whose graph is cut behind each block tells as well as another.
 ATTENTION_OR_STILL = OF_ATTENTION | {"activations", "scores", "inputs"}
 #: Quantities for which the network is resumed from the layer.
-FROM_THE_LAYER = frozenset({"score_from", "score_dimmed", "curvature"})
+FROM_THE_LAYER = frozenset({"score_from", "score_dimmed", "prompts", "curvature"})
 
 
 @dataclass(frozen=True)

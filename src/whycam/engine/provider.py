@@ -1,21 +1,20 @@
 """The quantities that methods ask for, from what was recorded; and the functions among them, which run the network."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whycam.engine.inputs import Batch
 from whycam.engine.measure import Measured
 from whycam.errors import LayerRefused, WhycamError
 from whycam.kit.arrays import wide
-from whycam.kit.quantities import OF_ATTENTION
-from whycam.network.hooks import call, watching
+from whycam.kit.quantities import OF_ATTENTION, Prompts
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layouts import Layout
-from whycam.network.pytree import tensors
 from whycam.network.quantities.biases import bias_gradients
 from whycam.network.quantities.curvature import curvature
 from whycam.network.quantities.head_weights import head_weights
@@ -26,6 +25,7 @@ from whycam.network.variants.hidden import Hidden
 from whycam.network.variants.loosened import LOOSENED, loosened
 from whycam.network.variants.scoring import (
     Above,
+    AsReturned,
     Network,
     Replaced,
     RunConfig,
@@ -101,8 +101,17 @@ class QuantityProvider:
             if self.measured.attentions is None:
                 raise LayerRefused(f"{title} reads attention, and none was measured.")
             attentions = self.measured.attentions
-            if name == "block_outputs":
-                return self._block_outputs(layer, attentions.blocks(layer, title))
+            if name == "prompts":
+                last = partial(AsReturned, self.network, self.execution, layer, lambda: twin(self.module))
+                runners = Runners(last, shared=True)
+                runners = self._runners.setdefault((layer.tap, layer.layout, AsReturned), runners)
+                held = bound.prompts or (bound,)
+                answers = torch.stack([each(recording.output) for each in held], 1)
+                work = self._begin()
+                return Prompts(
+                    wide(answers),
+                    [Scorer(replace(bound, score=each), probability, runners, None, work, title) for each in held],
+                )
             if name == "score_tokens":
                 places = attentions.places
                 runners = Runners(lambda: Hidden(self.network, self.execution, layer, places))
@@ -127,21 +136,6 @@ class QuantityProvider:
                 return curvature(self.module, self.batch.inputs, layer, bound, self.network.part, self.network.output)
         assert name == "head_weights", name
         return head_weights(self.module, recording, layer, bound)
-
-    def _block_outputs(self, layer: LayerRecord, blocks: Sequence[str]) -> list[Tensor]:
-        """What blocks of the layer's tokens return, as maps, in running order."""
-        self._begin("forwards")
-        found: list[Tensor] = []
-
-        def see(value: Any, _: Any) -> None:
-            tensor = next(each for _, each in tensors(value) if each.shape == layer.shape)
-            found.append(wide(layer.layout.to_maps(tensor)).clone())
-
-        with self.network.running(), ExitStack() as stack:
-            for name in blocks:
-                stack.enter_context(watching(self.module.get_submodule(name), "output", see))
-            call(self.module, self.batch.inputs)
-        return found
 
     def _above_or_whole(self, layer: LayerRecord) -> str:
         """What running what is above a layer counts as."""

@@ -89,7 +89,13 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
     ),
     "block_outputs": (
         "what each block of a transformer returned, (batch, channel, *spatial) each, up to the layer's",
-        "one more forward",
+        "nothing more",
+    ),
+    "output_projections": ("the output projection of each block up to the layer's", "nothing more"),
+    "prompts": (
+        "what the answer is held against: its sentences' similarities, (batch, prompt), the explained one first, and a "
+        "function for each: what the layer's block might return, (batch, token, channel) -> (variant, batch)",
+        "a run of the part above the layer per variant, for all prompts and targets together",
     ),
     "trace": (
         "function: variants of the inputs -> activations, gradients, scores and output of each, one by one",
@@ -112,11 +118,14 @@ BLOCK_SLOPES = frozenset(
 BLOCK_QUANTITIES = BLOCK_SLOPES | {"attention", "queries", "keys", "values", "head_outputs"}
 
 #: Quantities that are functions: what they cost depends on what the method does with them.
-FUNCTIONS = frozenset({"score", "score_from", "score_dimmed", "score_tokens", "trace", "differentiate", "relevance"})
+FUNCTIONS = frozenset(
+    {"score", "score_from", "score_dimmed", "score_tokens", "prompts", "trace", "differentiate", "relevance"}
+)
 
 #: Quantities of a block with attention among its tokens.
 OF_ATTENTION = BLOCK_QUANTITIES | {
-    *("output_projection", "folds", "reading", "token_grid", "score_dimmed", "score_tokens", "block_outputs")
+    *("output_projection", "folds", "reading", "token_grid", "score_dimmed", "score_tokens", "block_outputs"),
+    *("output_projections", "prompts"),
 }
 
 #: Quantities that do not change with what is asked of the model; a method that needs only these explains no class.
@@ -148,6 +157,18 @@ class Score(Protocol):
         Raises:
             WhycamError: a probability was asked for, and the target is no single class.
         """
+
+
+class Prompts(NamedTuple):
+    """What a target is held against, itself first; a target that is held against nothing is the only one.
+
+    Attributes:
+        similarities: in the model's answer, `(batch, prompt)`.
+        scores: for each prompt, what the answer would be if the layer's block returned something else.
+    """
+
+    similarities: Float[Tensor, "batch prompt"]
+    scores: Sequence[Score]
 
 
 class Traced(NamedTuple):

@@ -10,6 +10,8 @@ from whycam.errors import WhycamError
 from whycam.network.input_errors import misfit
 from whycam.network.two_towers import picture_alone
 
+#: torch numbers hooks by a counter that two threads may read at once; the second of a number takes the first's place.
+_NUMBERS = threading.Lock()
 #: What a model is called with: one tensor, a tuple of positional or a mapping of keyword arguments.
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
@@ -37,6 +39,12 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
         raise
 
 
+def on_gradient(tensor: Tensor, see: Callable[[Tensor], Tensor | None]) -> None:
+    """Let `see` look at, and replace, the gradient that arrives at a tensor in every backward."""
+    with _NUMBERS:
+        tensor.register_hook(see)  # type: ignore[no-untyped-call]
+
+
 class watching:
     """Let `see` look at, and replace, what a module returns or is given, for this thread's calls, until the block ends.
 
@@ -59,11 +67,12 @@ class watching:
         def input_hook(module: nn.Module, *given: Any) -> Any:
             return see(given, given) if threading.get_ident() == owner else None
 
-        self._handle = (
-            self._module.register_forward_hook(output_hook, with_kwargs=True)
-            if self._side == "output"
-            else self._module.register_forward_pre_hook(input_hook, with_kwargs=True)
-        )
+        with _NUMBERS:
+            self._handle = (
+                self._module.register_forward_hook(output_hook, with_kwargs=True)
+                if self._side == "output"
+                else self._module.register_forward_pre_hook(input_hook, with_kwargs=True)
+            )
 
     def __exit__(self, *_: object) -> None:
         self._handle.remove()

@@ -46,6 +46,7 @@ class ResolvedTarget:
         shown: what of each input is explained, to be drawn over it; empty for classes.
         key: by which a `Comparison` finds it, where one target stands for several things.
         note: what a reader should know of the score.
+        prompts: output -> how like each of several sentences it is, the explained one first; empty for most targets.
     """
 
     score: Score = field(repr=False)
@@ -58,6 +59,7 @@ class ResolvedTarget:
     shown: tuple[Shown, ...] = ()
     key: Any = None
     note: str = ""
+    prompts: tuple[Score, ...] = ()
 
     @property
     def idle(self) -> bool:

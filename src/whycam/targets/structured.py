@@ -35,6 +35,7 @@ class Settled:
         shown: what is drawn, one for each sample.
         key: by which a `Comparison` finds it, where one target stands for several things.
         note: what a reader should know of the score.
+        prompts: how like each of several sentences an output is, the explained one first.
     """
 
     scores: Tensor
@@ -45,6 +46,7 @@ class Settled:
     shown: tuple[Shown, ...] = ()
     key: Any = None
     note: str = ""
+    prompts: tuple[Read, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,12 +248,15 @@ def resolved(settled: Sequence[Settled]) -> tuple[tuple[Read, ...], list[Resolve
     The third makes the same columns of the output that was settled on, with their graph.
     """
     searches = [each.search for each in settled if each.search is not None]
-    functions = (*[each.read for each in settled], *searches)
-    targets, next_search = [], len(settled)
+    prompts = [read for each in settled for read in each.prompts]
+    functions = (*[each.read for each in settled], *searches, *prompts)
+    targets, next_search, next_prompt = [], len(settled), len(settled) + len(searches)
     for number, each in enumerate(settled):
         probability = None
         if each.search is not None:
             probability, next_search = partial(_column, next_search), next_search + 1
+        held = tuple([partial(_column, next_prompt + k) for k in range(len(each.prompts))])
+        next_prompt += len(held)
         targets.append(
             ResolvedTarget(
                 partial(_column, number),
@@ -261,13 +266,14 @@ def resolved(settled: Sequence[Settled]) -> tuple[tuple[Read, ...], list[Resolve
                 shown=each.shown,
                 key=each.key,
                 note=each.note,
+                prompts=held,
             )
         )
     scores = [each.scores for each in settled]
 
     def columns(output: Any) -> Tensor:
         with torch.no_grad():
-            found = [search(output) for search in searches]
+            found = [read(output) for read in (*searches, *prompts)]
         return torch.stack([*scores, *[each.to(scores[0]) for each in found]], 1)
 
     return functions, targets, columns

@@ -1,6 +1,7 @@
 """Why a picture matches a sentence: targets for CLIP, SigLIP and their kin."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
@@ -93,7 +94,13 @@ class Text(OutputTarget):
         else:
             texts = [f"{words[0]!r}, similarity {float(each):.2f}" for each in scores.detach()]
         search = (lambda other: read(other).sigmoid()) if self.against else None  # the probability among the prompts
-        return [Settled(scores, read, tuple(texts), search, key=self._asked, note=note)]
+
+        def like(number: int, other: Any) -> Tensor:
+            cosine: Tensor = direction(other, live=live) @ units[number]
+            return cosine
+
+        prompts = tuple(partial(like, number) for number in range(len(units))) if self.against else ()
+        return [Settled(scores, read, tuple(texts), search, key=self._asked, note=note, prompts=prompts)]
 
 
 def plain_text(text: Any) -> str | tuple[float, ...]:

@@ -231,3 +231,21 @@ def test_a_network_of_transformers():
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(made(x).logits, model(x).logits)
     assert all(one is other for one, other in zip(made.parameters(), model.parameters(), strict=True))
+
+
+def test_a_hook_that_comes_while_the_copy_is_made_stays_the_models_own(monkeypatch):
+    """Tables of hooks that were empty when they were looked at must not be shared once they are not."""
+    model, blocks = nets.plain(), []
+    usual = home._is_usual
+
+    def late(kind):
+        if not blocks:
+            blocks.append(watching(model.conv1, "output", lambda value, given: None))
+            blocks[0].__enter__()
+        return usual(kind)
+
+    monkeypatch.setattr(home, "_is_usual", late)
+    made = twin(model)
+    assert len(model.conv1._forward_hooks) == 1
+    assert made.conv1._forward_hooks is not model.conv1._forward_hooks
+    blocks[0].__exit__()

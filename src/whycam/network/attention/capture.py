@@ -25,6 +25,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import wide
+from whycam.network.hooks import on_gradient
 
 # Functions by their names without underscores: what multiplies two matrices,
 _PRODUCTS = {"matmul", "bmm", "baddbmm", "einsum"}
@@ -309,7 +310,7 @@ class Capture(TorchFunctionMode):
                 if (capture := mode()) is not None and (known := found()) is not None and capture.arrived is not None:
                     capture.arrived(known, gradients)
 
-            output.register_hook(hook)  # type: ignore[no-untyped-call]
+            on_gradient(output, hook)
         if self.seen is not None:
             self.seen(attention)
             if self.arrived is None:

@@ -44,12 +44,18 @@ class Folding:
     Args:
         cuts: blocks behind which the graph ends, by the number of their attention. The gradients that folds read are
             then of what each of these blocks returned alone, and `backward` starts from there.
+        kept: blocks of which `outputs` holds what they returned.
     """
 
     def __init__(
-        self, folds: Mapping[str, Fold], places: Sequence[Place], cuts: Mapping[int, str] | None = None
+        self,
+        folds: Mapping[str, Fold],
+        places: Sequence[Place],
+        cuts: Mapping[int, str] | None = None,
+        kept: Mapping[int, str] | None = None,
     ) -> None:
-        self.cuts = cuts or {}
+        self.cuts, self.kept = cuts or {}, kept or {}
+        self.outputs: dict[int, Tensor] = {}
         self.returned: dict[int, Tensor] = {}
         unknown = {need for each in folds.values() for need in each.needs} - BLOCK_QUANTITIES
         assert not unknown, unknown
@@ -83,6 +89,10 @@ class Folding:
         torch.set_grad_enabled(True)
         path, tensor = next((path, tensor) for path, tensor in tensors(value) if tensor.is_floating_point())
         return value if tensor.requires_grad else replaced(value, path, tensor.detach().requires_grad_())
+
+    def keep(self, number: int, value: Any, _: Any) -> None:
+        """Keep a copy of what a block returned."""
+        self.outputs[number] = only_tensor(value, self.kept[number])[1].detach().clone()
 
     def backward(self, gradients: Mapping[int, Tensor], *, keep: bool) -> None:
         """One backward through each block by itself, from a score's gradients at the mean of the block's tokens."""

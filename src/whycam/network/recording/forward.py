@@ -207,6 +207,8 @@ class Forward:
             if self.folding is not None:
                 for number, name in self.folding.cuts.items():
                     stack.enter_context(watching(tree.module(name), "output", partial(self.folding.cut, number)))
+                for number, name in self.folding.kept.items():
+                    stack.enter_context(watching(tree.module(name), "output", partial(self.folding.keep, number)))
             for where in self.places:
                 self.kept[where], self.rows[where] = {}, []
                 stack.enter_context(watching(tree.module(where[0]), where[1], partial(self._keep, where)))

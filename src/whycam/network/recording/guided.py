@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from whycam.errors import WhycamError
+from whycam.network.hooks import on_gradient
 
 _RECTIFIERS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6})
 _CLAMPS = frozenset(
@@ -55,7 +56,7 @@ class GuidedRelu(TorchFunctionMode):
             if not output.requires_grad:
                 return output
             # the ReLU's own backward then applies its gate to what is left: g * 1[g > 0] * 1[x > 0]
-            output.register_hook(lambda gradient: gradient.clamp(min=0))
+            on_gradient(output, lambda gradient: gradient.clamp(min=0))
         return output
 
     def check(self) -> None:

@@ -104,6 +104,7 @@ class Recording:
             where relevance of attention was asked for.
         folded: what was made of each block's attention, by fold, for each target.
         projections: weight and bias of the linear layer behind each attention, by its number.
+        block_outputs: what the blocks returned that were asked for, by the number of their attention.
     """
 
     layers: Mapping[LayerRef, LayerRecord]
@@ -117,6 +118,7 @@ class Recording:
     left: tuple[str, ...] = ()
     folded: Mapping[str, tuple[Folded, ...]] = field(default_factory=dict)
     projections: Mapping[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+    block_outputs: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def record(
@@ -232,6 +234,7 @@ def record(
             forwards=forwards + attempt.repeated + looking,
             backwards=run.backwards,
             left=tuple(run.left),
+            block_outputs=folding.outputs if folding is not None else {},
             projections=folding.projections() if folding is not None else {},
             folded=folding.results() if folding is not None else {},
         )

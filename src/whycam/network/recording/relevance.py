@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 from whycam.kit.arrays import wide
 from whycam.kit.quantities import Rules
 from whycam.network.attention.capture import name_of, opened
+from whycam.network.hooks import on_gradient
 from whycam.network.pytree import mapped, tensors
 
 T = TypeVar("T")
@@ -252,7 +253,7 @@ def _shared(tensor: Tensor, parts: int) -> Tensor:
     if parts == 1 or not live(tensor):
         return tensor
     seen = tensor.view_as(tensor)
-    seen.register_hook(lambda gradient: gradient / parts)  # type: ignore[no-untyped-call]
+    on_gradient(seen, lambda gradient: gradient / parts)
     return seen
 
 

@@ -519,6 +519,17 @@ class Above(Runner):
         return answer.clone() if storage_of(answer) == storage_of(self.resumed.room) else answer
 
 
+class AsReturned(Above):
+    """The same for variants as the layer returns them, with what no map shows."""
+
+    def recorded(self) -> Tensor:
+        """What it returned."""
+        return self.raw
+
+    def _run(self, sample: int, rows: Tensor) -> Tensor:
+        return self.resume(sample, rows.to(self.raw.dtype))
+
+
 class Runners:
     """The ways to run variants, in turn: the first that can be used is used, by every method and target."""
 

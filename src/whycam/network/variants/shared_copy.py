@@ -51,7 +51,8 @@ def twin(model: nn.Module, become: Callable[[Tensor], Tensor] | None = None) -> 
                 if kinds[type(module)]:
                     own = memo[id(module)].__dict__
                     own.update(mine)
-                    own.update({key: type(mine[key])() for key in _TABLES & mine.keys() if not mine[key]})
+                    # what was empty above; another thread may have put a hook there since
+                    own.update({key: type(mine[key])() for key in (_TABLES & mine.keys()) - values.keys()})
                     own.update({key: copy.deepcopy(value, memo) for key, value in values.items()})
             made = copy.deepcopy(model, memo)
             break
