@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from small_vit import HEADS, Block, ByItself, by_hand, on_grid, pictures, small_vit
 from torch import Tensor
 
@@ -164,3 +165,22 @@ def test_other_methods_of_the_same_pass_see_the_gradient():
         (found,) = [each for (method, _, _), each in together.items() if method == name]
         alone = whycam.explain(model, images, name, target=3)
         assert torch.equal(found.maps, alone.maps)
+
+
+class ByName(Block):
+    """Layers called with their arguments by name, as in timm's EVA and BEiT."""
+
+    def forward(self, x):
+        normed = self.norm1(x)
+        qkv = F.linear(input=normed, weight=self.qkv.weight, bias=self.qkv.bias)
+        q, k, v = (each.unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in qkv.chunk(3, -1))
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+def test_layers_that_are_called_by_name():
+    model, named = small_vit(), small_vit(kind=ByName)
+    x = pictures(model)
+    one, other = (whycam.explain(each, x, "transformer_attribution", target=3) for each in (model, named))
+    torch.testing.assert_close(other.maps, one.maps, rtol=1e-6, atol=0)
+    assert one.maps.any()

@@ -21,7 +21,7 @@ from whycam.network.hooks import Inputs
 from whycam.network.layer_refs import LayerRef
 from whycam.network.layers.attention_block import choose_block
 from whycam.network.layers.features import features, is_convolutional
-from whycam.network.layouts import Layout
+from whycam.network.layouts import ChannelsFirst, Layout
 from whycam.network.pytree import on_first_sample
 from whycam.network.quantities.tails import tail_gradients
 from whycam.network.recording.forward import Attempt
@@ -87,11 +87,22 @@ class Attentions:
             tails=tails,
         )
 
+    def beyond(self, layer: LayerRecord) -> str:
+        """What is said of attention behind a layer's tokens that no product follows; empty if there is none."""
+        place = place_of(self.places, layer.tap.module, layer.number)
+        others = self.places[_end(self.places, place) + 1 :]
+        if not others:
+            return ""
+        return (
+            f"attention behind these tokens is not followed ({others[0]}): they are read in equal shares, whatever it "
+            "makes of them"
+        )
+
     def quantity(self, name: str, recording: Recording, layer: LayerRecord, number: int, title: str) -> Any:
         """One quantity of a target at a layer's block, for the method of that title, from the pass it is read in."""
         place = place_of(self.places, layer.tap.module, layer.number)
         if name == "token_grid":
-            return lambda tokens: layer.layout.to_maps(tokens.unsqueeze(-1))[:, 0]
+            return partial(_on_grid, layer)
         if place.kind != "tokens":
             raise LayerRefused(
                 f"{title} reads how all tokens of a sample attend to each other, and {place}. Use a method that reads "
@@ -243,9 +254,11 @@ def _chain(found: Sequence[Place], place: Place, title: str) -> list[Place]:
     """The same, of a network in which no other attention lies in between."""
     others = [each for each in found if each.number < place.number and (each.kind, each.size) != ("tokens", place.size)]
     if others:
+        other = others[0]
+        said = f"that in {other.block!r} is among {other.size}" if other.kind == "tokens" else str(other)
         raise LayerRefused(
-            f"{title} follows the same tokens from block to block, and {others[0]}. Use a method that reads one layer, "
-            "such as grad_cam, layer_cam or hires_cam."
+            f"{title} follows the same {place.size} tokens from block to block, and {said}. Use a method that reads "
+            "one layer, such as grad_cam, layer_cam or hires_cam."
         )
     return _linked(found, place)
 
@@ -256,6 +269,14 @@ def _end(found: Sequence[Place], place: Place) -> int:
     if last.kind == "pool":
         return last.number
     return _same(found, place)[-1].number
+
+
+def _on_grid(layer: LayerRecord, tokens: Tensor) -> Tensor:
+    """A number for each token, `(batch, token)`, laid out as the layer's output and from there as maps."""
+    shape = layer.shape[1:]
+    first = isinstance(layer.layout, ChannelsFirst)
+    laid = tokens.reshape(-1, *((1, *shape[1:]) if first else (*shape[:-1], 1)))
+    return layer.layout.to_maps(laid)[:, 0]
 
 
 def _projection(recording: Recording, place: Place, title: str) -> Projection:

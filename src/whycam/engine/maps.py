@@ -182,6 +182,7 @@ class MapBuilder:
                 *([target.note] if target.note and method.class_specific else []),
                 *_doubts(layer),
                 *self._left(method),
+                *self._beyond(method, records),
                 *self._smoothing_note(),
                 *hidden,
                 *told(work),
@@ -424,6 +425,12 @@ class MapBuilder:
             "; ".join([why, *[each.about for each in records if each.about and not scales]]),
             "undetermined" if "undetermined" in known else known[0],
         )
+
+    def _beyond(self, method: Method, records: Sequence[LayerRecord]) -> tuple[str, ...]:
+        attentions = self.measured.attentions
+        if attentions is None or "reading" not in method.takes:
+            return ()
+        return tuple(filter(None, dict.fromkeys(map(attentions.beyond, records))))
 
     def _left(self, method: Method) -> tuple[str, ...]:
         """What guided ReLUs leave as it is, and what has no rule of relevance."""

@@ -184,3 +184,36 @@ def test_the_map_changes_where_a_patch_does(options):
         patch += torch.randn(patch.shape, generator=torch.Generator().manual_seed(3), dtype=patch.dtype) * 2
         away = (whycam.explain(model, changed, "attention_rollout").maps[0] - before).abs()
         assert divmod(int(away.argmax()), columns) == place
+
+
+class ClassAttention(nn.Module):
+    """A class token that asks the patches once they have asked each other, as in CaiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.asks = small_vit(pool="mean", prefix=0), nn.Linear(8, 24)
+        self.token, self.head = nn.Parameter(torch.zeros(1, 1, 8)), nn.Linear(8, 5)
+
+    def forward(self, x):
+        tokens = self.trunk.embed(x)
+        for block in self.trunk.blocks:
+            tokens = block(tokens)
+        every = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1)
+        q, k, v = self.asks(every).chunk(3, -1)
+        return self.head(F.scaled_dot_product_attention(q[:, :1], k, v)[:, 0])
+
+
+def test_attention_behind_the_tokens_that_is_not_followed_is_said():
+    model = nets.fixed(ClassAttention())
+    x = pictures(model.trunk)
+    found = whycam.explain(model, x, "generic_attention", target=1, layer="trunk.blocks.1")
+    assert [each for each in found.notes if "attention behind these tokens is not followed" in each]
+    plain = whycam.explain(model.trunk, x, "generic_attention", target=1)
+    assert not [each for each in plain.notes if "not followed" in each]
+
+
+def test_one_window_of_a_grid_is_all_of_its_tokens():
+    model, x = nets.fixed(OnGrid(Windows(0, "batch"))), nets.images(2, side=4)
+    assert [each.kind for each in of(model, x)] == ["tokens"]
+    for method in ("generic_attention", "legrad"):
+        assert whycam.explain(model, x, method, target=1, layer="blocks.0").maps.shape == (2, 2, 2)

@@ -134,7 +134,9 @@ def _rule(
     if name == "scaled_dot_product_attention" and not kwargs.get("enable_gqa"):
         return lambda relevance, given: _attended(relevance, given, *fixed[0], **fixed[1])
     if name in LAYERS and count == 1:
-        (_, weight, _, *rest), named = (*fixed[0], None, None)[: max(3, len(args))], fixed[1]
+        first = ("input", "weight", "bias")  # positional or by name, as timm's EVA and BEiT have them
+        weight = {**dict(zip(first, fixed[0], strict=False)), **fixed[1]}["weight"]
+        rest, named = fixed[0][3:], {key: value for key, value in fixed[1].items() if key not in first}
         return lambda relevance, given: [_positive(func, relevance, given[0], weight, rest, named)]
     if name in _FACTORS:
         return lambda relevance, given: [each / count for each in _in_proportion(again, relevance, given)]
