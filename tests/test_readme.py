@@ -58,6 +58,9 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     written = {"chelsea.png", "panels.png", "scan.nii.gz", "map.nii.gz", "clip.gif"}
     assert {path.name for path in tmp_path.iterdir()} == written
     made = names["c"]
+    assert names["usual"].method == "generic_attention"
+    assert str(names["usual"].layer) == "blocks.5 (10x10, tokens on a grid of 10x10 after 1)"
+    assert names["usual"].layer.location == "verified"
     layer = names["layer"]
     assert str(layer) == "blocks.5.norm1 (10x10, tokens on a grid of 10x10 after 1)"  # as the comments say
     assert "at 'norm' the gradient is zero" in layer.why
