@@ -66,6 +66,7 @@ bench-meaning: $(VENV)/bench
 # Every model of the zoo; it goes on from where it was stopped, and writes docs/compatibility.md when all are done
 compat: $(VENV)/dev
 	$(BIN)/python -m compatibility --json $(VENV)/compatibility.json --write
+	$(BIN)/python -m compatibility.attention --json $(VENV)/attention.json --write
 
 # One stamp for each set of extras, renewed when what it was made from changes
 $(VENV)/%: pyproject.toml constraints.txt

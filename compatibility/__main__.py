@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _arguments(arguments)
     prepare()
 
+    from compatibility.attention import apart
     from compatibility.check import Row, check
     from compatibility.page import page
     from compatibility.zoo import zoo
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = sorted(
             (row for row in rows if (row.library, row.name) in order), key=lambda row: order[row.library, row.name]
         )
-        PAGE.write_text(page(rows))
+        written = PAGE.read_text() if PAGE.exists() else ""
+        PAGE.write_text(page(rows) + apart(written)[1])
         print(f"wrote {PAGE.relative_to(ROOT)}")
         if asked.json:
             asked.json.unlink()  # the page has it all; the next run starts afresh

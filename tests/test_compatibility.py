@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -21,6 +22,8 @@ for needed in ("timm", "torchvision", "transformers"):
 
 from compatibility import __main__ as command  # noqa: E402
 from compatibility import check as checking  # noqa: E402
+from compatibility.attention import apart, section  # noqa: E402
+from compatibility.attention import check as attended  # noqa: E402
 from compatibility.check import Row, check  # noqa: E402
 from compatibility.entry import Entry, by_stride  # noqa: E402
 from compatibility.location import Finding, locate, reader  # noqa: E402
@@ -164,13 +167,60 @@ def test_most_models_are_shown_an_input_that_is_not_square_and_the_rest_say_why(
 
 
 def test_the_page_has_every_model() -> None:
-    text = (ROOT / "docs" / "compatibility.md").read_text()
+    text, _ = apart((ROOT / "docs" / "compatibility.md").read_text())
     sections = {part.partition("\n")[0]: part for part in text.split("\n## ")}
     from compatibility.page import TITLES
 
     for entry in ZOO.values():
         assert f"\n| `{entry.name}` |" in sections[TITLES[entry.library]], entry.name
     assert sum(line.startswith("| `") for line in text.splitlines()) == len(ZOO)
+
+
+# ---------------------------------------------------------------- attention
+
+
+@pytest.mark.parametrize(
+    ("name", "verdicts"),
+    [
+        ("timm:test_vit", ["all 6 captured"]),
+        ("transformers:ViTForImageClassification", ["all 3 captured"] * 2),
+        ("timm:resnest14d", ["no attention matrix: 4 softmaxes run, .*gates.*"]),
+        ("timm:swiftformer_xs", ["no attention matrix: no softmax runs .*"]),
+        ("timm:test_resnet", []),
+    ],
+)
+def test_all_attention_is_captured_or_the_reason_is_said(name: str, verdicts: list[str]) -> None:
+    found = list(attended(ZOO[name]))
+    assert len(found) == len(verdicts)
+    for row, verdict in zip(found, verdicts, strict=True):
+        assert re.fullmatch(verdict, row.verdict)
+        assert max(row.weights, row.gradients) < 1e-10
+    if name == "timm:test_vit":
+        assert (found[0].kinds, found[0].queries, found[0].projections) == ("tokens 6", 6, 6)
+        assert "| timm | `test_vit` | all 6 captured | " in section(found)
+
+
+def test_a_missed_attention_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from whycam.network.attention import capture
+
+    monkeypatch.setattr(capture, "softmax_of", lambda query, key, *_: (query @ key.mT).softmax(-1))
+    (row,) = attended(ZOO["timm:test_vit"])
+    assert not row.ok
+    assert row.verdict.startswith("apart by")
+    fused = nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(capture.Capture, "_fused", lambda _, *args, **options: fused(*args, **options))
+    (row,) = attended(ZOO["timm:test_vit"])
+    assert row.verdict == "none of 6 captured"
+
+
+def test_the_page_says_what_became_of_attention() -> None:
+    _, text = apart((ROOT / "docs" / "compatibility.md").read_text())
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "`" in line]
+    captured = [line for line in rows if re.search(r"\| all \d+ captured[ ,]", line)]
+    assert len(captured) >= 40
+    assert {line.split(" | ")[0] for line in captured} == {"| timm", "| torchvision", "| video", "| transformers"}
+    assert sum(", eager`" in line for line in captured) >= 10
+    assert all("no attention matrix" in line for line in rows if line not in captured)
 
 
 # ---------------------------------------------------------------- weights

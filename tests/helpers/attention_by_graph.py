@@ -62,7 +62,7 @@ def read(run: Callable[[], Tensor]) -> Read:
     softmaxes = [node for node in every if _over_last_axis(node)]
     led = [_led_to(node, feeds) for node in softmaxes]
     ends = sorted({end for each in led for end in each}, key=lambda end: end[0]._sequence_nr())
-    weights = [(node._saved_self, node._saved_mat2.mT)[side].clone() for node, side in ends]
+    weights = [(node._saved_self, node._saved_mat2.mT)[side].detach().clone() for node, side in ends]
     edges = [GradientEdge(*node.next_functions[side]) for node, side in ends]
     slopes = torch.autograd.grad(score(output), edges, allow_unused=True) if edges else ()
     slopes = [
