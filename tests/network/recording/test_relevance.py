@@ -1,5 +1,6 @@
 """Rules of relevance: each function's, conservation at every block of real networks, and what has no rule."""
 
+import detectors
 import nets
 import pytest
 import torch
@@ -99,6 +100,7 @@ NORMS = {
         True,
     ),
     "rsqrt": (lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-3), (-1,), False),
+    "rsqrt in place": (lambda x: x * (x.pow(2).mean(-1, keepdim=True) + 1e-3).rsqrt_(), (-1,), False),
     "power": (lambda x: x * (x.pow(2).mean(-1, keepdim=True) + 1e-3).pow(-0.5), (-1,), False),
 }
 
@@ -359,14 +361,70 @@ def test_a_function_that_no_mode_sees_is_named_too():
 ENDS = {"softmax": lambda x: x.softmax(1), "sigmoid": torch.sigmoid, "sigmoid in place": lambda x: x.sigmoid_()}
 
 
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_a_network_that_ends_in_a_constant_is_refused_in_words(end):
+@pytest.mark.parametrize(("name", "end"), ENDS.items(), ids=ENDS)
+def test_what_gates_nothing_passes_its_gradient(name, end):
     class Ending(nets.Plain):
         def forward(self, x):
             return end(super().forward(x))
 
-    with pytest.raises(whycam.WhycamError, match=r"no relevance arrives .*(softmax|sigmoid).*by its logits"):
-        whycam.explain(nets.fixed(Ending()), nets.images(), "cp_lrp", target=1)
+    model, images = nets.fixed(Ending()), nets.images()
+    leaf = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)
+    found = whycam.explain(model, images, "cp_lrp", target=lambda output: output[:, 1])
+    torch.testing.assert_close(found.maps, (images * slope).sum(1).float())
+    assert f"no rule of relevance is known for {name.split()[0]}: gradients pass there as they are" in found.notes
+
+
+GATES = {
+    "sigmoid": lambda x, g: x * g.sigmoid(),
+    "before": lambda x, g: g.sigmoid() * x,
+    "sigmoid in place": lambda x, g: x * (g + 0).sigmoid_(),
+    "in place": lambda x, g: x.mul_(torch.sigmoid(g)),
+    "hardsigmoid, expanded": lambda x, g: x * F.hardsigmoid(g.mean(1, keepdim=True)).expand_as(g),
+    "two": lambda x, g: x * (0.5 * g.sigmoid() + g.softmax(-1).flip(0)),
+    "softmax": lambda x, g: g.softmax(-1) @ x,
+    "talking heads": lambda x, g: F.linear(g.softmax(-1), torch.ones(3, 3).to(g) + g.detach()) @ x,
+}
+
+
+@pytest.mark.parametrize("function", GATES.values(), ids=GATES)
+def test_gates_are_constants(function):
+    x, g = numbers(3, 3), numbers(3, 3, seed=1)
+    mode = Relevance("cp_lrp")
+    relevance, (found, of_gate) = shares(mode, function, x, g)
+    assert not of_gate.any()
+    assert float(found.sum()) == pytest.approx(float(relevance.sum()))
+    assert not mode.left
+
+
+def test_a_product_of_gates_alone_is_shared():
+    _, (one, other) = shares(Relevance(), lambda a, b: a.sigmoid() * b.sigmoid(), *numbers(2, 3, 3))
+    assert one.any()
+    assert other.any()
+
+
+@pytest.mark.parametrize("name", ["FCOS", "Faster R-CNN", "YOLOS", "yolov8n"])
+def test_boxes_have_relevance(name):
+    every = {**detectors.TORCHVISION, **detectors.TRANSFORMERS, **detectors.ULTRALYTICS}
+    model, images = detectors.made(every[name])
+    found = whycam.explain(model, images, "cp_lrp", target=whycam.targets.Box(0))
+    assert found.maps.any()
+    assert found.maps.isfinite().all()
+
+
+@RULES
+@pytest.mark.parametrize("options", [{}, {"linear_gamma": 0.1, "conv_gamma": 0.5}], ids=str)
+def test_precisions(rules, options):
+    model = vit()
+    images = pictures(model)
+    expected = whycam.explain(model, images, rules, target=3, **options).maps
+    near = {torch.float32: 1e-5, torch.float16: 0.02, torch.bfloat16: 0.1}
+    for dtype, tolerance in near.items():
+        found = whycam.explain(vit().to(dtype), images.to(dtype), rules, target=3, **options).maps
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = whycam.explain(vit().float(), images.float(), rules, target=3, **options).maps
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.1 * float(expected.abs().max()))
 
 
 @RULES

@@ -204,8 +204,7 @@ def record(
             raise NoGradient(why)
         asked = (wants or input_gradients) and must_depend
         if asked and attempt.disconnected and not all(target.idle for target in attempt.targets):
-            stopped = relevance.stopped() if relevance is not None else ""
-            raise NoGradient(stopped or _disconnected(run, given))
+            raise NoGradient(_disconnected(run, given))
         rows = arranged(run, attempt)
         looks, looking = seen(model, inputs, attempt.passes, rows, views)
         found = attempt.found if wants else []

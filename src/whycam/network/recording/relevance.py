@@ -5,10 +5,11 @@ Relevance starts as the score and is handed back, function by function, in share
 gradient of the function is replaced by that of a stand-in. So each rule here is a stand-in, and the rest is autograd:
 
 - a linear layer, a convolution, a sum, a mean, a pooling, a ReLU: itself (the epsilon rule with epsilon 0);
-- an activation f: `x * (f(x) / x)` with the fraction a constant; a sigmoid is a gate, hence a constant;
+- an activation f: `x * (f(x) / x)` with the fraction a constant;
+- a product with what a sigmoid made, which is a gate: the gate is a constant;
 - a normalization: its deviation, or length, is a constant, and so is whatever else is divided by;
 - a product of n tensors that depend on the input: the gradient of each is divided by n;
-- softmax: itself in AttnLRP (arXiv:2402.05602), a constant in CP-LRP (arXiv:2202.07304).
+- softmax: itself in AttnLRP (arXiv:2402.05602), in CP-LRP (arXiv:2202.07304) a gate of what attention multiplies.
 
 The rules are written from those papers and from Montavon et al., doi:10.1007/978-3-030-28954-6_10 (gamma). The authors
 of AttnLRP's code say of LRP that it is patented and free for personal and scientific use only.
@@ -19,7 +20,7 @@ gradient is what depends on the input.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -41,12 +42,11 @@ ACTIVATIONS = {
     "gelu", "silu", "mish", "elu", "selu", "celu", "tanh", "softsign", "hardswish", "hardtanh", "relu6", "clamp",
     "clip", "clamp_min", "clamp_max", "softplus", "square", "sqrt", "pow", "hardshrink", "softshrink", "tanhshrink",
 }  # fmt: skip
-# what is a constant: gates, and statistics;
+# statistics, which are constants;
 _CONSTANTS = {
-    "sigmoid", "hardsigmoid", "rsqrt", "reciprocal", "norm", "vector_norm", "linalg_vector_norm", "linalg_norm",
+    "rsqrt", "reciprocal", "norm", "vector_norm", "linalg_vector_norm", "linalg_norm",
     "linalg_matrix_norm", "frobenius_norm", "std", "var", "std_mean", "var_mean",
 }  # fmt: skip
-SOFTMAX = {"softmax", "safe_softmax"}
 DIVISIONS = {"div", "divide", "true_divide", "truediv", "itruediv"}
 # products, with the position of the first factor.
 _PRODUCTS = (
@@ -69,6 +69,15 @@ _RULED = re.compile(
     r"|ToCopy|Alias|Lift\w*|Detach|Flip|Roll|Rot90|\w*Pad\w*|PixelShuffle|PixelUnshuffle|ChannelShuffle|Unfold|Im2Col"
     r"|Col2Im|Upsample\w*|Where|MaskedFill|MaskedSelect|Tril|Triu|Scatter\w*|SliceScatter|Fill|Zero|Contiguous|ToDtype"
 )
+
+
+#: Nodes that move, scale or mix the values of a gate, which stays one.
+_CARRYING = re.compile(
+    r"(Unsafe|ReshapeAlias|_)*View\w*|AsStrided\w*|Permute|Transpose|T|Slice|Select|Index\w*|Squeeze|Unsqueeze|Expand"
+    r"|Repeat\w*|Cat|Stack|Split\w*|Unbind|Clone|Copy\w*|ToCopy|Alias|(Native)?Dropout|Mul|Div|Add|Sub|Rsub|Addmm|Mm|Bmm"
+    r"|\w*Convolution\w*|(Cudnn|Miopen|Native)?BatchNorm|MaskedFill|Where|Flip|Roll|Upsample\w*"
+)
+_SIGMOIDS = {"Sigmoid", "Hardsigmoid"}
 
 
 class FunctionRules(TorchFunctionMode, ABC):
@@ -108,7 +117,6 @@ class Relevance(FunctionRules):
 
     Attributes:
         left: functions without a rule that were met; they pass gradients as they are.
-        constants: functions whose results were constants.
     """
 
     def __init__(self, rules: Rules = "cp_lrp", *, linear_gamma: float = 0.0, conv_gamma: float = 0.0) -> None:
@@ -116,7 +124,8 @@ class Relevance(FunctionRules):
         self.rules = rules
         self.gammas = {"linear_gamma": linear_gamma, "conv_gamma": conv_gamma}
         self.left: dict[str, None] = {}
-        self.constants: dict[str, None] = {}
+        #: Nodes of autograd's graph that make a gate.
+        self.gates = _SIGMOIDS if rules == "attn_lrp" else _SIGMOIDS | {"Softmax", "SafeSoftmax"}
 
     def result(
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[Tensor]
@@ -124,27 +133,16 @@ class Relevance(FunctionRules):
         """The same value, with the gradient of a stand-in."""
         if name in ACTIVATIONS and live(args[0]) and not _falls(name, args):
             return in_place(func, args, _activated(func, args, kwargs))
-        if name in _CONSTANTS or _falls(name, args) or (name in SOFTMAX and self.rules == "cp_lrp"):
-            self.constants[name] = None
+        if name in _CONSTANTS or _falls(name, args):
             return in_place(func, args, func(*_stopped(copied(func, args)), **_stopped(kwargs)))
         if name in DIVISIONS and live(args[1]):
-            self.constants["what is divided by"] = None
             return func(args[0], args[1].detach(), *args[2:], **kwargs)
         if name in LAYERS and (gamma := self.gammas[LAYERS[name]]) and len(found) == 1:
             return _enhanced(func, gamma, *args, **kwargs)
         if name in _PRODUCTS:
-            return _product(func, _PRODUCTS[name], args, kwargs)
+            return _product(func, _PRODUCTS[name], args, kwargs, self.gates)
         rule = getattr(self, f"_{name}", None)
         return func(*args, **kwargs) if rule is None else rule(func, *args, **kwargs)
-
-    def stopped(self) -> str:
-        """Why no relevance arrives at all; empty if it is not for the rules."""
-        if not self.constants:
-            return ""
-        return (
-            "no relevance arrives at the input: the score depends on it only through what is a constant to the rules "
-            f"({', '.join(self.constants)}). Explain the network without its last softmax or sigmoid, by its logits."
-        )
 
     def met(self, output: Any) -> None:
         """Look for functions without a rule in the graph of what a network returned."""
@@ -154,8 +152,10 @@ class Relevance(FunctionRules):
             if node is None or node in known:
                 continue
             known.add(node)
-            name = re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
-            if not _RULED.fullmatch(name):
+            name = _kind(node)
+            if (
+                not _RULED.fullmatch(name) or name in self.gates
+            ):  # a gate of nothing, such as the network's last sigmoid
                 self.left[_plain(name)] = None
             todo += [source for source, _ in node.next_functions]
 
@@ -163,7 +163,6 @@ class Relevance(FunctionRules):
         self, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         if self.rules == "cp_lrp":
-            self.constants["softmax"] = None
             return func(query.detach(), key.detach(), value, *args, **kwargs)
         both = 2 if live(value) and (live(query) or live(key)) else 1
         scores = 2 if live(query) and live(key) else 1
@@ -171,7 +170,6 @@ class Relevance(FunctionRules):
         return func(query, key, _shared(value, both), *args, **kwargs)
 
     def _glu(self, func: Any, given: Tensor, dim: int = -1) -> Tensor:
-        self.constants["sigmoid"] = None
         kept, gate = given.chunk(2, dim)
         return _through(func(given.detach(), dim), kept * gate.detach().sigmoid())
 
@@ -257,12 +255,26 @@ def _shared(tensor: Tensor, parts: int) -> Tensor:
     return seen
 
 
-def _product(func: Callable[..., Any], start: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Each factor that depends on the input gets an equal share (the uniform rule)."""
-    factors = len([each for each in flat((args[start:], kwargs)) if live(each)])
-    if factors < 2:
+def _product(
+    func: Callable[..., Any], start: int, args: tuple[Any, ...], kwargs: Mapping[str, Any], gates: Collection[str]
+) -> Any:
+    """Each factor that depends on the input gets an equal share (the uniform rule), and a gate of others nothing."""
+    found = [each for each in flat((args[start:], kwargs)) if live(each)]
+    if len(found) < 2:
         return func(*args, **kwargs)
-    given, named = mapped((copied(func, args)[start:], kwargs), lambda each: _shared(each, factors))
+    closed = {id(each) for each in found if _is_gate(each.grad_fn, gates)}
+    factors = len([each for each in found if id(each) not in closed])
+    if not factors:
+        closed, factors = set(), len(found)
+
+    def given_to(each: Tensor) -> Tensor:
+        return each.detach() if id(each) in closed else _shared(each, factors)
+
+    if _writes(func):  # to what the product still needs
+        first = given_to(args[0]).clone()
+        given, named = (first, *mapped(args[1:], given_to)), kwargs
+    else:
+        given, named = mapped((args[start:], kwargs), given_to)
     plainly = torch.mul if name_of(func) == "imul" else getattr(torch, name_of(func)) if _writes(func) else func
     return in_place(func, args, plainly(*args[:start], *given, **named))
 
@@ -342,6 +354,20 @@ def in_place(func: Callable[..., Any], args: tuple[Any, ...], made: T) -> T:
         args[0].detach_()
     written: T = args[0].copy_(made)
     return written
+
+
+def _kind(node: Any) -> str:
+    """What a node of autograd's graph did: `Addmm` for `AddmmBackward0`."""
+    return re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
+
+
+def _is_gate(node: Any, gates: Collection[str], steps: int = 30) -> bool:
+    """Whether a node made its values of nothing but gates."""
+    if node is None or not steps or _kind(node) in gates:
+        return node is not None and steps > 0
+    before = [each for each, _ in node.next_functions if each is not None]
+    carries = bool(before) and _CARRYING.fullmatch(_kind(node)) is not None
+    return carries and all(_is_gate(each, gates, steps - 1) for each in before)
 
 
 def _plain(name: str) -> str:
