@@ -158,10 +158,9 @@ def main() -> None:
         if method.name in LEFT_OUT or (args.methods and method.name not in args.methods):
             continue
         try:
-            layer = explainer.explain(found[0].scene.picture()[None], method.name, **options(method)).layer
-            made.append(
-                {"method": f"`{method.name}`", "layer": str(layer or "")} | rows(model, maps(explainer, method), found)
-            )
+            once = explainer.explain(found[0].scene.picture()[None], method.name, **options(method))
+            beside = {"method": f"`{method.name}`", "layer": f"`{once.layer.name}`"}
+            made.append(beside | rows(model, maps(explainer, method), found))
         except whycam.WhycamError as error:
             print(f"{method.name}: {error}", flush=True)
             continue

@@ -389,6 +389,12 @@ def test_compare_draws_and_lists(run: Callable[..., Result], cat: Path) -> None:
     assert "2 backwards" in result.out
 
 
+@pytest.mark.parametrize("command", ["explain", "compare"])
+def test_auto_is_the_usual_method(command: str, run: Callable[..., Result], cat: Path) -> None:
+    made = run(command, cat, "-m", "auto", "--json").document["explained"]
+    assert [each["method"] for each in made] == ["grad_cam"]
+
+
 def test_compare_in_json_with_what_is_not_possible(run: Callable[..., Result], cat: Path) -> None:
     result = run("compare", cat, "-m", "cam", "-m", "grad_cam", "-l", "_bn1,_blocks.1*+_bn1", "--json")
     made = result.document
