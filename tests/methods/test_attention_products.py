@@ -2,9 +2,10 @@
 
 import functools
 
+import nets
 import pytest
 import torch
-from small_vit import ByItself, by_hand, on_grid, pictures, small_vit
+from small_vit import ByItself, SmallViT, by_hand, on_grid, pictures, small_vit
 
 import whycam
 
@@ -69,3 +70,15 @@ def test_read_at_all_tokens_that_are_averaged(name, prefix):
     x = pictures(model)
     found = whycam.explain(model, x, name, **({} if name == "attention_rollout" else {"target": 3}))
     close(found.maps, on_grid(model, ORACLES[name](by_hand(model, x, 3)).mean(1)))
+
+
+@pytest.mark.parametrize("method", ["generic_attention", "attention_rollout"])
+def test_a_pool_that_the_score_does_not_depend_on_is_refused_in_words(method):
+    class Aside(SmallViT):
+        def answer(self, tokens):
+            super().answer(tokens)
+            return self.head(self.norm(tokens).mean(1))
+
+    model = nets.fixed(Aside(pool="attention", prefix=0))
+    with pytest.raises(whycam.WhycamError, match="does not depend on it"):
+        whycam.explain(model, pictures(model), method)

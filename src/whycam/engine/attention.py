@@ -115,12 +115,12 @@ class Attentions:
                     f"{title} averages what a block's tokens say, and this network pools them by the attention in "
                     f"{chain[-1].block!r}; use another method of attention, such as generic_attention."
                 )
-            return [found[each.number] for each in chain]
+            return [_arrived(found, each, title) for each in chain]
         if name == _READING:
-            end = _end(self.places, place)
+            end = self.places[_end(self.places, place)]
             if title in self.still:
-                return self.answer[end].expand(len(recording.output), -1)
-            return _of_target(recording.folded[_READING], number)[end]
+                return _arrived(self.answer, end, title).expand(len(recording.output), -1)
+            return _arrived(_of_target(recording.folded[_READING], number), end, title)
         if name == "output_projection":
             return _projection(recording, place, title)
         if name in ("output_projections", "block_outputs"):
@@ -222,6 +222,16 @@ def _read_by_answer(
             known[whole.part, number] = rows[:1]
         spent = made.forwards + failed, made.backwards
     return {each: known[whole.part, each] for each in ends if (whole.part, each) in known}, *spent
+
+
+def _arrived(found: Mapping[int, Tensor], place: Place, title: str) -> Tensor:
+    """What was folded at one attention, or the reason why nothing was."""
+    if place.number not in found:
+        raise LayerRefused(
+            f"{title} follows the tokens to the attention in {place.block!r}, and what is explained does not depend on "
+            "it. Use a method that reads layers, such as grad_cam, layer_cam or hires_cam."
+        )
+    return found[place.number]
 
 
 def _of_target(folded: Sequence[Mapping[int, Any]], number: int) -> Mapping[int, Any]:
