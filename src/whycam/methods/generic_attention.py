@@ -11,7 +11,7 @@ from whycam.kit.registry import method
 def _mean_of_positive(
     attention: Float[Tensor, "batch head query key"], attention_gradients: Float[Tensor, "batch head query key"]
 ) -> Tensor:
-    return (attention * attention_gradients).relu().mean(1)
+    return (attention * attention_gradients).relu_().mean(1)
 
 
 @method("Generic attention explainability", paper="arXiv:2103.15679", fold=_mean_of_positive)

@@ -130,7 +130,6 @@ def kept(folds, reading, token_grid):
     return token_grid(sum((each[:, :, 0] * each[:, :, 1]).relu().mean(1).mean(1) for each in folds))
 function, fold = {"folded": (folded, mean), "kept": (kept, both)}[sys.argv[1]]
 whycam.method("Own", paper="a test", fold=fold)(function)
-whycam.explain(model, small, "attention_rollout")
 with torch.no_grad():
     model(small)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -323,11 +323,12 @@ def _gone() -> Tensor:
 
 def softmax_of(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
     """The weights of `F.scaled_dot_product_attention`; rows without any key are 0."""
-    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
     if is_causal:
         mask = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    if mask is None:
+        return scores.softmax(-1)  # matrices are large, and no row is empty
+    scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1).masked_fill((scores == -torch.inf).all(-1, keepdim=True), 0)
 
 
