@@ -153,9 +153,8 @@ class Relevance(FunctionRules):
                 continue
             known.add(node)
             name = _kind(node)
-            if (
-                not _RULED.fullmatch(name) or name in self.gates
-            ):  # a gate of nothing, such as the network's last sigmoid
+            # what is a gate of nothing, such as the network's last sigmoid, has no rule either
+            if not _RULED.fullmatch(name) or name in self.gates:
                 self.left[_plain(name)] = None
             todo += [source for source, _ in node.next_functions]
 
