@@ -62,13 +62,13 @@ def vit():
 def test_a_class_token_makes_it_step_back_and_say_so():
     model, inputs = vit(), torch.randn(2, 3, 64, 64)
     nn.init.normal_(model.head.weight)
-    found = whycam.explain(model, inputs)
+    found = whycam.explain(model, inputs, "grad_cam")
     assert found.layer.name.startswith("blocks.1.")
     assert "the score depends on" in found.layer.why
     assert "'norm' the gradient is zero" in found.layer.why
     assert found.layer.grid == (4, 4)
     assert all(status.kind != "zero gradient" for status in found.status)
-    again = whycam.explain(model, inputs)
+    again = whycam.explain(model, inputs, "grad_cam")
     assert again.layer == found.layer
     assert (again.cost.forwards, again.cost.backwards) == (1, 1)
 
@@ -246,7 +246,7 @@ def test_the_list_of_layers_marks_what_is_really_chosen():
     model, inputs = vit(), torch.randn(2, 3, 64, 64)
     nn.init.normal_(model.head.weight)
     (marked,) = [row for row in whycam.layers(model, inputs) if row.chosen_for]
-    assert marked.name == whycam.explain(model, inputs).layer.name
+    assert marked.name == whycam.explain(model, inputs, "grad_cam").layer.name
     assert marked.chosen_for == ("every method",)
     assert "the gradient is zero" in marked.why
 
