@@ -39,6 +39,8 @@ def networks():
         "encoder": ends[0],
         "estimator": ends[1],
         "clip_model": whycam.VisionModel(towers.Pooled().eval(), tokenizer=towers.tokenizer),
+        "clip_vit": whycam.VisionModel(towers.clip().eval(), tokenizer=towers.tokenizer),
+        "picture": torch.rand(1, 3, towers.SIDE, towers.SIDE),
         "captioner": whycam.VisionModel(towers.Writer().eval(), tokenizer=lambda: towers.tokenizer(words)),
         "caption": torch.tensor([[1, 4, 5, 2]]),
         "photo": photo,
@@ -51,7 +53,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     torchvision_shim.register()  # which timm imports
     names: dict[str, object] = networks()
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 4), np.float32), np.eye(4)), tmp_path / "scan.nii.gz")
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
@@ -80,6 +82,8 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert names["rather"].target[0].startswith("'a dog' rather than 'a cat' or 'a car', log-odds")
     assert names["word"].target[0].startswith("'dog', log-probability -")
     assert names["less"].target[0].startswith("less of value 0")
+    assert [layer for _, layer, _ in names["strip"]] == [f"blocks.{number}" for number in range(6)]
+    assert names["s"].target[0].startswith("'a dog' rather than")
 
 
 def test_what_the_page_for_those_who_come_from_elsewhere_says_runs():
