@@ -83,7 +83,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert names["word"].target[0].startswith("'dog', log-probability -")
     assert names["less"].target[0].startswith("less of value 0")
     assert [layer for _, layer, _ in names["strip"]] == [f"blocks.{number}" for number in range(6)]
-    assert names["s"].target[0].startswith("'a dog' rather than")
+    assert names["surgery"].target[0].startswith("'a dog' rather than")
 
 
 def test_what_the_page_for_those_who_come_from_elsewhere_says_runs():
