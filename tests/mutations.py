@@ -31,6 +31,36 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "methods/raw_attention.py",
+        "methods/test_raw_attention.py",
+        {
+            "rows = rows @ folds[-1]": "rows = folds[-1].mean(-2, keepdim=True) * 0 + 1",
+            "(rows.unsqueeze(1) @ attention)": "(rows.unsqueeze(1) @ attention.mT)",
+            "parts.mean(1), parts": "parts.amax(1), parts",
+        },
+    ),
+    Faults(
+        "results/drawing.py",
+        "methods/test_raw_attention.py",
+        {
+            "explanation.parts is not None and not explanation.apart": "explanation.parts is not None",
+            "for each in one.parts[0]]": "for each in strengths]",
+            "{one.apart or 'Part'}": "Part",
+        },
+    ),
+    Faults(
+        "checkup/cost.py",
+        "cli/test_cli_runs.py",
+        {"own = method.title if method.needs & OF_ATTENTION else": 'own = "" if method.needs else'},
+    ),
+    Faults("network/diagnosis/flops.py", "cli/test_cli_runs.py", {"if gradient is None:": "if gradient is Ellipsis:"}),
+    Faults(
+        "cli/layers_and_methods.py",
+        "cli/test_cli_runs.py",
+        {"if each.needs & OF_ATTENTION else": "if not each.has_layer else", 'f"each {why[len(title) :]}"': "why"},
+    ),
+    Faults("results/grids.py", "test_examples.py", {'name != "layer"': "True"}),
+    Faults(
         "engine/session.py",
         "engine/test_usual_method.py",
         {

@@ -653,3 +653,23 @@ def test_the_digits_maps_are_cam_s_and_lie_where_wiping_out_matters(ran):
     assert max(done["another"], done["random"]) + 0.1 < done["before"]
     gone = (test > done["wiped"](done["evidence"])).sum((1, 2, 3))
     assert gone.min() == gone.max() == 100
+
+
+def test_attention_s_own_pictures_and_what_each_method_finds(ran):
+    done = ran("attention.py")
+    heads, asked = done["heads"], done["scene"].badges
+    assert heads.parts.shape == (1, 4, 12, 12)
+    assert [key[1] for key in done["rollout"]] == [f"blocks.{k}" for k in range(6)]
+    titles = [axes.get_title() for axes in done["rollout"].figure().axes]
+    assert titles[1:7] == [f"blocks.{k}" for k in range(6)]
+    assert not any(axes.get_xlabel() for axes in done["rollout"].figure().axes[1:])  # a title says where already
+    left, top, right, bottom = next(each.box for each in asked if done["patches"].NAMES[each.label] == done["asked"])
+    shares = {}
+    for (name, _, _), e in done["methods"].items():
+        heat = e.heatmaps()[0].clamp(min=0)
+        shares[name] = float(heat[top : bottom + 1, left : right + 1].sum() / heat.sum())
+    assert min(shares["generic_attention"], shares["transformer_attribution"]) > 0.5
+    assert 0.2 < shares["legrad"] < 0.35
+    assert shares["grad_eclip"] < 0.1
+    for each in ("heads", "rollout", "methods"):
+        assert done.picture(f"attention_{each}.png").width > 1000

@@ -100,6 +100,7 @@ _MethodName: TypeAlias = Literal[
     "opti_cam",
     "poly_cam",
     "random_cam",
+    "raw_attention",
     "recipro_cam",
     "rise",
     "score_cam",

@@ -321,5 +321,38 @@ def test_methods_of_no_network_cost_nothing(run):
     for args in (("--photo", "cat.png"), ("--size", "8x8"), ("-l", "relu2"), ("--weights", "random")):
         result = run("methods", *args)
         assert result.exit_code == 2
-        assert "name it with --cost" in result.err
+        assert "name it with --model or --cost" in result.err
     assert "no model 'nothing'" in run("methods", "--cost", "nothing").err
+
+
+def test_which_methods_a_network_can_be_asked_for(run, monkeypatch):
+    few(monkeypatch, "rise", "grad_cam", "generic_attention", "legrad", "attention_rollout")
+    made = run("methods", "--model", "runnets:build", "--json").document
+    assert [each["name"] for each in made["possible"]] == ["rise", "grad_cam"]
+    assert made["possible"][1]["title"] == "Grad-CAM"
+    assert [each["name"] for each in made["refused"]] == ["generic_attention", "legrad", "attention_rollout"]
+    lines = [line.strip() for line in run("methods", "--model", "runnets:build").out.splitlines()]
+    assert lines[0] == "tiny, on noise of 3x8x8"
+    assert [line.split() for line in lines[2:5]] == [
+        ["Possible", "here:"], ["at", "a", "layer", "grad_cam"], ["at", "the", "input", "rise"],
+    ]  # fmt: skip
+    (line,) = lines[7:]  # one reason, said once for all three
+    assert line.startswith("generic_attention, legrad, attention_rollout: each is for transformers. No attention was")
+
+
+def test_methods_of_attention_are_among_a_transformer_s(run, monkeypatch):
+    # the last two ask for the same quantities, and each folds the blocks in its own way
+    names = ["attention_rollout", "raw_attention", "transformer_attribution", "grad_rollout", "generic_attention"]
+    few(monkeypatch, "grad_cam", *names)
+    made = run("methods", "--model", "small_vit:small_vit", "--size", "8x6", "--json")
+    assert made.exit_code == 0, made.err
+    assert made.document["refused"] == []
+    out = run("methods", "--model", "small_vit:small_vit", "--size", "8x6").out
+    of_attention = next(line for line in out.splitlines() if "of attention" in line)
+    assert of_attention.removeprefix("of attention").strip() == ", ".join(names)
+
+
+def test_one_network_is_asked_about_at_a_time(run):
+    result = run("methods", "--model", "runnets:build", "--cost", "runnets:build")
+    assert result.exit_code == 2
+    assert "both name the network" in result.err

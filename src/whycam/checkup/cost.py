@@ -26,7 +26,7 @@ from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
 from whycam.kit.progress import Progress, duration
-from whycam.kit.quantities import FUNCTIONS, Prompts
+from whycam.kit.quantities import FUNCTIONS, OF_ATTENTION, Prompts
 from whycam.kit.registry import Method
 from whycam.kit.words import plural
 from whycam.network.diagnosis.flops import counted
@@ -206,7 +206,8 @@ class Rehearsal:
             self.session.module, self.batch, [method], request.layers, self.session.resolvers(request, self.batch)
         )
         self.backwards += spent.backwards
-        known = tuple(plans[method.name]), method.needs | fusion_needs([method], plans, request.fusion)
+        own = method.title if method.needs & OF_ATTENTION else ""  # what is folded is kept for one method
+        known = tuple(plans[method.name]), method.needs | fusion_needs([method], plans, request.fusion), own
         if known not in self._grounds:
             with counted() as counter:
                 ground = self.session.ground(self.batch, request)

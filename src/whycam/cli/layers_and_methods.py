@@ -168,6 +168,10 @@ def methods(
         str | None,
         typer.Option("--cost", metavar="MODEL", help="What each would cost on this network, named as in 'explain'."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Which can be asked of this network, and why others cannot."),
+    ] = None,
     weights: given.Weights = None,
     unsafe_pickle: given.UnsafePickle = False,
     photo: trial.OnPhoto = None,
@@ -179,14 +183,17 @@ def methods(
     json: given.Json = False,
     quiet: given.Quiet = False,
 ) -> None:
-    """List the methods and their options, or what each would cost on a network.
+    """List the methods and their options, or those of a network, or what each would cost on it.
 
-    With '--cost' the network runs a few dozen times, whatever the methods. Listed is what each would run, how many
-    forwards that is worth in operations, and about how long it takes here; the cheapest first.
+    With '--model' or '--cost' the network runs a few dozen times, whatever the methods: each is tried with a few
+    variants of the input in place of all. '--model' lists those that can be asked of it, and why the others cannot;
+    '--cost' what each would run, how many forwards that is worth in operations, and about how long it takes here; the
+    cheapest first.
 
     \b
     Examples:
       whycam methods
+      whycam methods --model timm:vit_tiny_patch16_224
       whycam methods --cost timm:resnet18
       whycam methods --cost my_package.networks:build --size 320x320 --layer layer3
       whycam explain cat.png -m kpca_cam -O kernel=rbf -O gamma=0.1
@@ -195,12 +202,18 @@ def methods(
     with out.sentences():
         from whycam.kit.registry import list_methods
 
-        if cost is not None:
-            _costs(out, cost, weights, unsafe_pickle, photo, size, layer)
+        if cost is not None and model is not None:
+            raise WhycamError(
+                "--model and --cost both name the network; --cost says what cannot be asked of it as well."
+            )
+        if cost is not None or model is not None:
+            vision, inputs = trial.trial(cost or model, None, weights, unsafe_pickle, photo, size)
+            on = inputs.name if photo is not None else f"noise of {'x'.join(map(str, inputs.shape[1:]))}"
+            (_costs if cost is not None else _possible)(out, vision, inputs, layer, on)
             return
         if unsafe_pickle or any(each is not None for each in (weights, photo, size, layer)):
             raise WhycamError(
-                "--weights, --unsafe-pickle, --photo, --size and --layer are about a network; name it with --cost."
+                "--weights, --unsafe-pickle, --photo, --size and --layer are about a network; name it with --model or --cost."
             )
         found = list_methods()
         out.document({"methods": [_described(each) for each in found]})
@@ -219,29 +232,49 @@ def methods(
         out.show(wide if out.fits(wide) else fields(narrow, style="bold"))
 
 
-def _costs(
-    out: Output,
-    model: str,
-    weights: Path | None,
-    unsafe_pickle: bool,
-    photo: Path | None,
-    size: str | None,
-    layer: str | None,
-) -> None:
+def _possible(out: Output, vision: VisionModel, inputs: Any, layer: str | None, on: str) -> None:
+    from whycam.explainer import estimate_cost
+    from whycam.kit.quantities import OF_ATTENTION
+    from whycam.kit.registry import find
+
+    found = estimate_cost(vision, inputs, layer=layer, progress=not out.quiet)
+    able = [find(each.name) for each in found if each.possible]
+    kinds: dict[str, list[str]] = {"of attention": [], "at a layer": [], "at the input": []}
+    for each in able:
+        kind = "of attention" if each.needs & OF_ATTENTION else "at a layer" if each.has_layer else "at the input"
+        kinds[kind].append(each.name)
+    out.document({"model": vision.name, "possible": [_described(each) for each in able], **_not_possible(found)})
+    out.show(text(f"{vision.name}, on {on}", "bold"), "", "Possible here:")
+    out.show(fields({kind: text(", ".join(names)) for kind, names in kinds.items() if names}))
+    _show_refused(out, found)
+
+
+def _not_possible(found: list[Estimate]) -> dict[str, Any]:
+    refused = [each for each in found if not each.possible]
+    return {"refused": [{"name": each.name, "title": each.title, "reason": each.reason} for each in refused]}
+
+
+def _show_refused(out: Output, found: list[Estimate]) -> None:
+    """Why methods cannot be run, once for all of which the same is said but for their own titles."""
+    own = [(each.name, each.title + " ", each.reason) for each in found if not each.possible]
+    said = [(name, f"each {why[len(title) :]}" if why.startswith(title) else why) for name, title, why in own]
+    if said:
+        out.show("", "Not possible here:")
+        out.show(*(fields({"": each}) for each in grouped(said)))
+
+
+def _costs(out: Output, vision: VisionModel, inputs: Any, layer: str | None, on: str) -> None:
     from whycam.explainer import estimate_cost
 
-    vision, inputs = trial.trial(model, None, weights, unsafe_pickle, photo, size)
     found = estimate_cost(vision, inputs, layer=layer, progress=not out.quiet)
     able = sorted((each for each in found if each.possible), key=_dearness)
-    refused = [each for each in found if not each.possible]
     out.document(
         {
             "model": vision.name,
             "costs": [{**_known(each), "passes": _passes(each)} for each in able],
-            "refused": [{"name": each.name, "title": each.title, "reason": each.reason} for each in refused],
+            **_not_possible(found),
         }
     )
-    on = inputs.name if photo is not None else f"noise of {'x'.join(map(str, inputs.shape[1:]))}"
     out.show(text(f"{vision.name}, on {on}", "bold"), "")
     worth = "Forwards'\nworth"
     rows = table("\nMethod", worth, "\nAbout", "\nRuns", whole=("\nMethod", worth, "\nAbout"), right=(worth, "\nAbout"))
@@ -252,9 +285,7 @@ def _costs(
     if fallbacks := grouped((each.name, each.fallback) for each in able if each.fallback):
         out.show("", "Whole forwards are run where the part above the layer cannot be:")
         out.show(*(fields({"": each}) for each in fallbacks))
-    if refused:
-        out.show("", "Not possible here:")
-        out.show(*(fields({"": each}) for each in grouped((each.name, each.reason) for each in refused)))
+    _show_refused(out, found)
 
 
 def _dearness(estimate: Estimate) -> tuple[float, float]:

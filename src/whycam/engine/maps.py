@@ -191,6 +191,7 @@ class MapBuilder:
             "context": context,
             "work": work,
             "parts": results[0].parts if len(results) == 1 else None,
+            "apart": results[0].apart if len(results) == 1 else "",
             "colors": colors if len(results) == 1 else None,
             "channels": channels if len(results) == 1 else None,
             "outputs": recording.output,

@@ -255,7 +255,8 @@ class Result:
     Attributes:
         maps: `(batch, *spatial)`.
         parts: several maps of each sample, `(batch, part, *spatial)`, such as the concepts of a factorization; drawn
-            with one color each.
+            with one color each, over each other.
+        apart: what a part is called (`"Head"`), where each is rather drawn by itself, beside the others.
         values: numbers about each sample, `(batch,)`, by name, such as a completeness gap.
         status: what is to be said of each sample's map, one each or none at all; `Status()` says nothing.
 
@@ -268,5 +269,6 @@ class Result:
 
     maps: Float[Tensor, "batch *spatial"]
     parts: Float[Tensor, "batch part *spatial"] | None = None
+    apart: str = ""
     values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)
     status: Sequence[Status] = ()

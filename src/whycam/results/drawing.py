@@ -81,7 +81,7 @@ def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
         image, geometry = canvas(context_of(explanation), i, look.on)
         over, seen = _on_canvas(heat[i], geometry)
         how: dict[str, Any] = {"seen": seen, "caption": str(status) if look.caption and not status.ok else None}
-        if look.marks and explanation.shown and explanation.parts is None:
+        if look.marks and explanation.shown and not _in_colors(explanation):
             how["mark"] = partial(_marked, explanation, i, geometry)
         pictures.append(_lay(explanation, look, image, over, **how))
     return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
@@ -94,7 +94,7 @@ def stacks(explanation: ExplanationValues, look: Look) -> list[Stack]:
     strength = strength.abs() if look.signed else strength.clamp(min=0)
     lay, made = partial(_lay, explanation, look), []
     for i in range(len(explanation)):
-        mask = explanation.shown[i].mask if look.marks and explanation.shown and explanation.parts is None else None
+        mask = explanation.shown[i].mask if look.marks and explanation.shown and not _in_colors(explanation) else None
         region = None
         if mask is not None and mask.ndim == 3:
             region = resize(mask[None].float().cpu(), context.size, "nearest")[0].round().bool().numpy()
@@ -128,7 +128,7 @@ def film(explanation: ExplanationValues, look: Look) -> list[Image.Image]:
 
 def _lay(explanation: ExplanationValues, look: Look, image: Image.Image, heat: Tensor, **how: Any) -> Image.Image:
     """The map, or one of each part, over a picture of its size."""
-    if explanation.parts is not None:
+    if _in_colors(explanation):
         return overlay_parts(image, heat, hues(len(heat), look.colormap), opacity=look.opacity, **how)
     return blend(image, heat, colormap=look.colormap, signed=look.signed, opacity=look.opacity, **how)
 
@@ -208,15 +208,24 @@ def _row(one: ExplanationValues, look: Look) -> list[Panel]:
 
 
 def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]]:
-    """Each part by itself, in its color, as many in a row as there are panels above."""
+    """Each part by itself, in its color or with the map's, as many in a row as there are panels above."""
     if one.parts is None:
         return []
     image, geometry = canvas(context_of(one), 0, "photo")
     strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
     colors = hues(len(strengths), colormap)
     how: dict[str, Any] = {"opacity": ALONE, "seen": seen, "legend": False}
-    pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **how) for k in range(len(strengths))]
-    panels = [Panel(f"Part {k + 1}", image=picture) for k, picture in enumerate(pictures)]
+    if one.apart:
+        # each on a scale of its own, which is said below: beside the sharpest head the others would be black
+        pictures = [blend(image, each, colormap=colormap, seen=seen) for each in normalize(strengths, "max")]
+        notes = [f"up to {float(each.max()):.2g}" for each in one.parts[0]]
+    else:
+        pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **how) for k in range(len(strengths))]
+        notes = [""] * len(pictures)
+    panels = [
+        Panel(f"{one.apart or 'Part'} {k + 1}", image=picture, note=note)
+        for k, (picture, note) in enumerate(zip(pictures, notes, strict=True))
+    ]
     return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
 
 
@@ -253,6 +262,11 @@ def _check_drawable(explanation: ExplanationValues) -> None:
         )
 
 
+def _in_colors(explanation: ExplanationValues) -> bool:
+    """Whether parts are drawn over each other, in place of the map."""
+    return explanation.parts is not None and not explanation.apart
+
+
 def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
     """A map, or one of each part, where it lies on what it is drawn on, and which of that the network saw."""
     if geometry is None:
@@ -275,7 +289,7 @@ def _part_heat(explanation: ExplanationValues) -> Tensor:
 def heat_of(explanation: ExplanationValues, look: Look) -> Tensor:
     """The maps, or those of each part, at the input's size, each sample on one scale for colors."""
     _check_drawable(explanation)
-    if explanation.parts is not None:
+    if _in_colors(explanation):
         return _part_heat(explanation)
     return _map_heat(explanation, look.signed, look.enlarge)
 

@@ -31,7 +31,7 @@ class Explanation(ExplanationValues):
         method: the method's name; `title` its name in the literature; `options` those it ran with.
         layer: where, and why there. `status`: one for each sample. `cost`: what the shared pass cost.
         parts: several maps of each sample, `(batch, part, *spatial)`, for methods that find some, such as the concepts
-            of a factorization; drawn in a color each.
+            of a factorization; drawn in a color each, or, where `apart` says what one is called (`"Head"`), by itself.
         outputs: the model's answer, the part of it that is explained, `(batch, ...)`, float32 at least.
         channels: what each channel adds to the map, `(batch, channel, *spatial)`, where `per_channel=True` asked; their
             sum is the map before its positive part is taken.
@@ -66,7 +66,7 @@ class Explanation(ExplanationValues):
 
         A clip is shown by up to eight frames at even distances, a volume by three cuts through the map's peak.
 
-        Where there are `parts`, each location has the color of the strongest of them, over the grays of the photo; the
+        Where there are `parts`, and not `apart`, each location has the color of the strongest of them, over the grays of the photo; the
         stronger it is, beside the strongest of all parts in that sample, the less of the photo shows through. They are
         numbered below, from 1.
 

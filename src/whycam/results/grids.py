@@ -41,7 +41,10 @@ def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
     shown = Panel("Photo" if look.on == "photo" else "Input", image=picture, note=prediction(one))
     if len(plan.axes) <= 1:
         name, values = plan.axes[0] if plan.axes else ("method", plan.methods)
-        panels = [shown, *(_cell(comparison, plan.key({name: v}), sample, plan.name(name, v), look) for v in values)]
+        say_where = name != "layer"  # a layer's own title says it
+        panels = [shown]
+        for v in values:
+            panels.append(_cell(comparison, plan.key({name: v}), sample, plan.name(name, v), look, say_where=say_where))
         columns = 5 if len(panels) == 5 else min(_COLUMNS, len(panels))
         rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
         return figures.grid(rows, title=plan.what_stays(), colormap=look.colormap)

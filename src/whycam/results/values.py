@@ -137,6 +137,7 @@ class ExplanationValues:
     cost: Cost
     outputs: Float[Tensor, "batch ..."]
     parts: Float[Tensor, "batch part *spatial"] | None = None
+    apart: str = ""
     channels: Float[Tensor, "batch channel *spatial"] | None = None
     colors: Float[Tensor, "batch color *space"] | None = None
     values: Mapping[str, Float[Tensor, " batch"]] = field(default_factory=dict)

@@ -34,4 +34,6 @@ def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
 
 
 def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    if gradient is None:  # as where no path to the score passes through
+        return 0
     return int(_counts.sdpa_backward_flop_count(gradient, query, key, value))
