@@ -1,9 +1,9 @@
 """What a vision transformer looks at: each head of its last block, rollout from block to block, and five methods.
 
 Attention itself explains no class: heads and rollout show whatever the network looks at. Asked about one of the three
-badges of this scene, generic attention and transformer attribution have more than half of their evidence on it, LeGrad a
-quarter (all that is red) and Grad-ECLIP less than a tenth. The network is a toy, trained by `toys/train_patches.py`; it
-knows a badge from that badge alone, so its place is what a map should show.
+badges of this scene, generic attention and transformer attribution have more than half of their evidence on it,
+LeGrad a quarter (all that is red) and Grad-ECLIP less than a tenth. The network is a toy, trained by
+`toys/train_patches.py`; it knows a badge from that badge alone, so its place is what a map should show.
 """
 
 import sys

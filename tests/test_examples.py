@@ -672,4 +672,5 @@ def test_attention_s_own_pictures_and_what_each_method_finds(ran):
     assert 0.2 < shares["legrad"] < 0.35
     assert shares["grad_eclip"] < 0.1
     for each in ("heads", "rollout", "methods"):
-        assert done.picture(f"attention_{each}.png").width > 1000
+        with done.picture(f"attention_{each}.png") as picture:
+            assert picture.width > 1000

@@ -213,7 +213,8 @@ def methods(
             return
         if unsafe_pickle or any(each is not None for each in (weights, photo, size, layer)):
             raise WhycamError(
-                "--weights, --unsafe-pickle, --photo, --size and --layer are about a network; name it with --model or --cost."
+                "--weights, --unsafe-pickle, --photo, --size and --layer are about a network; name it with --model or "
+                "--cost."
             )
         found = list_methods()
         out.document({"methods": [_described(each) for each in found]})

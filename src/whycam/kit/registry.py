@@ -186,7 +186,7 @@ def list_methods() -> list[Method]:
 
     Examples:
         >>> [each.title for each in whycam.list_methods()][:2]
-        ['Ablation-CAM', 'BagCAM']
+        ['Ablation-CAM', 'Attention rollout']
     """
     return list(methods().values())
 

@@ -66,9 +66,9 @@ class Explanation(ExplanationValues):
 
         A clip is shown by up to eight frames at even distances, a volume by three cuts through the map's peak.
 
-        Where there are `parts`, and not `apart`, each location has the color of the strongest of them, over the grays of the photo; the
-        stronger it is, beside the strongest of all parts in that sample, the less of the photo shows through. They are
-        numbered below, from 1.
+        Where there are `parts`, and not `apart`, each location has the color of the strongest of them, over the grays
+        of the photo; the stronger it is, beside the strongest of all parts in that sample, the less of the photo shows
+        through. They are numbered below, from 1.
 
         Args:
             colormap: by name; the default is perceptually even, `"jet"` is the classic look. Colors of parts are taken

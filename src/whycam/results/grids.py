@@ -42,9 +42,9 @@ def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
     if len(plan.axes) <= 1:
         name, values = plan.axes[0] if plan.axes else ("method", plan.methods)
         say_where = name != "layer"  # a layer's own title says it
-        panels = [shown]
-        for v in values:
-            panels.append(_cell(comparison, plan.key({name: v}), sample, plan.name(name, v), look, say_where=say_where))
+        keys = [(plan.key({name: value}), plan.name(name, value)) for value in values]
+        cells = [_cell(comparison, key, sample, title, look, say_where=say_where) for key, title in keys]
+        panels = [shown, *cells]
         columns = 5 if len(panels) == 5 else min(_COLUMNS, len(panels))
         rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
         return figures.grid(rows, title=plan.what_stays(), colormap=look.colormap)
