@@ -61,6 +61,91 @@ FAULTS = [
     ),
     Faults("results/grids.py", "test_examples.py", {'name != "layer"': "True"}),
     Faults(
+        "network/attention/places.py",
+        "network/attention/test_places.py",
+        {
+            "straight = len(positions) == size == keys and": "straight = len(positions) == size and",
+            "if len(fed) > rows:": "if False:",
+            "if len(set(fed.tolist())) < rows:": "if False:",
+            "base = 16 if half else 4096": "base = 4096",
+            "reversed(range(len(leading)))": "range(len(leading))",
+            "torch.set_grad_enabled(True)  # a block": "# a block",
+            "if asked.of != codes.of or not torch.equal(asked.numbers, codes.numbers):": "if False:",
+            "same[min(call, len(same) - 1)]": "same[0]",
+        },
+    ),
+    Faults(
+        "network/attention/folding.py",
+        "network/attention/test_folding.py methods/test_legrad.py methods/test_clip_surgery.py",
+        {
+            " / (returned.numel() // gradient.numel())": "",
+            "return replaced(value, path, tensor.detach().clone())": "return None",
+            "each.differentiates == (gradients is not None)": "each.differentiates",
+        },
+    ),
+    Faults(
+        "engine/attention.py",
+        "methods/test_attention_products.py methods/test_legrad.py network/attention/test_places.py",
+        {
+            "read / read.sum(1, keepdim=True).clamp(min=1)": "read",
+            "(head_output_gradients != 0).any(-1).any(1)": "(head_output_gradients > 0).any(-1).any(1)",
+            "LayerRef(_same(self.places, self.places[end])[-1].block)": "LayerRef(self.places[end].block)",
+            'if title in self.layered and chain[-1].kind == "pool":': "if False:",
+            "tokens.reshape(-1, *((1, *shape[1:]) if first else (*shape[:-1], 1)))": "tokens.unsqueeze(-1)",
+        },
+    ),
+    Faults(
+        "network/layers/attention_block.py",
+        "methods/test_attention_products.py",
+        {'if late.location == "undetermined" and early.location == "verified" else late': "if False else late"},
+    ),
+    Faults(
+        "kit/attention.py",
+        "methods/test_attention_products.py",
+        {
+            "for each in reversed(blocks):": "for each in blocks:",
+            "block.sum(-1, keepdim=True)": "block.sum(-2, keepdim=True)",
+        },
+    ),
+    Faults(
+        "methods/grad_rollout.py",
+        "methods/test_attention_products.py",
+        {".mean(1).relu()": ".relu().mean(1)"},
+    ),
+    Faults(
+        "methods/generic_attention.py",
+        "methods/test_attention_products.py",
+        {".relu_().mean(1)": ".mean(1).relu()"},
+    ),
+    Faults(
+        "methods/legrad.py",
+        "methods/test_legrad.py",
+        {".relu().mean(1).mean(1)": ".mean(1).relu().mean(1)", "folds[-blocks:]": "folds[:blocks]"},
+    ),
+    Faults(
+        "methods/grad_eclip.py",
+        "methods/test_grad_eclip.py",
+        {
+            "output_projection(queries), output_projection(keys)": "queries.flatten(1, 2), keys.flatten(1, 2)",
+            'normalize(token_grid(likeness.flatten(0, 1)), "minmax")': "token_grid(likeness.flatten(0, 1))",
+        },
+    ),
+    Faults(
+        "methods/clip_surgery.py",
+        "methods/test_clip_surgery.py",
+        {
+            "(values @ values.mT * values.shape[-1] ** -0.5)": "(values @ values.mT)",
+            "block_outputs[-blocks - 1]": "block_outputs[-blocks]",
+            "alike = alike - alike.mean(-1, keepdim=True)": "pass",
+            "(2 * prompts.similarities)": "prompts.similarities",
+        },
+    ),
+    Faults(
+        "network/variants/shared_copy.py",
+        "network/variants/test_shared_copy.py",
+        {"for key in (_TABLES & mine.keys()) - values.keys()": "for key in _TABLES & mine.keys() if not mine[key]"},
+    ),
+    Faults(
         "engine/session.py",
         "engine/test_usual_method.py",
         {

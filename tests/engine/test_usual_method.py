@@ -28,7 +28,9 @@ class Watched(SmallViT):
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"method": "auto"}, {"target": 2}, {"target": lambda output: output[:, 1]}], ids=str
+    "asked",
+    [{}, {"method": "auto"}, {"target": 2}, {"target": lambda output: output[:, 1]}],
+    ids=["nothing", "auto", "class", "function"],
 )
 @pytest.mark.parametrize("pool", ["class", "mean"])
 def test_where_tokens_attend_in_every_block_it_is_chefers(asked, pool):

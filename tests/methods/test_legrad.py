@@ -1,6 +1,7 @@
 import pytest
 import torch
 from small_vit import by_hand, on_grid, pictures, small_vit
+from torch import nn
 
 import whycam
 
@@ -54,6 +55,45 @@ def test_beside_other_methods_and_for_several_targets():
     alone = whycam.explain(model, x, "generic_attention", target=1)
     (beside,) = [each for (name, _, target), each in made.items() if (name, target) == ("generic_attention", 1)]
     assert torch.equal(alone.maps, beside.maps)
+
+
+def test_a_layer_inside_of_a_block_stands_for_the_block():
+    model = small_vit()
+    x = pictures(model)
+    found = whycam.explain(model, x, "legrad", target=3, layer="blocks.1.norm2")
+    torch.testing.assert_close(found.maps.double(), oracle(model, x, 3), rtol=2e-7, atol=1e-12)
+
+
+class OnGrid(nn.Module):
+    """The same network with the tokens on a grid between its blocks, channels last."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.patches, self.norm, self.head = model.patches, model.norm, model.head
+        self.blocks = nn.ModuleList(map(OfGrid, model.blocks))
+
+    def forward(self, x):
+        x = self.patches(x).movedim(1, -1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean((1, 2)))
+
+
+class OfGrid(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x):
+        return self.block(x.flatten(1, 2)).reshape(x.shape)
+
+
+def test_tokens_on_a_grid():
+    model = small_vit(pool="mean", prefix=0)
+    model.position.data *= 0
+    x = pictures(model)
+    found = whycam.explain(OnGrid(model), x, "legrad", target=3, layer="blocks.1")
+    torch.testing.assert_close(found.maps.double(), oracle(model, x, 3), rtol=2e-7, atol=1e-12)
 
 
 def test_a_pool_that_attends_is_refused():

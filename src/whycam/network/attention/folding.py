@@ -100,7 +100,7 @@ class Folding:
         torch.autograd.grad(
             [self.returned[number] for number in blocks],
             self.starts,
-            [gradients[number].expand_as(self.returned[number]) / self.returned[number].shape[1] for number in blocks],
+            [_shared(gradients[number], self.returned[number]) for number in blocks],
             retain_graph=keep,
             allow_unused=True,
         )
@@ -185,6 +185,11 @@ class Folding:
                 if need not in known:
                     known[need] = _quantity(need, attention, gradients, relevance, place)
             into[name][number] = each.function(**{need: known[need] for need in each.needs}, **each.options)
+
+
+def _shared(gradient: Tensor, returned: Tensor) -> Tensor:
+    """A gradient at the mean of tokens, as it is at each of them."""
+    return gradient.expand_as(returned) / (returned.numel() // gradient.numel())
 
 
 def _quantity(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.network.hooks import Inputs
+from whycam.network.layouts import ChannelsFirst
 from whycam.network.outputs import OutputPath
 from whycam.network.recording.record import LayerRecord
 from whycam.network.variants.layer_edit import answer, asked_of
@@ -25,16 +26,18 @@ def tail_gradients(
     output: Tensor,
     tokens: Mapping[int, Tensor],
 ) -> tuple[list[dict[int, Tensor]], int]:
-    """For each target, d score / d mean token of each block, `(batch, 1, channel)`; and how many forwards were run.
+    """For each target, d score / d mean token of each block, with axes of length 1 for the tokens; the forwards run.
 
     Args:
         last: the record of the last block, with what the network can be resumed from.
-        tokens: what each block returned, `(batch, token, channel)`, by the number of its attention.
+        tokens: what each block returned, laid out as the last block's output, by the number of its attention.
     """
     asked = asked_of(model, inputs, last, part, output)
     found: list[dict[int, Tensor]] = [{} for _ in targets]
+    ends = len(last.shape)
+    places = range(2, ends) if isinstance(last.layout, ChannelsFirst) else range(1, ends - 1)
     for number, returned in tokens.items():
-        leaf = returned.detach().mean(1, keepdim=True).requires_grad_()
+        leaf = returned.detach().mean(tuple(places), keepdim=True).requires_grad_()
 
         def begin(rows: Tensor, leaf: Tensor = leaf) -> Tensor:
             torch.set_grad_enabled(True)

@@ -338,8 +338,9 @@ class Forward:
         if self.want_gradients and not kept.requires_grad:
             kept = kept.detach().requires_grad_()  # the graph starts here
         self.kept[where][number] = kept
-        # an in-place operation next in the network must reach the clone, not the recording
-        return replaced(result, path, kept.clone())
+        # an in-place operation next in the network must reach the clone, not the recording; a graph that others began
+        # inside of a block goes on
+        return replaced(result, path, (kept if self.want_gradients else tensor).clone())
 
     def _inference(self) -> str:
         if any(parameter.is_inference() for parameter in self.model.parameters()):
