@@ -105,6 +105,7 @@ FAULTS = [
         {
             "for each in reversed(blocks):": "for each in blocks:",
             "block.sum(-1, keepdim=True)": "block.sum(-2, keepdim=True)",
+            "(step(each) if each.shape[1] == each.shape[2] else each)": "step(each)",
         },
     ),
     Faults(

@@ -5,7 +5,7 @@ import functools
 import nets
 import pytest
 import torch
-from small_vit import ByItself, SmallViT, by_hand, on_grid, pictures, small_vit
+from small_vit import HEADS, WIDTH, ByItself, by_hand, on_grid, pictures, small_vit
 
 import whycam
 
@@ -61,6 +61,7 @@ def test_read_at_the_class_token(name, options):
     x = pictures(model)
     found = whycam.explain(model, x, name, **({} if name == "attention_rollout" else {"target": 3}))
     close(found.maps, on_grid(model, ORACLES[name](by_hand(model, x, 3))[:, 0]))
+    assert found.layer.location == "verified"
 
 
 @products
@@ -82,3 +83,36 @@ def test_a_pool_that_the_score_does_not_depend_on_is_refused_in_words(method):
     model = nets.fixed(Aside(pool="attention", prefix=0))
     with pytest.raises(whycam.WhycamError, match="does not depend on it"):
         whycam.explain(model, pictures(model), method)
+
+
+def pooled(model, tokens, index):
+    """The attention of the pool behind the blocks and its gradient, `(batch, head, 1, token)`, written out."""
+    weights, biases = model.asks.in_proj_weight.chunk(3), model.asks.in_proj_bias.chunk(3)
+    with torch.enable_grad():
+        q, k, v = (
+            (each @ w.T + b).reshape(*each.shape[:2], HEADS, -1).transpose(1, 2)
+            for each, w, b in zip(
+                (model.latent.expand(len(tokens), 1, -1), tokens, tokens), weights, biases, strict=True
+            )
+        )
+        attention = (q @ k.mT / (WIDTH / HEADS) ** 0.5).softmax(-1).detach().requires_grad_()
+        out = (attention @ v).transpose(1, 2).reshape(len(tokens), 1, WIDTH)
+        logits = model.head(out @ model.asks.out_proj.weight.T + model.asks.out_proj.bias)[:, 0]
+        (gradients,) = torch.autograd.grad(logits[:, index].sum(), attention)
+    return attention.detach(), gradients
+
+
+STEPS = {
+    "attention_rollout": lambda a, d: a.mean(1), "grad_rollout": lambda a, d: (a * d).mean(1).clamp(min=0),
+    "generic_attention": lambda a, d: (a * d).clamp(min=0).mean(1),
+}  # fmt: skip
+
+
+@products
+def test_read_by_a_pool_that_attends(name):
+    model = small_vit(pool="attention", prefix=0)
+    x = pictures(model)
+    made = by_hand(model, x, 3)
+    own = STEPS[name](*pooled(model, made.z[-1], 3))
+    found = whycam.explain(model, x, name, **({} if name == "attention_rollout" else {"target": 3}))
+    close(found.maps, on_grid(model, (own @ ORACLES[name](made))[:, 0]))
