@@ -5,7 +5,7 @@ import functools
 import nets
 import pytest
 import torch
-from small_vit import HEADS, WIDTH, ByItself, by_hand, on_grid, pictures, small_vit
+from small_vit import HEADS, WIDTH, ByItself, SmallViT, by_hand, on_grid, pictures, small_vit
 
 import whycam
 

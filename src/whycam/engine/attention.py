@@ -199,7 +199,7 @@ def _itself(**known: Tensor) -> Tensor:
 
 def _rows_read(head_output_gradients: Tensor) -> Tensor:
     """Equal shares for the rows whose change would change the score, `(batch, query)`."""
-    read = (head_output_gradients != 0).any(-1).any(1).float()
+    read = (head_output_gradients != 0).any(-1).any(1).to(head_output_gradients)
     return read / read.sum(1, keepdim=True).clamp(min=1)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def carried(
     reading: Float[Tensor, "batch query"],
-    blocks: Sequence[Float[Tensor, "batch query key"]],
+    blocks: Sequence[Float[Tensor, "batch _ key"]],
     step: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "batch token"]:
     """The rows that the score reads of `step(last) ... step(second) step(first)`, averaged as it reads them.

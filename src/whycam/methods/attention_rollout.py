@@ -24,7 +24,7 @@ def _step(block: Tensor) -> Tensor:
 
 @method("Attention rollout", paper="arXiv:2005.00928", fold=_over_heads)
 def attention_rollout(
-    folds: Sequence[Float[Tensor, "batch query key"]],
+    folds: Sequence[Float[Tensor, "batch _ key"]],
     reading: Float[Tensor, "batch query"],
     token_grid: TokenGrid,
     *,

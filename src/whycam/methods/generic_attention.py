@@ -16,7 +16,7 @@ def _mean_of_positive(
 
 @method("Generic attention explainability", paper="arXiv:2103.15679", fold=_mean_of_positive)
 def generic_attention(
-    folds: Sequence[Float[Tensor, "batch query key"]],
+    folds: Sequence[Float[Tensor, "batch _ key"]],
     reading: Float[Tensor, "batch query"],
     token_grid: TokenGrid,
 ) -> Float[Tensor, "batch *spatial"]:

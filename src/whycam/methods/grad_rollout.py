@@ -20,7 +20,7 @@ def _step(block: Tensor) -> Tensor:
 
 @method("Gradient rollout", paper="https://github.com/jacobgil/vit-explain", fold=_positive_product)
 def grad_rollout(
-    folds: Sequence[Float[Tensor, "batch query key"]],
+    folds: Sequence[Float[Tensor, "batch _ key"]],
     reading: Float[Tensor, "batch query"],
     token_grid: TokenGrid,
 ) -> Float[Tensor, "batch *spatial"]:

@@ -17,7 +17,7 @@ def _mean_of_positive(
 
 @method("Transformer attribution", paper="arXiv:2012.09838", fold=_mean_of_positive)
 def transformer_attribution(
-    folds: Sequence[Float[Tensor, "batch query key"]],
+    folds: Sequence[Float[Tensor, "batch _ key"]],
     reading: Float[Tensor, "batch query"],
     token_grid: TokenGrid,
 ) -> Float[Tensor, "batch *spatial"]:
