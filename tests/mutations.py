@@ -151,7 +151,7 @@ FAULTS = [
         "engine/test_usual_method.py",
         {
             "found.choosing.plus(*looked)": "found.choosing",
-            "(*filter(None, (said,)), *maker.notes)": "maker.notes",
+            "maker.notes = (said, *maker.notes)": "pass",
             "if not request.open or": "if",
         },
     ),
@@ -169,7 +169,7 @@ FAULTS = [
         {
             "self.signed or self.per_channel or any": "any",
             "and not isinstance(first, OutputTarget)": "",
-            "return self.usual and plain": "return plain",
+            "if not self.usual:": "if False:",
         },
     ),
     Faults(

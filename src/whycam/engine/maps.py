@@ -182,7 +182,7 @@ class MapBuilder:
                 *([target.note] if target.note and method.class_specific else []),
                 *_doubts(layer),
                 *self._left(method),
-                *self._beyond(method, records),
+                *(self._beyond(method, records) if self.measured.attentions is not None else ()),
                 *self._smoothing_note(),
                 *hidden,
                 *told(work),
@@ -429,7 +429,8 @@ class MapBuilder:
 
     def _beyond(self, method: Method, records: Sequence[LayerRecord]) -> tuple[str, ...]:
         attentions = self.measured.attentions
-        if attentions is None or "reading" not in method.takes:
+        assert attentions is not None  # asked for where there are some
+        if "reading" not in method.takes:
             return ()
         return tuple(filter(None, dict.fromkeys(map(attentions.beyond, records))))
 

@@ -47,7 +47,7 @@ def ground(module: nn.Module, batch: Batch, request: Request, resolvers: Sequenc
     automatic = False in [each.choice is None for several in plans.values() for each in several]
     extra = fusion_needs(methods, plans, request.fusion)
     attentions, spent = attend(module, batch, methods, request.options, plans, resolvers)
-    choosing = choosing.plus(*spent)
+    choosing = choosing.plus(*spent) if attentions is not None else choosing
 
     def run(*, must_depend: bool) -> Measured:
         return measure(

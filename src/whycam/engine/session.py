@@ -152,10 +152,11 @@ class Session:
             return each_tile(lambda tile: self.run(tile, replace(request, tiles=None)), batch, tiles)
         found = self.ground(batch, request)
         plans, measured = found.plans, found.measured
-        choosing = found.choosing.plus(*looked)
+        choosing = found.choosing.plus(*looked) if looked.forwards else found.choosing
         passes = measured.passes.plus(*choosing)
         maker = MapBuilder(self.vision, self.module, batch, measured, request)
-        maker.notes = (*filter(None, (said,)), *maker.notes)
+        if said:
+            maker.notes = (said, *maker.notes)
         if request.smooth.usual or request.smooth.own or request.smooth.path:
             passes = self._augment(maker, batch, request, found, passes)
         resolved = measured.any.targets  # more than were asked for where one stands for several
