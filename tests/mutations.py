@@ -164,6 +164,20 @@ FAULTS = [
         },
     ),
     Faults(
+        "engine/attention.py",
+        "methods/test_attention_products.py",
+        {
+            "each is place or each.number in place.after or place.number in each.after": "True",
+            "if other.number != end and other.number not in self.places[end].after:": "if False:",
+            "and place not in _same(self.places, self.places[max(self.cuts)])": "and False",
+        },
+    ),
+    Faults(
+        "network/attention/places.py",
+        "methods/test_attention_products.py",
+        {"near.union(*[after[number] for number in near])": "near"},
+    ),
+    Faults(
         "engine/request.py",
         "engine/test_usual_method.py",
         {

@@ -116,3 +116,33 @@ def test_read_by_a_pool_that_attends(name):
     own = STEPS[name](*pooled(model, made.z[-1], 3))
     found = whycam.explain(model, x, name, **({} if name == "attention_rollout" else {"target": 3}))
     close(found.maps, on_grid(model, (own @ ORACLES[name](made))[:, 0]))
+
+
+class Ensemble(torch.nn.Module):
+    """Two transformers side by side, whose answers are added up."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = SmallViT(), SmallViT()
+
+    def forward(self, x):
+        return self.one(x) + self.two(x)
+
+
+@products
+@pytest.mark.parametrize("branch", ["one", "two"])
+def test_of_two_branches_that_of_the_layer_alone_is_followed_and_the_other_named(name, branch):
+    model = nets.fixed(Ensemble())
+    mine = getattr(model, branch)
+    x = pictures(mine)
+    target = {} if name == "attention_rollout" else {"target": 3}
+    found = whycam.explain(model, x, name, layer=f"{branch}.blocks.1", **target)
+    close(found.maps, on_grid(mine, ORACLES[name](by_hand(mine, x, 3))[:, 0]))
+    aside = "two" if branch == "one" else "one"
+    assert any(f"{aside}.blocks.0' is not followed" in note for note in found.notes)
+
+
+def test_legrad_of_layers_in_two_branches_is_refused_in_words():
+    model = nets.fixed(Ensemble())
+    with pytest.raises(whycam.WhycamError, match="branches with a last block each"):
+        whycam.explain(model, pictures(model.one), "legrad", target=3, layer=["one.blocks.1", "two.blocks.1"])

@@ -90,13 +90,16 @@ class Attentions:
     def beyond(self, layer: LayerRecord) -> str:
         """What is said of attention behind a layer's tokens that no product follows; empty if there is none."""
         place = place_of(self.places, layer.tap.module, layer.number)
-        others = self.places[_end(self.places, place) + 1 :]
-        if not others:
-            return ""
-        return (
-            f"attention behind these tokens is not followed ({others[0]}): they are read in equal shares, whatever it "
-            "makes of them"
-        )
+        end = _end(self.places, place)
+        for other in self.places:
+            if end in other.after:
+                return (
+                    f"attention behind these tokens is not followed ({other}): they are read in equal shares, whatever "
+                    "it makes of them"
+                )
+            if other.number != end and other.number not in self.places[end].after:
+                return f"attention in {other.block!r} is not followed: by the graph, these tokens do not come of it"
+        return ""
 
     def quantity(self, name: str, recording: Recording, layer: LayerRecord, number: int, title: str) -> Any:
         """One quantity of a target at a layer's block, for the method of that title, from the pass it is read in."""
@@ -110,6 +113,11 @@ class Attentions:
             )
         if name == "folds":
             found, chain = _of_target(recording.folded[title], number), _chain(self.places, place, title)
+            if title in self.layered and place not in _same(self.places, self.places[max(self.cuts)]):
+                raise LayerRefused(
+                    f"{title} runs what follows the last block, and the layers lie in branches with a last block each; "
+                    "explain each branch by a call of its own."
+                )
             if title in self.layered and chain[-1].kind == "pool":
                 raise LayerRefused(
                     f"{title} averages what a block's tokens say, and this network pools them by the attention in "
@@ -248,8 +256,9 @@ def _all_of(found: Sequence[Place], tap: LayerRef) -> list[Place]:
 
 
 def _same(found: Sequence[Place], place: Place) -> list[Place]:
-    """The attentions among all tokens of as many."""
-    return [each for each in found if each.kind == "tokens" and each.size == place.size]
+    """The attentions among all tokens of as many that come before or after one, which another branch's do not."""
+    near = [each for each in found if each is place or each.number in place.after or place.number in each.after]
+    return [each for each in near if each.kind == "tokens" and each.size == place.size]
 
 
 def _linked(found: Sequence[Place], place: Place) -> list[Place]:
@@ -262,7 +271,7 @@ def _linked(found: Sequence[Place], place: Place) -> list[Place]:
 
 def _chain(found: Sequence[Place], place: Place, title: str) -> list[Place]:
     """The same, of a network in which no other attention lies in between."""
-    others = [each for each in found if each.number < place.number and (each.kind, each.size) != ("tokens", place.size)]
+    others = [each for each in found if each.number in place.after and (each.kind, each.size) != ("tokens", place.size)]
     if others:
         other = others[0]
         said = f"that in {other.block!r} is among {other.size}" if other.kind == "tokens" else str(other)

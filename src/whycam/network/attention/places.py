@@ -8,9 +8,9 @@ attention, overlapping windows) show as gradients of another direction.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -46,6 +46,7 @@ class Place:
             the names of all modules that it runs in.
         leading: the axes between the samples and (query, key), and which of them are the heads; -1 for none.
         positions: which position of the block's input each key holds, window by window, of each sample's `size`.
+        after: the numbers of the attentions that what it is given comes of, by the graph.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Place:
     keys: int
     size: int
     positions: Tensor | None = None
+    after: frozenset[int] = frozenset()
 
     def aligned(self, tensor: Tensor) -> Tensor:
         """A captured tensor as `(batch * window, head, row, column)`."""
@@ -146,6 +148,8 @@ def _measured(model: nn.Module, inputs: Inputs) -> tuple[Place, ...]:
     frames: list[_Frame] = []
     stack: list[_Frame] = []
     asides: list[tuple[str, ...]] = []
+    nodes: dict[Any, int] = {}  # of the outputs of attentions, in autograd's graph
+    after: list[frozenset[int]] = []
 
     def entered(name: str, value: Any, _: Any) -> Any:
         torch.set_grad_enabled(True)  # a block may have turned them off; put back by the guard around this pass
@@ -162,6 +166,9 @@ def _measured(model: nn.Module, inputs: Inputs) -> tuple[Place, ...]:
             frames.append(frame)
 
     def seen(attention: Attention) -> None:
+        near = _reached([attention.output.grad_fn], nodes)
+        after.append(near.union(*[after[number] for number in near]))
+        nodes[attention.output.grad_fn] = attention.number
         asides.append(tuple(frame.name for frame in stack))
         for frame in stack:
             frame.holds.append(attention.number)
@@ -177,7 +184,23 @@ def _measured(model: nn.Module, inputs: Inputs) -> tuple[Place, ...]:
         with capture:
             output = call(model, mapped(given, torch.clone))
         refuse_recomputed(output, capture.found)
-        return tuple(_place(each, frames, inside, samples) for each, inside in zip(capture.found, asides, strict=True))
+        return tuple(
+            replace(_place(each, frames, inside, samples), after=before)
+            for each, inside, before in zip(capture.found, asides, after, strict=True)
+        )
+
+
+def _reached(starts: Iterable[Any], nodes: Mapping[Any, int]) -> frozenset[int]:
+    """The numbers of the nodes that the graph comes to first from these starts."""
+    todo, known, reached = [*starts], set[Any](), set[int]()
+    while todo:
+        node = todo.pop()
+        if node in nodes:
+            reached.add(nodes[node])
+        elif node is not None and node not in known:
+            known.add(node)
+            todo += [source for source, _ in node.next_functions]
+    return frozenset(reached)
 
 
 def _wide_enough(value: Any) -> list[Tensor]:
