@@ -183,7 +183,7 @@ FAULTS = [
         {
             "self.signed or self.per_channel or any": "any",
             "and not isinstance(first, OutputTarget)": "",
-            "if not self.usual:": "if False:",
+            "if not self.usual or": "if",
         },
     ),
     Faults(

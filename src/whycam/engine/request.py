@@ -100,15 +100,14 @@ class Request:
         """Whether the network's usual method is to be taken: classes are asked about, and nothing is said that only
         methods of layers know.
         """
-        if not self.usual:
+        if not self.usual or [each.specs for each in self.layers] != [(None,)] or any(self.options.values()):
             return False
-        plain = self.layers in ((LayerRequest(),), (LayerRequest(each=True),)) and not any(self.options.values())
         others = (self.path, self.tiles, self.picture, self.fusion, self.layout, self.views, self.run.precision)
         special = self.signed or self.per_channel or any(each is not None for each in others)
         first = (
             self.targets[0][0] if isinstance(self.targets[0], (list, tuple)) and self.targets[0] else self.targets[0]
         )
-        return plain and not special and not isinstance(first, OutputTarget)
+        return not special and not isinstance(first, OutputTarget)
 
     @classmethod
     def one(
