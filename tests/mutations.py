@@ -173,9 +173,12 @@ FAULTS = [
         },
     ),
     Faults(
-        "network/attention/places.py",
-        "methods/test_attention_products.py",
-        {"near.union(*[after[number] for number in near])": "near"},
+        "engine/attention.py",
+        "methods/test_clip_surgery.py",
+        {
+            'if layer.tap.side == "input" or layer': "if layer",
+            'or layer.tap.module.startswith(f"{place.block}.")': "",
+        },
     ),
     Faults(
         "engine/request.py",

@@ -122,3 +122,10 @@ def test_the_product_of_softmax_and_its_mean_is_what_the_docstring_says():
     similarities = torch.tensor([0.3, 0.1])
     weights = (2 * similarities).softmax(0)
     assert functools.reduce(float.__add__, (weights / weights.mean()).tolist()) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("layer", ["blocks.2.down", "blocks.2:input"])
+def test_a_layer_that_is_not_what_a_block_returns_is_refused_with_the_blocks_name(layer):
+    model = small_vit(blocks=3)
+    with pytest.raises(whycam.WhycamError, match=r"Name the block: layer='blocks\.2'"):
+        whycam.explain(model, pictures(model), "clip_surgery", target=3, layer=layer)

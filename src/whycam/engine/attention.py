@@ -134,6 +134,11 @@ class Attentions:
         if name in ("output_projections", "block_outputs"):
             chain = [each for each in _chain(self.places, place, title) if each.kind == "tokens"]
             if name == "output_projections":
+                if layer.tap.side == "input" or layer.tap.module.startswith(f"{place.block}."):
+                    raise LayerRefused(
+                        f"{title} puts tokens in the place of what a block returns, and {str(layer.tap)!r} is not "
+                        f"that. Name the block: layer={place.block!r}."
+                    )
                 return [_projection(recording, each, title) for each in chain]
             return [wide(layer.layout.to_maps(recording.block_outputs[each.number])) for each in chain]
         return _of_target(recording.folded[name], number)[place.number]
