@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision_shim
-from few import few
+from few import OF_ANY, few
 from torch import nn
 
 import whycam
@@ -250,7 +250,7 @@ def test_a_map_of_zeros_says_why():
     assert not against.heatmaps().any()  # and is not stretched until something lights up
 
 
-@pytest.mark.parametrize("name", [name for name, each in methods().items() if each.has_layer])
+@pytest.mark.parametrize("name", [name for name, each in OF_ANY.items() if each.has_layer])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_never_makes_nan_of_nothing(name, dtype):
     model = nets.plain()
