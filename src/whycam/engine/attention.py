@@ -1,5 +1,6 @@
 """What methods that read attention need of a pass, block by block, and their quantities from what was folded."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -284,7 +285,18 @@ def _chain(found: Sequence[Place], place: Place, title: str) -> list[Place]:
             f"{title} follows the same {place.size} tokens from block to block, and {said}. Use a method that reads "
             "one layer, such as grad_cam, layer_cam or hires_cam."
         )
-    return _linked(found, place)
+    linked = _linked(found, place)
+    pairs = [
+        *itertools.pairwise(linked),
+        *((each, place) for each in found if place.after == each.after != frozenset()),
+    ]
+    for one, other in pairs:
+        if one is not other and one.number not in other.after:
+            raise LayerRefused(
+                f"{title} follows tokens from one attention to the next, and those in {one.block!r} and {other.block!r} "
+                "lie side by side. Use a method that reads one layer, such as grad_cam, layer_cam or hires_cam."
+            )
+    return linked
 
 
 def _end(found: Sequence[Place], place: Place) -> int:

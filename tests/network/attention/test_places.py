@@ -217,3 +217,23 @@ def test_one_window_of_a_grid_is_all_of_its_tokens():
     assert [each.kind for each in of(model, x)] == ["tokens"]
     for method in ("generic_attention", "legrad"):
         assert whycam.explain(model, x, method, target=1, layer="blocks.0").maps.shape == (2, 2, 2)
+
+
+class SideBySide(nn.Module):
+    """Two attentions of the same tokens, added up, as in timm's parallel blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = (small_vit(blocks=1).blocks[0] for _ in range(2))
+
+    def forward(self, x):
+        return x + self.one(x) + self.other(x)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_attentions_side_by_side_are_refused(number):
+    model = small_vit(blocks=3)
+    model.blocks[number] = SideBySide()
+    model = nets.fixed(model)
+    with pytest.raises(LayerRefused, match="side by side"):
+        whycam.explain(model, pictures(model), "generic_attention", target=1)
