@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import skimage
+from few import OF_ANY
 from one_pass import BACKWARDS, FORWARDS
 from PIL import Image
 from typer.testing import CliRunner
 
-import whycam
 from whycam.cli import app
 from whycam.cli.inputs import find
 from whycam.kit.quantities import FUNCTIONS
@@ -131,7 +131,7 @@ def test_a_healthy_network(run):
     assert any(line.startswith("answer  5 classes, says ") for line in lines)
     assert any(line.startswith("layer   conv2 (4x4, channels first): the last feature") for line in lines)
     assert any(line.startswith("Fine: weights, training mode, precision,") for line in lines)
-    assert lines[-1].startswith(f"This took {FORWARDS + 7} forwards, {BACKWARDS + 6} backwards, ")
+    assert lines[-1].startswith(f"This took {FORWARDS + 8} forwards, {BACKWARDS + 6} backwards, ")
     assert "Problem" not in lines
     assert "Worth knowing" not in lines
 
@@ -147,8 +147,8 @@ def test_the_table_holds_one_row_for_methods_that_are_alike(run, every_method):
     assert "4,004 + 0 4,004.0 - not run rise" in told
     assert "1 + 0 + 12 1.0 relu2 not run ablation_cam" in told
     named = {name for row in rows for name in row.replace(",", "").split()}
-    assert {each.name for each in whycam.list_methods()} <= named
-    assert len(table) < 30
+    assert set(OF_ANY) <= named
+    assert len(table) < len(OF_ANY)
     assert (
         "Passes: forwards + backwards + runs of the part above the layer. FLOPs: in predictions of one sample. "
         "The first map of all takes 1 more"
@@ -216,7 +216,7 @@ def test_everything_in_one_document(run):
     by_name = {each["name"]: each for each in made["methods"]}
     assert by_name["fem"]["flops"] == 1.0
     assert by_name["grad_cam"]["forwards"] is None
-    assert made["cost"]["forwards"] == 23
+    assert made["cost"]["forwards"] == 24
 
 
 def test_quiet_prints_problems_alone(run):

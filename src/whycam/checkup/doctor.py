@@ -312,8 +312,15 @@ class _Examination:
         The choice is kept by the network's layers for the methods to come, so that their cost is their own.
         """
         sides = {each.side: each.name for each in methods().values() if each.needs == {"activations", "gradients"}}
+        tried = 0
         try:
             found, spent = features(self.module, inputs)
+            try:
+                block, tried = choose_block(self.module, inputs)
+            except LayerRefused as error:
+                block = str(error)
+            if isinstance(block, str):
+                self.barred |= dict.fromkeys(OF_ATTENTION, LayerRefused(block))
             made = self._compare(inputs, [sides["before"], sides["after"]])
         except LayerRefused as error:
             kind = "location" if isinstance(error, Misplaced) else "layer"
@@ -323,9 +330,6 @@ class _Examination:
         except WhycamError as error:
             self.barred["gradients"] = error
             return []
-        block, tried = choose_block(self.module, inputs)
-        if isinstance(block, str):
-            self.barred |= dict.fromkeys(OF_ATTENTION, LayerRefused(block))
         self.prepares = spent + made.cost.choosing + tried
         self._note((), "layer", "layout", "location", "zero gradient")
         explained: list[str] = []

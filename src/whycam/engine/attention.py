@@ -286,15 +286,13 @@ def _chain(found: Sequence[Place], place: Place, title: str) -> list[Place]:
             "one layer, such as grad_cam, layer_cam or hires_cam."
         )
     linked = _linked(found, place)
-    pairs = [
-        *itertools.pairwise(linked),
-        *((each, place) for each in found if place.after == each.after != frozenset()),
-    ]
-    for one, other in pairs:
+    last = ((each, place) for each in found if place.after and place.after == each.after)
+    for one, other in (*itertools.pairwise(linked), *last):
         if one is not other and one.number not in other.after:
             raise LayerRefused(
-                f"{title} follows tokens from one attention to the next, and those in {one.block!r} and {other.block!r} "
-                "lie side by side. Use a method that reads one layer, such as grad_cam, layer_cam or hires_cam."
+                f"{title} follows tokens from one attention to the next, and those in {one.block!r} and "
+                f"{other.block!r} lie side by side. Use a method that reads one layer, such as grad_cam, layer_cam or "
+                "hires_cam."
             )
     return linked
 
