@@ -87,8 +87,8 @@ class Request:
         without = [each.title for each in self.methods if self.path and "gradients" not in each.needs]
         if without:
             raise WhycamError(
-                f"path= averages what gradients say on the way from a blank input, and {without[0]} reads none. Leave "
-                "path out."
+                "path= averages what the gradients at a layer say on the way from a blank input, and "
+                f"{without[0]} reads none of these. Leave path out."
             )
         if self.tiles is not None and (self.smoothing is not None or self.path is not None):
             raise OptionError("tiles= and smoothing= or path= exclude each other; leave one out.")

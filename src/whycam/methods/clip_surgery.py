@@ -41,11 +41,11 @@ def clip_surgery(
 
     Signed, in units of the score. By default the last six blocks, as in the authors' code, of fewer than twelve half.
     """
-    blocks = min(6, len(block_outputs) // 2) if blocks is None else blocks
+    blocks = max(1, min(6, len(block_outputs) // 2)) if blocks is None else blocks
     if not 0 < blocks < len(block_outputs):
         raise OptionError(
-            f"blocks={blocks} of the {len(block_outputs)} up to this layer; the second path starts behind one of them, "
-            f"so at most {len(block_outputs) - 1} can be taken."
+            f"the second path starts behind one of the {len(block_outputs)} blocks up to this layer, so at most "
+            f"{len(block_outputs) - 1} of them can be taken, not {blocks}; choose fewer blocks=, or a later layer."
         )
     tokens = block_outputs[-blocks - 1].clone()
     taken = range(len(block_outputs) - blocks, len(block_outputs))

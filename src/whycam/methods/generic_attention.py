@@ -22,7 +22,8 @@ def generic_attention(
 ) -> Float[Tensor, "batch *spatial"]:
     """Chefer 2: the product over the blocks of identity + the heads' mean of positive (attention times its gradient).
 
-    Equations 5 and 6 for self-attention, not normalized. A token's own share of the identity is in the map only where
+    Equations 5 and 6 for self-attention, not normalized. Where the answer is read from several tokens, each of their
+    rows counts alike, whatever weight the answer gives it. A token's own share of the identity is in the map only where
     a patch itself is read. Where no gradient is positive the product is the identity, and the map is flat.
 
     **The scale of the score counts**, since the gradient stands beside an identity: a hundred times the score (CLIP's
