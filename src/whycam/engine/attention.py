@@ -191,7 +191,7 @@ def attend(
     for method in reading:
         if method.fold is not None:
             needs, names = signature(method.fold)
-            given = {**{each.name: each.default for each in method.options.values()}, **options.get(method.name, {})}
+            given = method.with_defaults(options.get(method.name, {}))
             fold = Fold(method.fold, frozenset(needs), {name: given[name] for name in names}, chains)
             (layered if OWN_SCORE in needs else folds)[method.title] = fold
     still = frozenset(each.title for each in reading if not each.needs & BLOCK_SLOPES)

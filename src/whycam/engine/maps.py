@@ -111,7 +111,7 @@ class MapBuilder:
             if tap in self.measured.refusals:
                 raise Misplaced(self.measured.refusals[tap])
         recording = self.recording
-        options = {**{o.name: o.default for o in method.options.values()}, **self.request.options.get(method.name, {})}
+        options = method.with_defaults(self.request.options.get(method.name, {}))
         layers = self.measured.plain.layers if self.measured.plain is not None else {}
         records = [each for tap in taps for each in (layers[tap].scales if layers else ())]
         results, statuses = [], []

@@ -28,7 +28,8 @@ def with_identity(block: Float[Tensor, "batch token token"]) -> Float[Tensor, "b
     return block + torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
 
 
-def rows_to_one(block: Float[Tensor, "batch query key"]) -> Float[Tensor, "batch query key"]:
-    """Each row divided by its sum; 0 where that is 0."""
+def shares_with_identity(block: Float[Tensor, "batch token token"]) -> Float[Tensor, "batch token token"]:
+    """The same with each row divided by its sum; 0 where that is 0."""
+    block = with_identity(block)
     totals = block.sum(-1, keepdim=True)
     return (block / totals).where(totals != 0, block.new_zeros(()))

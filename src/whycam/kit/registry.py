@@ -78,6 +78,10 @@ class Method:
         """Raise an `OptionError` for an option that the method does not have, or a value that it does not take."""
         check(self.name, {name: self.option(name).annotation for name in options}, options)
 
+    def with_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All of the method's options, the given ones in place of their defaults."""
+        return {**{each.name: each.default for each in self.options.values()}, **options}
+
     def option(self, name: str) -> Option:
         """The option of that name, or an `OptionError` that lists those there are."""
         if name in self.options:

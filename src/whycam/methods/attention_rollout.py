@@ -4,7 +4,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.attention import carried, rows_to_one, with_identity
+from whycam.kit.attention import carried, shares_with_identity
 from whycam.kit.quantities import TokenGrid
 from whycam.kit.registry import method
 
@@ -16,10 +16,6 @@ def _over_heads(attention: Float[Tensor, "batch head query key"], *, heads: Head
     if heads == "mean":
         return attention.mean(1)
     return attention.amax(1) if heads == "max" else attention.amin(1)
-
-
-def _step(block: Tensor) -> Tensor:
-    return rows_to_one(with_identity(block))
 
 
 @method("Attention rollout", paper="arXiv:2005.00928", fold=_over_heads)
@@ -43,4 +39,4 @@ def attention_rollout(
     the tokens that the answer is read from; of a learned pool (SigLIP) by that pool's own attention. At a layer before
     the last, the product ends there.
     """
-    return token_grid(carried(reading, folds, _step))
+    return token_grid(carried(reading, folds, shares_with_identity))

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from whycam.kit.attention import carried, rows_to_one, with_identity
+from whycam.kit.attention import carried, shares_with_identity
 from whycam.kit.quantities import TokenGrid
 from whycam.kit.registry import method
 
@@ -12,10 +12,6 @@ def _positive_product(
     attention: Float[Tensor, "batch head query key"], attention_gradients: Float[Tensor, "batch head query key"]
 ) -> Tensor:
     return (attention * attention_gradients).mean(1).relu()
-
-
-def _step(block: Tensor) -> Tensor:
-    return rows_to_one(with_identity(block))
 
 
 @method("Gradient rollout", paper="https://github.com/jacobgil/vit-explain", fold=_positive_product)
@@ -32,4 +28,4 @@ def grad_rollout(
     **The scale of the score counts**: the gradient stands beside an identity, so a hundred times the score (CLIP's
     logits beside its cosines) gives another map, correlated by 0.55 on one network. Compare scores of one scale.
     """
-    return token_grid(carried(reading, folds, _step))
+    return token_grid(carried(reading, folds, shares_with_identity))
