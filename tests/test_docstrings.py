@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import whycam
-from whycam.kit import registry
+from whycam.kit import metric, registry
 
 #: Results that one gets and does not make, and types of annotations.
 WITHOUT = {
@@ -63,9 +63,10 @@ def test_it_has_an_example(name):
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_examples_run_as_printed(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    registry.methods()  # all there are, before an example registers another
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
-    monkeypatch.setattr(registry, "_SPELLINGS", dict(registry._SPELLINGS))
+    for table in (registry.TABLE, metric.TABLE):
+        table.all()  # all there are, before an example registers another
+        monkeypatch.setattr(table, "known", dict(table.known))
+        monkeypatch.setattr(table, "spellings", dict(table.spellings))
     globs = {"torch": torch, "nn": nn, "np": np, "whycam": whycam, "net": net(), "batch": torch.rand(2, 3, 16, 16)}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     said: list[str] = []

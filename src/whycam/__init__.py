@@ -24,7 +24,9 @@ _HOMES = {
     "LayerInfo": "whycam.checkup.layers",
     "LayerNotFound": "whycam.errors",
     "LayerRefused": "whycam.errors",
+    "Measurement": "whycam.kit.metric",
     "MethodNotFound": "whycam.errors",
+    "MetricNotFound": "whycam.errors",
     "MissingExtraError": "whycam.errors",
     "ModelError": "whycam.errors",
     "NoGradient": "whycam.errors",
@@ -51,12 +53,19 @@ _HOMES = {
     "explain": "whycam.explainer",
     "layers": "whycam.explainer",
     "list_methods": "whycam.kit.registry",
+    "list_metrics": "whycam.kit.metric",
     "load": "whycam.models.load",
     "method": "whycam.kit.registry",
+    "metric": "whycam.kit.metric",
     "read_photo": "whycam.pictures.photos",
     "read_volume": "whycam.pictures.nifti",
 }
-_MODULES = {"fusions": "whycam.kit.fusions", "layouts": "whycam.network.layouts", "targets": "whycam.targets"}
+_MODULES = {
+    "fusions": "whycam.kit.fusions",
+    "layouts": "whycam.network.layouts",
+    "metrics": "whycam.metrics",
+    "targets": "whycam.targets",
+}
 
 __all__ = [*sorted(_HOMES), *sorted(_MODULES)]
 

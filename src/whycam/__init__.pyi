@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 from collections.abc import Callable as Callable
 from collections.abc import Mapping as Mapping
 from collections.abc import Sequence as Sequence
+from whycam import metrics as metrics
 from whycam import targets as targets
 from whycam.checkup.cost import Estimate as Estimate
 from whycam.checkup.doctor import Checkup as Checkup
@@ -20,6 +21,7 @@ from whycam.errors import InputError as InputError
 from whycam.errors import LayerNotFound as LayerNotFound
 from whycam.errors import LayerRefused as LayerRefused
 from whycam.errors import MethodNotFound as MethodNotFound
+from whycam.errors import MetricNotFound as MetricNotFound
 from whycam.errors import MissingExtraError as MissingExtraError
 from whycam.errors import ModelError as ModelError
 from whycam.errors import NoGradient as NoGradient
@@ -30,6 +32,9 @@ from whycam.errors import TargetError as TargetError
 from whycam.errors import WhycamError as WhycamError
 from whycam.explainer import Explainer as Explainer
 from whycam.kit import fusions as fusions
+from whycam.kit.metric import Measurement as Measurement
+from whycam.kit.metric import list_metrics as list_metrics
+from whycam.kit.metric import metric as metric
 from whycam.kit.quantities import Result as Result
 from whycam.kit.quantities import Score as Score
 from whycam.kit.quantities import Trace as Trace

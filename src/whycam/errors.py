@@ -66,6 +66,10 @@ class MethodNotFound(WhycamError):
     """No method of that name."""
 
 
+class MetricNotFound(WhycamError):
+    """No metric of that name."""
+
+
 class OptionError(WhycamError):
     """An option that a method, target or fusion does not have, or a value that it does not take."""
 

@@ -28,8 +28,9 @@ from whycam.cli.inputs import find
 from whycam.cli.options import convert, parse_options
 from whycam.cli.output import Output, text
 from whycam.cli.targets import parse_target
+from whycam.kit.declared import Option
 from whycam.kit.files import Names
-from whycam.kit.registry import Option, declare, methods
+from whycam.kit.registry import declare, methods
 from whycam.models.load import load
 from whycam.models.vision_model import VisionModel
 from whycam.targets import (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from whycam.errors import WhycamError
 
 if TYPE_CHECKING:
-    from whycam.kit.registry import Method, Option
+    from whycam.kit.declared import Option
+    from whycam.kit.registry import Method
 else:
     Method = Option = Any  # bring torch
 
@@ -21,7 +22,7 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
     Raises:
         WhycamError: an entry of another form, an unknown option, or a value that is not what the option takes.
     """
-    from whycam.kit.registry import plain
+    from whycam.kit.declared import plain
 
     made: dict[str, dict[str, Any]] = {method.name: {} for method in methods}
     for entry in given:

@@ -30,7 +30,7 @@ def parse_target(text: str) -> Any:
     Raises:
         WhycamError: a kind that is nearly right, or one without the classes it needs.
     """
-    from whycam.kit.registry import plain
+    from whycam.kit.declared import plain
 
     kinds = _kinds()
     word, colon, rest = text.partition(":")
@@ -61,7 +61,7 @@ def _own_function(text: str) -> Any:
 def _kinds() -> dict[str, Callable[[str, str], Any]]:
     """By name, how each kind is made from the whole text and from what follows the colon."""
     from whycam import targets
-    from whycam.kit.registry import plain
+    from whycam.kit.declared import plain
 
     made: dict[str, Callable[[str, str], Any]] = {}
     for name, kind in vars(targets).items():

@@ -13,8 +13,9 @@ from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import Passes, Plan, of_answer
 from whycam.errors import LayerRefused
 from whycam.kit.arrays import wide
+from whycam.kit.declared import signature
 from whycam.kit.quantities import BLOCK_QUANTITIES, BLOCK_SLOPES, OF_ATTENTION, Projection
-from whycam.kit.registry import Method, signature
+from whycam.kit.registry import Method
 from whycam.network.attention.folding import Fold, Folding
 from whycam.network.attention.places import Place, place_of, places
 from whycam.network.cache import Cache

@@ -75,8 +75,8 @@ class MapBuilder:
         self.facts: dict[tuple[Any, ...], list[bool]] = {}
         self.recording = measured.any
         answer = self.recording.answer
-        reading = ClassReading(answer.probability)
-        self.predictions = predictions(self.recording.output, vision.labels, reading) if answer.classes else ()
+        self.reading = ClassReading(answer.probability)
+        self.predictions = predictions(self.recording.output, vision.labels, self.reading) if answer.classes else ()
         self.notes = self._notes()
         self.supply = QuantityProvider(module, batch, measured, request.run)
         self.spent: list[RunStats] = []

@@ -14,7 +14,7 @@ from whycam.engine.attention import follows_tokens
 from whycam.engine.inputs import Batch, make_batch, with_first
 from whycam.engine.layer_plan import Passes
 from whycam.engine.maps import MapBuilder, plainly
-from whycam.engine.measure import Ground, fusion_needs, ground, measure
+from whycam.engine.measure import Ground, Measured, fusion_needs, ground, measure
 from whycam.engine.request import Request
 from whycam.engine.tiles import each_tile, stitched, whole_or_each
 from whycam.errors import WhycamError
@@ -159,12 +159,7 @@ class Session:
             maker.notes = (said, *maker.notes)
         if request.smooth.usual or request.smooth.own or request.smooth.path:
             passes = self._augment(maker, batch, request, found, passes)
-        resolved = measured.any.targets  # more than were asked for where one stands for several
-        specs = request.targets if len(resolved) == len(request.targets) else [None] * len(resolved)
-        keys = [
-            key(spec) if each.key is None or not (spec is None or getattr(spec, "several", False)) else each.key
-            for each, spec in zip(resolved, specs, strict=True)
-        ]  # by what the caller holds: a target that asked the network first is a copy
+        keys = target_keys(request, measured)
         with plainly(batch.context.inputs.device):
             for method in request.methods:
                 for each in plans[method.name]:
@@ -185,7 +180,7 @@ class Session:
     def _augment(self, maker: MapBuilder, batch: Batch, request: Request, found: Ground, passes: Passes) -> Passes:
         """Measure the augmented inputs too, for the same targets; the passes with those that it took."""
         known = found.measured.any
-        settled: list[Resolve] = [OutputSelector(_always(each), known.answer.part) for each in known.targets]
+        same = settled(found.measured)
         extra = fusion_needs(request.methods, found.plans, request.fusion)
         space = batch.context.space or range(2, batch.context.inputs.ndim)
         probe = torch.arange(4.0 ** len(space)).reshape(1, *[4] * len(space))
@@ -203,7 +198,7 @@ class Session:
                 changed,
                 request.methods,
                 found.plans,
-                settled,
+                same,
                 request.layout,
                 must_depend=False,
                 extra=extra,
@@ -215,6 +210,22 @@ class Session:
             what = "left out, since what is explained has a place that would not move along"
             maker.notes = (*maker.notes, f"augmentations {what}: {'; '.join(left_out)}")
         return passes
+
+
+def target_keys(request: Request, measured: Measured) -> list[Any]:
+    """What each target of a recording is called in a `Comparison`."""
+    resolved = measured.any.targets  # more than were asked for where one stands for several
+    specs = request.targets if len(resolved) == len(request.targets) else [None] * len(resolved)
+    return [
+        key(spec) if each.key is None or not (spec is None or getattr(spec, "several", False)) else each.key
+        for each, spec in zip(resolved, specs, strict=True)
+    ]  # by what the caller holds: a target that asked the network first is a copy
+
+
+def settled(measured: Measured) -> list[Resolve]:
+    """What asks the same targets of another pass, whatever it answers."""
+    known = measured.any
+    return [OutputSelector(_always(each), known.answer.part) for each in known.targets]
 
 
 def _always(target: ResolvedTarget) -> Callable[..., ResolvedTarget]:

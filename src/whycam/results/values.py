@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import Enlarge, Normalize, normalize, resize
-from whycam.kit.registry import plain
+from whycam.kit.declared import plain
 from whycam.kit.status import Status
 from whycam.kit.words import plural
 from whycam.network.variants.scoring import RunStats

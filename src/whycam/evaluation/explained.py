@@ -1,0 +1,154 @@
+"""One batch explained by every method, layer and target of a request, which can be explained again, changed."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from whycam.engine.attention import attend
+from whycam.engine.inputs import Batch
+from whycam.engine.maps import MapBuilder, plainly
+from whycam.engine.measure import Ground, fusion_needs, measure
+from whycam.engine.request import Request
+from whycam.engine.session import Session, settled, target_keys
+from whycam.errors import WhycamError
+from whycam.kit.registry import declare
+from whycam.network.input_axes import as_given
+from whycam.network.outputs import OutputSelector
+from whycam.network.recording.record import Resolve
+from whycam.results.explanation import Explanation
+from whycam.results.values import Cost
+from whycam.targets import resolve
+
+#: (method, layer, target), as in a `Comparison`.
+Key: TypeAlias = tuple[str, str, Any]
+
+
+def _asked(inputs: Tensor, scores: Tensor, score: Any) -> Tensor:
+    """Reads what metrics read, so that it is measured whatever the methods need."""
+    return inputs[:, 0]
+
+
+ASKED = declare(_asked)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method at one layer for one target: its explanation, and the seconds it took by itself for the batch."""
+
+    explanation: Explanation
+    seconds: float
+
+
+class Explained:
+    """A batch, what was measured of it, and its maps by every method, layer and target.
+
+    Attributes:
+        entries: by (method, layer, target). `failures`: for combinations that cannot be, the reason.
+        targets: how each target is called there, in order.
+        shared: seconds of the pass that all of them share.
+    """
+
+    def __init__(self, session: Session, batch: Batch, request: Request) -> None:
+        started = time.perf_counter()
+        request, _, self.note = session.with_usual(batch, request)
+        self.session, self.batch = session, batch
+        self.methods = request.methods
+        self.request = replace(request, methods=(*request.methods, ASKED))
+        self.found = session.ground(batch, self.request)
+        self.maker = MapBuilder(session.vision, session.module, batch, self.found.measured, self.request)
+        self.targets = target_keys(request, self.found.measured)
+        self.shared = time.perf_counter() - started
+        seconds = dict(self._make(self.maker, self.found))
+        cost = Cost(*self.found.measured.passes.plus(*self.found.choosing), self.shared)
+        made = self.maker.explanations(cost)
+        self.entries = {key: Entry(made[key], seconds[key]) for key in made}
+        self.failures = {key: str(error) for key, error in self.maker.failures.items()}
+
+    def __len__(self) -> int:
+        return len(self.maker.recording.output)
+
+    def maps(self, key: Key) -> Float[Tensor, "batch *space"]:
+        """One combination's maps at the input's size, raw, float64.
+
+        Raises:
+            WhycamError: maps with other axes than the input has.
+        """
+        return at_size(self.entries[key].explanation)
+
+    def again(
+        self,
+        *,
+        picture: Tensor | None = None,
+        module: nn.Module | None = None,
+        classes: Int[Tensor, " batch"] | None = None,
+    ) -> dict[Key, Tensor]:
+        """All maps as they would be with another picture `(batch, color, *space)`, another network of the same layers,
+        or other classes; where none is named the target is the same, whatever the answer.
+        """
+        batch, session = self.batch, self.session
+        if picture is not None:
+            space = batch.context.space
+            picture = picture.to(batch.context.inputs.dtype)
+            batch = batch.with_picture(picture if space is None else as_given(picture, space))
+        if module is not None:
+            session = Session(replace(session.vision, module=module))
+        resolvers = settled(self.found.measured)
+        if classes is not None:
+            part, labels = self.found.measured.any.answer.part, session.vision.labels
+            each = OutputSelector(partial(resolve, classes.tolist(), labels=labels), part)
+            resolvers = [each] * len(resolvers)
+        with session.tree():
+            found = self._measured(session, batch, resolvers)
+            maker = MapBuilder(session.vision, session.module, batch, found.measured, self.request)
+            list(self._make(maker, found))
+        made = maker.explanations(Cost(0, 0, 0.0))
+        return {key: at_size(made[key]) for key in self.entries if key in made}
+
+    def _measured(self, session: Session, batch: Batch, resolvers: list[Resolve]) -> Ground:
+        """The same places of this or another network."""
+        request, plans = self.request, self.found.plans
+        attentions, spent = attend(session.module, batch, request.methods, request.options, plans, resolvers)
+        measured = measure(
+            session.module,
+            batch,
+            request.methods,
+            plans,
+            resolvers,
+            request.layout,
+            must_depend=False,
+            extra=fusion_needs(request.methods, plans, request.fusion),
+            attentions=attentions,
+        )
+        return Ground(plans, measured, spent)
+
+    def _make(self, maker: MapBuilder, found: Ground) -> Iterator[tuple[Key, float]]:
+        """Every combination; the seconds that each took."""
+        with plainly(self.batch.context.inputs.device):
+            for method in self.methods:
+                for plan in found.plans[method.name]:
+                    for number, name in enumerate(self.targets if method.class_specific else [None]):
+                        before, started = set(maker.drafts), time.perf_counter()
+                        maker.make(method, plan, number, name)
+                        new = [key for key in maker.drafts if key not in before]
+                        yield from ((key, (time.perf_counter() - started) / len(new)) for key in new)
+
+
+def at_size(explanation: Explanation) -> Float[Tensor, "batch *space"]:
+    """Maps at the input's size, raw, float64.
+
+    Raises:
+        WhycamError: maps with other axes than the input has.
+    """
+    assert explanation.context is not None  # always so for what was explained here
+    maps = explanation.heatmaps(normalize="none")
+    if maps.shape[1:] != explanation.context.size:
+        raise WhycamError(
+            f"the maps have {maps.ndim - 1} axes and the input {len(explanation.context.size)}, so nothing of it can "
+            "be removed or kept by them."
+        )
+    return maps.double()

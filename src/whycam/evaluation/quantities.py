@@ -1,0 +1,248 @@
+"""What metrics ask for, of one batch, one target and one set of maps."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from whycam.engine.input_order import turned
+from whycam.engine.inputs import black
+from whycam.errors import InputError, WhycamError
+from whycam.evaluation.explained import Explained, Key
+from whycam.evaluation.randomized import randomized, shifted
+from whycam.kit.arrays import Variants, lazily, precise
+from whycam.kit.metric import EXPLAINING, Measurement, Metric
+from whycam.network.variants.scoring import Scorer
+from whycam.targets import ResolvedTarget
+
+#: (picture, module, classes), each left out where it is as in the batch -> maps `(batch, *space)`, float64.
+Again = Callable[..., Tensor]
+
+
+class Asking:
+    """One batch and one of its targets, as metrics ask of it.
+
+    Attributes:
+        notes: what a reader should know of how the metrics were asked.
+        forwards: whole forwards of the batch that metrics took.
+    """
+
+    def __init__(
+        self,
+        explained: Explained,
+        number: int,
+        masks: Bool[Tensor, "batch *space"] | None = None,
+        boxes: list[Tensor] | None = None,
+    ) -> None:
+        self.explained, self.number, self.masks, self.boxes = explained, number, masks, boxes
+        self.notes: dict[str, None] = {}
+        self.inputs = explained.maker.supply.quantity("inputs", None, number, "a metric")
+        space = explained.batch.context.space
+        self.space = space if space != tuple(range(2, self.inputs.ndim)) else None
+        if self.space is not None:
+            self.inputs = turned("inputs", self.inputs, self.space)
+        self._stages: list[tuple[str, dict[Key, Tensor]]] | None = None
+        self._known: dict[Any, dict[Key, Tensor]] = {}
+
+    @property
+    def bound(self) -> ResolvedTarget:
+        """The target."""
+        return self.explained.maker.recording.targets[self.number]
+
+    @property
+    def forwards(self) -> int:
+        """Whole forwards of the batch that were run for metrics so far."""
+        return sum(each.forwards for each in self.explained.maker.supply.work)
+
+    def measure(self, metric: Metric, maps: "Maps", options: Mapping[str, Any]) -> Measurement:
+        """One metric of one set of maps.
+
+        Raises:
+            WhycamError: something that the metric reads is not there.
+        """
+        quantities = {name: self._quantity(name, metric, maps) for name in sorted(metric.takes | {"maps"})}
+        return metric.measure(quantities, self._with_black(metric, options))
+
+    def _with_black(self, metric: Metric, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, with a tensor for `baseline="black"`."""
+        if metric.with_defaults(options).get("baseline") != "black":
+            return dict(options)
+        try:
+            return {**options, "baseline": black(self.explained.session.vision, self.explained.batch.context)}
+        except InputError:
+            if "baseline" in options:
+                raise
+            self.notes["what is hidden is 0 in the model's inputs, not black, as that is not known"] = None
+            return {**options, "baseline": "zero"}
+
+    def _quantity(self, name: str, metric: Metric, maps: "Maps") -> Any:
+        if name == "maps":
+            return maps.values
+        if name == "inputs":
+            return self.inputs
+        if name == "masks":
+            if self.masks is None:
+                raise WhycamError(f"{metric.title} asks where the target is; pass masks=, or boxes=.")
+            return self.masks
+        if name == "boxes":
+            if self.boxes is None:
+                raise WhycamError(f"{metric.title} asks for boxes around the target; pass boxes=.")
+            return self.boxes
+        if name == "classes":
+            index = self.bound.class_index
+            return index if index is not None else torch.full((len(self.explained),), -1)
+        if name in EXPLAINING and maps.again is None:
+            raise WhycamError(
+                f"{metric.title} asks the maps' method again, and maps alone came; pass explain=, a function of "
+                "(module, inputs, classes)."
+            )
+        if name == "explain":
+            return lambda variants: self._explained(metric, maps, variants)
+        if name == "explain_class":
+            return lambda classes: self._cached(("class", *classes.tolist()), maps, classes=classes)
+        if name == "explain_shifted":
+            return lambda constant: self._cached(
+                ("shift", constant),
+                maps,
+                picture=self.inputs + constant,
+                module=shifted(self.explained.session.module, self.explained.batch.context.inputs, constant),
+            )
+        if name == "explain_randomized":
+            return self._randomized(maps)
+        return self._scores(name, metric, maps)
+
+    # Scores -----------------------------------------------------------------------------------------------------------
+
+    def _scores(self, name: str, metric: Metric, maps: "Maps") -> Any:
+        probability = metric.domain == "probability" and self.bound.probability is not None
+        if metric.domain == "probability" and not probability:
+            self.notes[f"{metric.title} reads the target's own score, which has no probability"] = None
+        function = self.bound.as_probability() if probability else self.bound
+        if name == "scores":
+            return precise(function(self.explained.maker.recording.output).detach())
+        scorer: Scorer = self.explained.maker.supply.quantity("score", None, self.number, metric.title)
+        if name == "answers":
+            scorer = Scorer(self._judged(function), scorer.as_probability, scorer.runners, scorer.plain, scorer.work,
+                            metric.title)  # fmt: skip
+            asked = self._asked(scorer, probability=False)
+            return lambda variants: asked(variants).unbind(-1)
+        return self._remembered(self._asked(scorer, probability=probability), (metric.domain, probability), maps)
+
+    def _judged(self, function: Callable[[Tensor], Tensor]) -> Any:
+        """The score, and whether the target is the top class, `(batch, 2)`."""
+        index = self.bound.class_index
+
+        def judged(output: Tensor) -> Tensor:
+            scores = function(output)
+            if index is None or not self.explained.maker.recording.answer.classes:
+                return torch.stack([scores, torch.full_like(scores, torch.nan)], -1)
+            logits = self.explained.maker.reading.logits(output)
+            return torch.stack([scores, (logits.argmax(1) == index.to(logits.device)).to(scores)], -1)
+
+        return judged
+
+    def _asked(self, scorer: Any, *, probability: bool) -> Callable[[Iterable[Tensor]], Tensor]:
+        asked = scorer if self.space is None else turned("score", scorer, self.space)
+        return lambda variants: precise(asked(variants, probability=probability))
+
+    def _remembered(self, score: Callable[[Iterable[Tensor]], Tensor], domain: Any, maps: "Maps") -> Any:
+        """The same, which scores variants that metrics share once for a set of maps."""
+
+        def remembered(variants: Iterable[Tensor]) -> Tensor:
+            if not isinstance(variants, Variants) or not variants.shared:
+                return score(variants)
+            known = maps.known
+            if new := [each for each in variants.over if (domain, each) not in known]:
+                rows = score(lazily(variants.make, new))
+                known.update(zip([(domain, each) for each in new], rows, strict=True))
+            return torch.stack([known[domain, each] for each in variants.over])
+
+        return remembered
+
+    # Maps again -------------------------------------------------------------------------------------------------------
+
+    def _explained(self, metric: Metric, maps: "Maps", variants: Iterable[Tensor]) -> Tensor:
+        if isinstance(variants, Variants) and variants.shared:
+            return torch.stack(
+                [self._cached((metric.name, each), maps, picture=lambda each=each: variants.make(each)) for each in
+                 variants.over]
+            )  # fmt: skip
+        return torch.stack([maps.again(picture=each) for each in variants])  # type: ignore[misc]
+
+    def _cached(self, key: Any, maps: "Maps", **changed: Any) -> Tensor:
+        """Maps of the changed batch, which are made once for all methods."""
+        changed = {name: value() if name == "picture" and callable(value) else value for name, value in changed.items()}
+        if maps.key is None:
+            return maps.again(**changed)  # type: ignore[misc]
+        if key not in self._known:
+            self._known[key] = self.explained.again(**changed)
+        return _of(self._known[key], maps.key)
+
+    def _randomized(self, maps: "Maps") -> Iterator[tuple[str, Tensor]]:
+        if maps.key is None:
+            for name, module in randomized(self.explained.session.module):
+                yield name, maps.again(module=module)  # type: ignore[misc]
+            return
+        if self._stages is None:
+            stages = randomized(self.explained.session.module)
+            self._stages = [(name, self.explained.again(module=module)) for name, module in stages]
+        for name, made in self._stages:
+            yield name, _of(made, maps.key)
+
+
+def _of(made: Mapping[Key, Tensor], key: Key) -> Tensor:
+    if key not in made:
+        raise WhycamError(f"{key[0]} at {key[1]} made no map of the changed batch.")
+    return made[key]
+
+
+@dataclass
+class Maps:
+    """One set of maps, and how their method would be asked again.
+
+    Attributes:
+        values: at the input's size, raw, float64. `key`: whose they are among the batch's own explanations.
+        again: the method on a changed batch, where it can be asked.
+        known: what was scored of these maps, for metrics that share variants.
+    """
+
+    values: Float[Tensor, "batch *space"]
+    key: Key | None = None
+    again: Again | None = None
+    known: dict[Any, Tensor] = field(default_factory=dict)
+
+
+def own_maps(explained: Explained, key: Key) -> Maps:
+    """A method's maps of the batch."""
+    return Maps(explained.maps(key), key, lambda **changed: explained.again(**changed)[key])
+
+
+def foreign_maps(explained: Explained, number: int, function: Callable[..., Any], made: Tensor | None = None) -> Maps:
+    """Maps of any function `explain(module, inputs, classes)`, as Quantus calls them; `made`: where they are known."""
+    index = explained.maker.recording.targets[number].class_index
+
+    def again(
+        *, picture: Tensor | None = None, module: nn.Module | None = None, classes: Tensor | None = None
+    ) -> Tensor:
+        inputs = explained.batch.context.inputs if picture is None else picture
+        found = function(module if module is not None else explained.session.module, inputs,
+                         classes if classes is not None else index)  # fmt: skip
+        return enlarged(found, explained)
+
+    return Maps(again() if made is None else enlarged(made, explained), None, again)
+
+
+def enlarged(maps: Any, explained: Explained) -> Tensor:
+    """Maps of another library `(batch, *spatial)`, or with an axis of one channel, at the input's size, float64."""
+    found = torch.as_tensor(maps).detach().double()
+    size = explained.batch.context.size
+    if found.ndim == len(size) + 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != len(size) + 1 or len(found) != len(explained):
+        raise WhycamError(
+            f"maps have shape (batch, *spatial), {len(explained)} of {len(size)} axes here; {tuple(found.shape)} came."
+        )
+    return explained.batch.context.enlarged(found.to(explained.batch.context.inputs.device), size)
