@@ -31,6 +31,23 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "metrics/sparseness.py",
+        "metrics/test_sparseness.py",
+        {
+            "maps.abs()": "maps",
+            "- count - 1": "- count",
+            "/ (count * sizes.sum(1))": "/ (count * (sizes.sum(1) + 1e-7))",
+        },
+    ),
+    Faults(
+        "metrics/entropy.py",
+        "metrics/test_entropy.py",
+        {
+            "maps.abs()": "maps",
+            ".sum(1, keepdim=True)": ".amax(1, keepdim=True)",
+        },
+    ),
+    Faults(
         "methods/raw_attention.py",
         "methods/test_raw_attention.py",
         {
