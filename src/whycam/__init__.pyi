@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 from collections.abc import Callable as Callable
 from collections.abc import Mapping as Mapping
 from collections.abc import Sequence as Sequence
+from pathlib import Path as Path
 from whycam import metrics as metrics
 from whycam import targets as targets
 from whycam.checkup.cost import Estimate as Estimate
@@ -30,9 +31,15 @@ from whycam.errors import OutputError as OutputError
 from whycam.errors import PhotoError as PhotoError
 from whycam.errors import TargetError as TargetError
 from whycam.errors import WhycamError as WhycamError
+from whycam.evaluation import evaluate as evaluation
+from whycam.evaluation.evaluate import METHODS as METHODS
+from whycam.evaluation.evaluate import Questions as Questions
+from whycam.evaluation.evaluate import chosen_metrics as chosen_metrics
 from whycam.explainer import Explainer as Explainer
+from whycam.explainer import evaluate as evaluate
 from whycam.kit import fusions as fusions
 from whycam.kit.metric import Measurement as Measurement
+from whycam.kit.metric import Metric as Metric
 from whycam.kit.metric import list_metrics as list_metrics
 from whycam.kit.metric import metric as metric
 from whycam.kit.quantities import Result as Result
@@ -58,6 +65,7 @@ from whycam.pictures.media import Volume as Volume
 from whycam.pictures.nifti import read_volume as read_volume
 from whycam.pictures.photos import read_photo as read_photo
 from whycam.pictures.preprocess import Preprocess as Preprocess
+from whycam.results.evaluation import Evaluation as Evaluation
 from whycam.results.explanation import Comparison as Comparison
 from whycam.results.explanation import Explanation as Explanation
 from whycam.results.values import Cost as Cost

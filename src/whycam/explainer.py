@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from whycam.checkup import cost as costs
@@ -16,7 +17,10 @@ from whycam.engine.session import Session
 from whycam.engine.smoothing import SmoothingLike
 from whycam.engine.tiling import Tiles
 from whycam.errors import WhycamError
+from whycam.evaluation import evaluate as evaluation
+from whycam.evaluation.evaluate import METHODS, Questions, chosen_metrics
 from whycam.kit import fusions
+from whycam.kit.metric import Metric
 from whycam.kit.progress import Progress
 from whycam.models.adopt import Labels, ModelLike, as_vision_model
 from whycam.models.vision_model import PreprocessLike, VisionModel
@@ -24,6 +28,7 @@ from whycam.network.layouts import Layout
 from whycam.network.outputs import OutputPath
 from whycam.network.variants.fast_copy import Precision
 from whycam.network.variants.scoring import RunConfig
+from whycam.results.evaluation import Evaluation
 from whycam.results.explanation import Comparison, Explanation
 from whycam.targets import TargetSpec
 
@@ -364,6 +369,82 @@ class Explainer:
         with self._session.tree():
             return examination.doctor(self._session, inputs, output=output)
 
+    def evaluate(
+        self,
+        inputs: Any,
+        methods: Sequence[MethodLike] | str | None = None,
+        layers: Sequence[LayerLike] | None = None,
+        metrics: Sequence[str | Metric] | None = None,
+        targets: Sequence[TargetSpec] | None = None,
+        *,
+        masks: Any = None,
+        boxes: Any = None,
+        maps: Mapping[str, Any] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        controls: bool = True,
+        sanity: int = 8,
+        seed: int = 0,
+        batch: int = 8,
+        folder: str | Path | None = None,
+        fusion: str | fusions.Fusion | None = None,
+        layout: Layout | None = None,
+        output: OutputPath | None = None,
+        views: Sequence[ViewLike] | None = None,
+        precision: Precision | None = None,
+        budget: int | None = None,
+        progress: bool | None = None,
+    ) -> Evaluation:
+        """Say how far maps of a network can be trusted: metrics of methods at layers over images, beside controls.
+
+        Args:
+            inputs: photos, or a batch or several inputs as for `explain`. A photo that cannot be read is a failure.
+            methods, layers, targets: as for `compare`; a target that is a list or tensor holds one for each image.
+                Some quick methods, each at its usual layer, for each image's top class unless said.
+            metrics: names (`whycam.list_metrics()`), or metrics; without: average drop, insertion and deletion, and
+                with masks or boxes both pointing games too.
+            masks: where the targets are, `(image, *space)` of the input. `boxes`: for each image `(box, 4)`: left, top,
+                right, bottom in pixels of the input.
+            maps: maps of other libraries as methods of their own: by name, `(image, *spatial)`, or a function of
+                (module, inputs, classes) that makes a batch's.
+            options: for methods and metrics by name, their options.
+            controls: measure maps that know nothing of the network too: random cells, a Gaussian in the middle, edges,
+                and the predicted box where there is one.
+            sanity: on how many images to see whether maps change when the network is randomized and when another class
+                is asked about; 0 for none.
+            batch: how many images are explained at once; the result does not depend on it.
+            folder: where what is done is kept, so that the same call goes on where it was stopped.
+            fusion, layout, output, views, precision, budget, progress: as for `compare`.
+
+        Returns:
+            The evaluation: rows, a summary with intervals, the curves, and a recommendation.
+
+        Raises:
+            WhycamError: a name that does not exist, or something that a metric needs is missing.
+
+        Examples:
+            >>> found = whycam.Explainer(net).evaluate(torch.rand(4, 3, 16, 16), ["grad_cam", "hires_cam"], sanity=0)
+            >>> sorted({row["method"] for row in found.rows})[:2]
+            ['control: centre', 'control: edges']
+        """
+        placed = masks is not None or boxes is not None
+        measured, of_methods = chosen_metrics(metrics, options or {}, placed=placed)
+        request = Request.several(
+            methods if methods is not None else METHODS,
+            layers,
+            targets,
+            fusion,
+            of_methods,
+            layout=layout,
+            output=output,
+            views=views,
+            run=RunConfig(precision, False, budget, Progress(False)),
+        )
+        questions = Questions(request, measured, maps or {}, masks, boxes, controls, sanity, seed)
+        where = Path(folder) if folder is not None else None
+        return evaluation.evaluate(
+            self._session, inputs, questions, batch=batch, folder=where, progress=Progress(progress)
+        )
+
 
 def _over(method: Callable[..., Any]) -> Callable[[F], F]:
     """Give a function of `model, ..., preprocess, labels` the parameters of the `Explainer` method that it calls."""
@@ -427,6 +508,18 @@ def estimate_cost(
     **request: Any,
 ) -> list[Estimate]:
     return Explainer(model, preprocess=preprocess, labels=labels).cost(inputs, methods, **request)
+
+
+@_over(Explainer.evaluate)
+def evaluate(
+    model: ModelLike,
+    inputs: Any,
+    *request: Any,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **more: Any,
+) -> Evaluation:
+    return _once(model, preprocess, labels).evaluate(inputs, *request, **more)
 
 
 @_over(Explainer.doctor)

@@ -1,0 +1,115 @@
+"""A file that keeps what was measured, batch by batch, so that an evaluation goes on where it was stopped."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from whycam.errors import WhycamError
+
+#: Of the file; raised when a reader of the old form would misread the new one.
+SCHEMA = 1
+NAME = "evaluation.jsonl"
+
+
+@dataclass
+class Part:
+    """What was measured of some samples."""
+
+    samples: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[tuple[str, str, str, str, str], tuple[float, ...]] = field(default_factory=dict)
+    at: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    forwards: int = 0
+
+
+class Journal:
+    """The parts of an evaluation, kept in a folder, or in memory where there is none.
+
+    A line is written when its part is done and is whole or absent: what a killed run left half written is dropped.
+
+    Raises:
+        WhycamError: the folder holds an evaluation of something else; what differs is said.
+    """
+
+    def __init__(self, folder: Path | None, asked: Mapping[str, Any]) -> None:
+        self.path = None if folder is None else folder / NAME
+        self.parts: list[Part] = []
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        head = {"schema": SCHEMA, "asked": json.loads(json.dumps(dict(asked), default=str))}
+        if self.path.exists() and (lines := _whole_lines(self.path)):
+            self._check(json.loads(lines[0]), head)
+            self.parts = [_from_json(json.loads(line)) for line in lines[1:]]
+            self.path.write_text("".join(f"{line}\n" for line in lines))
+        else:
+            self._write(head)
+
+    @property
+    def done(self) -> set[str]:
+        """The samples that need not be measured again."""
+        return {name for part in self.parts for name in part.samples}
+
+    def add(self, part: Part) -> None:
+        """Keep a part."""
+        self.parts.append(part)
+        self._write(_to_json(part))
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(document) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _check(self, found: Mapping[str, Any], head: Mapping[str, Any]) -> None:
+        if found.get("schema") != SCHEMA:
+            raise WhycamError(f"{self.path} has schema {found.get('schema')}, and this version reads {SCHEMA}.")
+        mine, theirs = head["asked"], found["asked"]
+        if differ := [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]:
+            said = "; ".join(f"{name} was {theirs.get(name)!r} and is {mine.get(name)!r}" for name in sorted(differ))
+            raise WhycamError(f"{self.path} holds another evaluation: {said}. Ask the same, or take another folder.")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _to_json(part: Part) -> dict[str, Any]:
+    def plain(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "samples": part.samples,
+        "rows": [{**row, "value": plain(row["value"])} for row in part.rows],
+        "curves": [[*key, [plain(each) for each in curve]] for key, curve in part.curves.items()],
+        "at": part.at,
+        "seconds": [[*key, value] for key, value in part.seconds.items()],
+        "failures": part.failures,
+        "notes": part.notes,
+        "forwards": part.forwards,
+    }
+
+
+def _from_json(found: Mapping[str, Any]) -> Part:
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    return Part(
+        found["samples"],
+        [{**row, "value": number(row["value"])} for row in found["rows"]],
+        {(a, b, c, d, e): tuple(map(number, curve)) for a, b, c, d, e, curve in found["curves"]},
+        {name: tuple(points) for name, points in found["at"].items()},
+        {(method, layer): value for method, layer, value in found["seconds"]},
+        dict(found["failures"]),
+        list(found["notes"]),
+        found["forwards"],
+    )
