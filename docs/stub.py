@@ -13,6 +13,20 @@ FUNCTIONS = {
     "layers": "layers",
     "doctor": "doctor",
     "estimate_cost": "cost",
+    "evaluate": "evaluate",
+}
+
+
+#: What only the bodies of these read.
+INTERNAL = {
+    "METHODS",
+    "Progress",
+    "Questions",
+    "Request",
+    "Session",
+    "WhycamError",
+    "as_vision_model",
+    "chosen_metrics",
 }
 
 
@@ -24,9 +38,10 @@ def stub() -> str:
     imports = [
         f"from {each.module} import {name.name} as {name.asname or name.name}"
         for each in tree.body
-        if isinstance(each, ast.ImportFrom) and each.module not in ("whycam", "whycam.checkup", "whycam.kit", "typing")
+        if isinstance(each, ast.ImportFrom)
+        and each.module not in ("whycam", "whycam.checkup", "whycam.evaluation", "whycam.kit", "typing")
         for name in each.names
-        if name.name not in ("Session", "Request", "Progress", "as_vision_model", "WhycamError")
+        if name.name not in INTERNAL
     ]
     homes = {name: home for name, home in whycam._HOMES.items() if name not in FUNCTIONS}
     homes |= {name: home.rpartition(".")[0] for name, home in whycam._MODULES.items()}

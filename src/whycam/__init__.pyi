@@ -31,12 +31,7 @@ from whycam.errors import OutputError as OutputError
 from whycam.errors import PhotoError as PhotoError
 from whycam.errors import TargetError as TargetError
 from whycam.errors import WhycamError as WhycamError
-from whycam.evaluation import evaluate as evaluation
-from whycam.evaluation.evaluate import METHODS as METHODS
-from whycam.evaluation.evaluate import Questions as Questions
-from whycam.evaluation.evaluate import chosen_metrics as chosen_metrics
 from whycam.explainer import Explainer as Explainer
-from whycam.explainer import evaluate as evaluate
 from whycam.kit import fusions as fusions
 from whycam.kit.metric import Measurement as Measurement
 from whycam.kit.metric import Metric as Metric
@@ -211,3 +206,30 @@ def estimate_cost(
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
 ) -> list[Estimate]: ...
+def evaluate(
+    model: ModelLike,
+    inputs: Any,
+    methods: Sequence[_MethodName | MethodLike] | Literal["all"] | None = None,
+    layers: Sequence[LayerLike] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    targets: Sequence[TargetSpec] | None = None,
+    *,
+    masks: Any = None,
+    boxes: Any = None,
+    maps: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    controls: bool = True,
+    sanity: int = 8,
+    seed: int = 0,
+    batch: int = 8,
+    folder: str | Path | None = None,
+    fusion: str | fusions.Fusion | None = None,
+    layout: Layout | None = None,
+    output: OutputPath | None = None,
+    views: Sequence[ViewLike] | None = None,
+    precision: Precision | None = None,
+    budget: int | None = None,
+    progress: bool | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+) -> Evaluation: ...

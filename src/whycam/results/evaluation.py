@@ -39,6 +39,11 @@ class Evaluation:
         failures: what could not be explained or measured, with the reason.
         notes: what a reader should know.
         asked: what was asked: the model, its weights' fingerprint, methods, layers, metrics, targets, options, seed.
+
+    Examples:
+        >>> found = whycam.evaluate(net, batch, ["grad_cam"], metrics=["deletion"], controls=False, sanity=0)
+        >>> len(found.rows), found.rows[0]["metric"], found.summary()[0]["count"]
+        (2, 'deletion', 2)
     """
 
     rows: tuple[Mapping[str, Any], ...] = field(repr=False)
