@@ -48,6 +48,36 @@ FAULTS = [
         },
     ),
     Faults(
+        "metrics/deletion.py",
+        "metrics/test_deletion.py",
+        {"rank < count": "rank >= count", "torch.cat([scores[None], rest])": "torch.cat([rest, scores[None]])"},
+    ),
+    Faults(
+        "metrics/insertion.py",
+        "metrics/test_insertion.py",
+        {"rank >= count": "rank < count", 'Filling = "blur"': 'Filling = "zero"', "shown[:-1]": "shown[1:]"},
+    ),
+    Faults(
+        "metrics/average_drop.py",
+        "metrics/test_average_drop.py",
+        {".clamp(min=0) / scores)": ".clamp(min=0))", ".clamp(min=0)": "", "scores > 0": "scores == scores"},
+    ),
+    Faults(
+        "kit/ranking.py",
+        "metrics/test_deletion.py",
+        {
+            "ties[flat[:, ties].argsort(dim=1, descending=True, stable=True)]": "flat.argsort(dim=1, descending=True)",
+            "round(step * pixels / steps)": "step * (pixels // steps)",
+            "torch.trapezoid(curve, places, dim=1) / (places[-1] - places[0])": "curve.mean(1)",
+        },
+    ),
+    Faults(
+        "kit/removal.py",
+        "metrics/test_deletion.py",
+        {"deviation=5.0, size=11": "", "inputs.flatten(2).mean(2)": "inputs.flatten(2).amax(2)"},
+    ),
+    Faults("kit/masked.py", "metrics/test_average_drop.py", {"normalize(maps, how)": "normalize(maps.abs(), how)"}),
+    Faults(
         "methods/raw_attention.py",
         "methods/test_raw_attention.py",
         {
