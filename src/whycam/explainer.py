@@ -437,9 +437,9 @@ class Explainer:
             layout=layout,
             output=output,
             views=views,
-            run=RunConfig(precision, False, budget, Progress(False)),
         )
-        questions = Questions(request, measured, maps or {}, masks, boxes, controls, sanity, seed)
+        run = RunConfig(precision, False, budget, Progress(False))
+        questions = Questions(request, measured, maps or {}, masks, boxes, controls, sanity, seed, run)
         where = Path(folder) if folder is not None else None
         return evaluation.evaluate(
             self._session, inputs, questions, batch=batch, folder=where, progress=Progress(progress)

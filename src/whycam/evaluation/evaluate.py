@@ -1,7 +1,7 @@
 """Metrics of methods at layers, over any number of images, beside controls."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from whycam.engine.inputs import Batch
+from whycam.engine.maps import told
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import InputError, OptionError, PhotoError, WhycamError
@@ -24,6 +25,7 @@ from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 from whycam.network.fingerprint import fingerprint
 from whycam.network.pytree import mapped, tensors
+from whycam.network.variants.scoring import RunConfig
 from whycam.pictures.photos import name_of, read_photo
 from whycam.results.evaluation import Evaluation
 
@@ -45,6 +47,7 @@ class Questions:
         metrics: each with its options.
         maps: of other libraries, by name: `(image, *spatial)`, or a function of (module, inputs, classes).
         sanity: of how many images the maps are made again with the network randomized.
+        run: how the variants of methods and metrics are run.
     """
 
     request: Request
@@ -55,6 +58,7 @@ class Questions:
     controls: bool = True
     sanity: int = 8
     seed: int = 0
+    run: RunConfig = field(default_factory=RunConfig)
 
     @property
     def looked_into(self) -> list[Metric]:
@@ -115,7 +119,7 @@ def _measured(
 ) -> Part:
     """Every metric at every place, of one batch."""
     request = replace(questions.request, targets=tuple(_of(each, numbers) for each in questions.request.targets))
-    explained = Explained(session, batch, request)
+    explained = Explained(session, batch, request, questions.run)
     part = Part(list(names), failures={" at ".join(map(str, key[:2])): why for key, why in explained.failures.items()})
     size = batch.context.size
     placed = questions.masks is not None or questions.boxes is not None
@@ -140,6 +144,7 @@ def _measured(
                     continue
                 _add(part, place, metric.name, names[:first], measured, statuses)
         part.notes += asking.notes
+    part.notes += told(explained.maker.supply.work)
     part.forwards = sum(each.forwards for each in explained.maker.supply.work)
     part.seconds = {
         (key[0], key[1]): (explained.shared + entry.seconds) / len(names) for key, entry in explained.entries.items()
@@ -315,6 +320,7 @@ def _asked(session: Session, questions: Questions) -> dict[str, Any]:
         "controls": questions.controls,
         "sanity": questions.sanity,
         "seed": questions.seed,
+        "precision": questions.run.precision,
     }
 
 

@@ -20,6 +20,7 @@ from whycam.kit.registry import declare
 from whycam.network.input_axes import as_given
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Resolve
+from whycam.network.variants.scoring import RunConfig
 from whycam.results.explanation import Explanation
 from whycam.results.values import Cost
 from whycam.targets import resolve
@@ -51,14 +52,18 @@ class Explained:
         entries: by (method, layer, target). `failures`: for combinations that cannot be, the reason.
         targets: how each target is called there, in order.
         shared: seconds of the pass that all of them share.
+
+    Args:
+        run: how the variants of methods and metrics are run, in place of the request's.
     """
 
-    def __init__(self, session: Session, batch: Batch, request: Request) -> None:
+    def __init__(self, session: Session, batch: Batch, request: Request, run: RunConfig | None = None) -> None:
+        run = run if run is not None else request.run
         started = time.perf_counter()
         request, _, self.note = session.with_usual(batch, request)
         self.session, self.batch = session, batch
         self.methods = request.methods
-        self.request = replace(request, methods=(*request.methods, ASKED))
+        self.request = replace(request, methods=(*request.methods, ASKED), run=run)
         self.found = session.ground(batch, self.request)
         self.maker = MapBuilder(session.vision, session.module, batch, self.found.measured, self.request)
         self.targets = target_keys(request, self.found.measured)

@@ -123,15 +123,15 @@ class Asking:
         function = self.bound.as_probability() if probability else self.bound
         if name == "scores":
             return precise(function(self.explained.maker.recording.output).detach())
-        scorer: Scorer = self.explained.maker.supply.quantity("score", None, self.number, metric.title)
+        made: Scorer = self.explained.maker.supply.quantity("score", None, self.number, metric.title)
+        judged = self._judged(function) if name == "answers" else function
+        scorer = Scorer(judged, lambda: judged, made.runners, made.plain, made.work, metric.title, once=True)
+        asked: Any = scorer if self.space is None else turned("score", scorer, self.space)
         if name == "answers":
-            scorer = Scorer(self._judged(function), scorer.as_probability, scorer.runners, scorer.plain, scorer.work,
-                            metric.title)  # fmt: skip
-            asked = self._asked(scorer, probability=False)
-            return lambda variants: asked(variants).unbind(-1)
-        return self._remembered(self._asked(scorer, probability=probability), (metric.domain, probability), maps)
+            return lambda variants: precise(asked(variants)).unbind(-1)
+        return self._remembered(lambda variants: precise(asked(variants)), (metric.domain, probability), maps)
 
-    def _judged(self, function: Callable[[Tensor], Tensor]) -> Any:
+    def _judged(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The score, and whether the target is the top class, `(batch, 2)`."""
         index = self.bound.class_index
 
@@ -143,10 +143,6 @@ class Asking:
             return torch.stack([scores, (logits.argmax(1) == index.to(logits.device)).to(scores)], -1)
 
         return judged
-
-    def _asked(self, scorer: Any, *, probability: bool) -> Callable[[Iterable[Tensor]], Tensor]:
-        asked = scorer if self.space is None else turned("score", scorer, self.space)
-        return lambda variants: precise(asked(variants, probability=probability))
 
     def _remembered(self, score: Callable[[Iterable[Tensor]], Tensor], domain: Any, maps: "Maps") -> Any:
         """The same, which scores variants that metrics share once for a set of maps."""

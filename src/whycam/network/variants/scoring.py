@@ -30,7 +30,7 @@ from whycam.network.recording.partial_forward import Resumed
 from whycam.network.recording.record import LayerRecord
 from whycam.network.unwrap import eager
 from whycam.network.variants.fast_copy import Precision, first_line
-from whycam.targets import ResolvedTarget, Score
+from whycam.targets import Score
 
 #: Limits of a batch: its rows, and on CPUs the bytes of live activations, since a batch that is larger than the cache
 #: runs slower per row (docs/benchmarks.md).
@@ -540,6 +540,7 @@ class Runners:
         self.now: Runner | None = None
         self.fallback = ""
         self.checked = False  # whether packs were seen to answer as their rows do by themselves
+        self.compared = False  # whether a fast copy's scores were compared with the plain network's
 
     def ready(self, variant: Tensor, work: RunStats) -> Runner:
         """The one to be used."""
@@ -594,16 +595,18 @@ class Scorer:
 
     def __init__(
         self,
-        bound: ResolvedTarget,
+        bound: Score,
         as_probability: Callable[[], Score],
         runners: Runners,
         plain: Callable[[], Runner] | None,
         work: RunStats,
         title: str,
+        *,
+        once: bool = False,
     ) -> None:
-        """`plain` is what a sample of variants is scored by as well."""
+        """`plain`: what a sample of variants is scored by as well; `once`: by the first scorer of the runners alone."""
         self.bound, self.as_probability = bound, as_probability
-        self.runners, self.plain, self.work, self.title = runners, plain, work, title
+        self.runners, self.plain, self.work, self.title, self.once = runners, plain, work, title, once
 
     def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
         """The scores of each variant. See `quantities.Score`."""
@@ -656,10 +659,14 @@ class Scorer:
         Methods compare the scores of variants with the recorded one, so an error that all of them share must not count.
         """
         assert self.plain is not None  # else there is nothing to compare with
-        plain = self.plain()
-        plain.alone = True  # one variant at a time; there are only a few
         recorded = fast.outputs(fast.recorded()[None])[0]
         made = made + (score(fast.network.output) - score(recorded))
+        if self.once and self.runners.compared:
+            self.work.count(fast, 1)
+            return made
+        self.runners.compared = True
+        plain = self.plain()
+        plain.alone = True  # one variant at a time; there are only a few
         plain.prepare(next(iter(sample.values())))
         exact = torch.stack([score(output) for output in plain.outputs(torch.stack(list(sample.values())))])
         self.work.count(fast, 1)
