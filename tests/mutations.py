@@ -31,6 +31,20 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "kit/statistics.py",
+        "kit/test_statistics.py",
+        {
+            "set(one.named) & set(two.named)": "set(one.named)",
+            "one.compute(names) - two.compute(names)": "one.compute() - two.compute()",
+            "- self._draws(other, names)": "- self._draws(other, names).flip(0)",
+            "math.sqrt(samples / freedom)": "1.0",
+            "if samples < 2 or": "if",
+            "self.count >= FEWEST and self.low > 0": "self.low > 0",
+            "range(0, _DRAWS, some)": "range(0, _DRAWS, 2 * some)",
+            "if over is None:": "if True:",
+        },
+    ),
+    Faults(
         "metrics/sparseness.py",
         "metrics/test_sparseness.py",
         {

@@ -296,15 +296,21 @@ class Accumulator:
         self.curves |= other.curves
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """The samples that have a value, in order."""
+        return tuple(sorted(name for name, value in self.values.items() if not math.isnan(value)))
+
+    @property
     def count(self) -> int:
         """How many samples have a value."""
-        return sum(not math.isnan(value) for value in self.values.values())
+        return len(self.named)
 
-    def compute(self) -> float:
-        """The metric of all samples that have a value; NaN of none."""
-        names = sorted(name for name, value in self.values.items() if not math.isnan(value))
-        if not names:
-            return math.nan
+    def stacked(self, names: Sequence[str]) -> tuple[Float[Tensor, " sample"], Float[Tensor, "sample point"]]:
+        """The values and curves of these samples."""
         values = torch.tensor([self.values[name] for name in names], dtype=torch.float64)
-        curves = torch.stack([self.curves[name] for name in names]) if self.curves else values[:, None]
-        return self.metric.summarize(values, curves)
+        return values, torch.stack([self.curves[name] for name in names]) if self.curves else values[:, None]
+
+    def compute(self, names: Sequence[str] | None = None) -> float:
+        """The metric of these samples, or of all that have a value; NaN of none."""
+        names = self.named if names is None else names
+        return self.metric.summarize(*self.stacked(names)) if names else math.nan
