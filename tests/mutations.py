@@ -77,6 +77,21 @@ FAULTS = [
         {".clamp(min=0) / scores)": ".clamp(min=0))", ".clamp(min=0)": "", "scores > 0": "scores == scores"},
     ),
     Faults(
+        "metrics/increase_in_confidence.py",
+        "metrics/test_increase_in_confidence.py",
+        {"SAME[0] * scores.abs()": "0", "shown - scores >": "scores - shown >"},
+    ),
+    Faults(
+        "metrics/average_gain.py",
+        "metrics/test_average_gain.py",
+        {"/ (1 - scores)": "", ".clamp(min=0)": "", "scores < 1": "scores == scores"},
+    ),
+    Faults(
+        "evaluation/quantities.py",
+        "metrics/test_average_gain.py",
+        {"if (asked, each) not in known]": "]"},
+    ),
+    Faults(
         "kit/ranking.py",
         "metrics/test_deletion.py",
         {
@@ -91,6 +106,7 @@ FAULTS = [
         {"deviation=5.0, size=11": "", "inputs.flatten(2).mean(2)": "inputs.flatten(2).amax(2)"},
     ),
     Faults("kit/masked.py", "metrics/test_average_drop.py", {"normalize(maps, how)": "normalize(maps.abs(), how)"}),
+    Faults("kit/masked.py", "metrics/test_average_gain.py", {'("through", maps, how': '("through", how'}),
     Faults(
         "methods/raw_attention.py",
         "methods/test_raw_attention.py",

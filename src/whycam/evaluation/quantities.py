@@ -1,7 +1,7 @@
 """What metrics ask for, of one batch, one target and one set of maps."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class Asking:
             self.inputs = turned("inputs", self.inputs, self.space)
         self._stages: list[tuple[str, dict[Key, Tensor]]] | None = None
         self._known: dict[Any, dict[Key, Tensor]] = {}
+        self._scored: dict[Any, Tensor] = {}
 
     @property
     def bound(self) -> ResolvedTarget:
@@ -112,11 +113,11 @@ class Asking:
             )
         if name == "explain_randomized":
             return self._randomized(maps)
-        return self._scores(name, metric, maps)
+        return self._scores(name, metric)
 
     # Scores -----------------------------------------------------------------------------------------------------------
 
-    def _scores(self, name: str, metric: Metric, maps: "Maps") -> Any:
+    def _scores(self, name: str, metric: Metric) -> Any:
         probability = metric.domain == "probability" and self.bound.probability is not None
         if metric.domain == "probability" and not probability:
             self.notes[f"{metric.title} reads the target's own score, which has no probability"] = None
@@ -128,8 +129,9 @@ class Asking:
         scorer = Scorer(judged, lambda: judged, made.runners, made.plain, made.work, metric.title, once=True)
         asked: Any = scorer if self.space is None else turned("score", scorer, self.space)
         if name == "answers":
-            return lambda variants: precise(asked(variants)).unbind(-1)
-        return self._remembered(lambda variants: precise(asked(variants)), (metric.domain, probability), maps)
+            both = self._remembered(asked, (name, probability))
+            return lambda variants: both(variants).unbind(-1)
+        return self._remembered(asked, (name, probability))
 
     def _judged(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The score, and whether the target is the top class, `(batch, 2)`."""
@@ -144,17 +146,19 @@ class Asking:
 
         return judged
 
-    def _remembered(self, score: Callable[[Iterable[Tensor]], Tensor], domain: Any, maps: "Maps") -> Any:
-        """The same, which scores variants that metrics share once for a set of maps."""
+    def _remembered(
+        self, score: Callable[[Iterable[Tensor]], Tensor], asked: Any
+    ) -> Callable[[Iterable[Tensor]], Tensor]:
+        """The same in float64, which scores variants that metrics or methods share once."""
 
         def remembered(variants: Iterable[Tensor]) -> Tensor:
             if not isinstance(variants, Variants) or not variants.shared:
-                return score(variants)
-            known = maps.known
-            if new := [each for each in variants.over if (domain, each) not in known]:
-                rows = score(lazily(variants.make, new))
-                known.update(zip([(domain, each) for each in new], rows, strict=True))
-            return torch.stack([known[domain, each] for each in variants.over])
+                return precise(score(variants))
+            known = self._scored
+            if new := [each for each in variants.over if (asked, each) not in known]:
+                rows = precise(score(lazily(variants.make, new)))
+                known.update(zip([(asked, each) for each in new], rows, strict=True))
+            return torch.stack([known[asked, each] for each in variants.over])
 
         return remembered
 
@@ -202,13 +206,11 @@ class Maps:
     Attributes:
         values: at the input's size, raw, float64. `key`: whose they are among the batch's own explanations.
         again: the method on a changed batch, where it can be asked.
-        known: what was scored of these maps, for metrics that share variants.
     """
 
     values: Float[Tensor, "batch *space"]
     key: Key | None = None
     again: Again | None = None
-    known: dict[Any, Tensor] = field(default_factory=dict)
 
 
 def own_maps(explained: Explained, key: Key) -> Maps:

@@ -23,5 +23,5 @@ def masked_score(
     baseline: Baseline,
 ) -> Float[Tensor, " batch"]:
     """The score of that, scored once for all metrics that ask for the same."""
-    said = baseline if isinstance(baseline, (str, int, float)) else id(baseline)
-    return score(lazily(lambda _: through(maps, inputs, how, baseline), [("through", how, said)], shared=True))[0]
+    over = [("through", maps, how, baseline)]
+    return score(lazily(lambda _: through(maps, inputs, how, baseline), over, shared=True))[0]
