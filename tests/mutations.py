@@ -105,6 +105,20 @@ FAULTS = [
         "metrics/test_deletion.py",
         {"deviation=5.0, size=11": "", "inputs.flatten(2).mean(2)": "inputs.flatten(2).amax(2)"},
     ),
+    Faults("kit/removal.py", "metrics/test_deletion.py", {"seed=self.seed": "seed=self.seed, deviation=0.1"}),
+    Faults(
+        "kit/imputation.py",
+        "kit/test_imputation.py",
+        {
+            "0.5 ** sum": "0.7 ** sum",
+            "bool(gone.all())": "False",
+            "made = values.clone()": "made = values",
+            "weight * inside[there].double()": "weight",
+            "deviation: float = 0.01": "deviation: float = 0.1",
+            "noise(inputs.shape[1:], seed)": "torch.randn(inputs.shape[1:])",
+            ", -weight, dtype": ", weight, dtype",
+        },
+    ),
     Faults("kit/masked.py", "metrics/test_average_drop.py", {"normalize(maps, how)": "normalize(maps.abs(), how)"}),
     Faults("kit/masked.py", "metrics/test_average_gain.py", {'("through", maps, how': '("through", how'}),
     Faults(

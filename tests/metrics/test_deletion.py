@@ -11,6 +11,7 @@ from metrics_by_hand import (
     Small,
     by_evidence,
     drawn,
+    imputed,
     probability_of,
     replaced,
     trapezoids,
@@ -123,6 +124,21 @@ def test_a_map_that_is_nearly_all_zero_removes_exact_counts():
     again = Seen(seen.function)
     deletion.function(maps, torch.ones(2, 3, 20, 10), torch.zeros(2), again, steps=8, seed=1)
     assert not torch.equal(again.variants[0], seen.variants[0])
+
+
+def test_what_is_removed_may_be_imputed_from_the_rest():
+    inputs, maps = drawn(2, 3, 5, 4), drawn(2, 5, 4, seed=3)
+    seen = Seen(lambda pictures: pictures.flatten(1).sum(1))
+    deletion.function(maps, inputs, torch.zeros(2), seen, steps=4, baseline="inpaint")
+    for n in range(2):
+        places = by_evidence(maps[n].numpy())
+        for variant, count in zip(seen.variants, (5, 10, 15, 20), strict=True):
+            removed = np.zeros((5, 4), dtype=bool)
+            removed[tuple(zip(*places[:count], strict=True))] = True
+            everything = BEHIND["mean"](inputs[n].numpy())
+            expected = everything if removed.all() else imputed(inputs[n].numpy(), removed)
+            np.testing.assert_allclose(variant[n], expected, rtol=0, atol=0.05)  # five deviations of the noise
+            assert np.array_equal(variant[n].numpy()[:, ~removed], inputs[n].numpy()[:, ~removed])
 
 
 def test_it_takes_its_steps_and_no_more():
