@@ -12,21 +12,19 @@ from whycam.engine.inputs import Batch
 from whycam.engine.maps import told
 from whycam.engine.request import Request
 from whycam.engine.session import Session
-from whycam.errors import InputError, OptionError, PhotoError, WhycamError
+from whycam.errors import InputError, OptionError, WhycamError
 from whycam.evaluation.controls import CONTROLS, Control, boxed
 from whycam.evaluation.explained import Explained
+from whycam.evaluation.images import Images, is_of_each, of_images
 from whycam.evaluation.journal import Journal, Part
 from whycam.evaluation.quantities import Asking, Maps, enlarged, foreign_maps, own_maps
 from whycam.evaluation.truth import as_boxes, as_masks
 from whycam.kit.declared import plain
-from whycam.kit.files import Names
 from whycam.kit.metric import TRUTH, Metric, find_metric
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 from whycam.network.fingerprint import fingerprint
-from whycam.network.pytree import mapped, tensors
 from whycam.network.variants.scoring import RunConfig
-from whycam.pictures.photos import name_of, read_photo
 from whycam.results.evaluation import Evaluation
 
 #: What is asked where nobody says. Methods that the network does not allow are listed with their reasons.
@@ -66,6 +64,12 @@ class Questions:
         named = {metric.name for metric, _ in self.metrics}
         return [find_metric(name) for name in SANITY if self.sanity and name not in named]
 
+    @property
+    def of_each(self) -> list[Any]:
+        """What belongs to each image: its mask and boxes, its maps of other libraries, its own targets."""
+        given = [self.masks, self.boxes, *self.maps.values(), *self.request.targets]
+        return [each for each in given if is_of_each(each)]
+
 
 def evaluate(
     session: Session,
@@ -76,23 +80,38 @@ def evaluate(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Explain and measure image by image; see `Explainer.evaluate`."""
-    images = Images(inputs)
+    """Explain and measure image by image; see `Explainer.evaluate`.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed; what is done is in it.
+    """
+    images = Images(inputs, questions.of_each)
     _check_lengths(questions, len(images))
     asked = _asked(session, questions)
     journal = Journal(folder, asked)
-    done = journal.done
-    with (progress or Progress()).of("evaluating", len(images), "images") as advance:
-        for start, stop in images.batches(batch):
-            numbers = [number for number in range(start, stop) if images.names[number] not in done]
-            if numbers:
-                _measure_some(session, images, numbers, questions, journal)
-            advance(stop - start)
-    return _evaluation(journal, questions, asked)
+    done = images.called_as(journal.samples)
+    try:
+        with (progress or Progress()).of("evaluating", len(images) - len(done), "images") as advance:
+            for start, stop in images.batches(batch):
+                numbers = [number for number in range(start, stop) if images.names[number] not in done]
+                if numbers:
+                    _measure_some(session, images, numbers, questions, journal)
+                advance(len(numbers))
+    except KeyboardInterrupt:
+        raise Interrupted(_evaluation(journal, images, questions, asked)) from None
+    return _evaluation(journal, images, questions, asked)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of an evaluation: `evaluation` holds what was done."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        super().__init__(f"{plural(len(evaluation.samples), 'image')} evaluated")
+        self.evaluation = evaluation
 
 
 def _measure_some(
-    session: Session, images: "Images", numbers: Sequence[int], questions: Questions, journal: Journal
+    session: Session, images: Images, numbers: Sequence[int], questions: Questions, journal: Journal
 ) -> None:
     """One batch; where its images cannot be had together, each by itself. What cannot be had at all is a failure."""
     try:
@@ -101,30 +120,33 @@ def _measure_some(
         made = session.batch(given, questions.request) if numbers else None
     except InputError as error:
         if len(numbers) == 1:
-            journal.add(Part([images.names[numbers[0]]], failures={images.names[numbers[0]]: str(error)}))
+            journal.add(Part(failures={images.names[numbers[0]]: str(error)}))
             return
         for number in numbers:
             _measure_some(session, images, [number], questions, journal)
         return
-    part = Part([*missing], failures=dict(missing)) if missing else Part()
+    if missing:
+        journal.add(Part(failures=missing))
     if made is not None:
+        samples = {images.names[number]: images.digest(number) if journal.path else "" for number in numbers}
         with session.tree():
-            measured = _measured(session, made, numbers, [images.names[number] for number in numbers], questions)
-        part = replace(measured, samples=[*part.samples, *measured.samples], failures=part.failures | measured.failures)
-    journal.add(part)
+            journal.add(_measured(session, made, numbers, samples, questions))
 
 
 def _measured(
-    session: Session, batch: Batch, numbers: Sequence[int], names: Sequence[str], questions: Questions
+    session: Session, batch: Batch, numbers: Sequence[int], samples: Mapping[str, str], questions: Questions
 ) -> Part:
     """Every metric at every place, of one batch."""
-    request = replace(questions.request, targets=tuple(_of(each, numbers) for each in questions.request.targets))
+    request = replace(questions.request, targets=tuple(of_images(each, numbers) for each in questions.request.targets))
     explained = Explained(session, batch, request, questions.run)
-    part = Part(list(names), failures={" at ".join(map(str, key[:2])): why for key, why in explained.failures.items()})
+    names = [*samples]
+    part = Part(samples, failures={" at ".join(map(str, key[:2])): why for key, why in explained.failures.items()})
     size = batch.context.size
     placed = questions.masks is not None or questions.boxes is not None
-    masks = as_masks(_of(questions.masks, numbers), _of(questions.boxes, numbers), len(names), size) if placed else None
-    boxes = as_boxes(_of(questions.boxes, numbers), masks, len(names)) if placed else None
+    masks, boxes = of_images(questions.masks, numbers), of_images(questions.boxes, numbers)
+    if placed:
+        masks = as_masks(masks, boxes, len(names), size)
+        boxes = as_boxes(boxes, masks, len(names))
     few = sum(number < questions.sanity for number in numbers)
     metrics = [(metric, options, len(numbers)) for metric, options in questions.metrics]
     metrics += [(metric, {}, few) for metric in questions.looked_into if few]
@@ -161,14 +183,14 @@ def _places(
     questions: Questions,
 ) -> Iterator[tuple[tuple[str, str, str], Callable[[], Maps], Sequence[str]]]:
     """What is measured for one target: the methods' maps, those of other libraries, and controls; with statuses."""
-    named = "top" if target is None else str(target)
+    named = "top" if target is None else "own" if is_of_each(target) else str(target)
     for key, entry in explained.entries.items():
         if not entry.explanation.target or key[2] == target:
             statuses = [status.kind for status in entry.explanation.status]
             yield (key[0], key[1], named), partial(own_maps, explained, key), statuses
     ok = ["ok"] * len(numbers)
     for name, source in questions.maps.items():
-        yield (name, "-", named), partial(_foreign, explained, number, _of(source, numbers)), ok
+        yield (name, "-", named), partial(_foreign, explained, number, of_images(source, numbers)), ok
     if not questions.controls:
         return
     for name, control in CONTROLS.items():
@@ -214,61 +236,6 @@ def _add(
             part.curves[method, layer, target, metric, name] = tuple(curve)
 
 
-def _of(each: Any, numbers: Sequence[int]) -> Any:
-    """What belongs to some of the images, of what is there for every one."""
-    if isinstance(each, Tensor) or hasattr(each, "__array__"):
-        return each[list(numbers)]
-    return [each[number] for number in numbers] if isinstance(each, (list, tuple)) else each
-
-
-class Images:
-    """The images that are evaluated: a batch, several inputs, or photos; read when they are needed.
-
-    Attributes:
-        names: of each, by which it is known in every table; no two are alike.
-    """
-
-    def __init__(self, inputs: Any) -> None:
-        self.several = isinstance(inputs, Mapping) or (
-            isinstance(inputs, tuple) and bool(inputs) and all(isinstance(each, Tensor) for each in inputs)
-        )
-        photos = isinstance(inputs, (list, tuple)) and not self.several
-        self.inputs: Any = inputs if self.several or photos or isinstance(inputs, Tensor) else [inputs]
-        names = Names()
-        self.names = [names(self._named(number)) for number in range(len(self))]
-        if not self.names:
-            raise InputError("there is nothing to evaluate: no photos came.")
-
-    def __len__(self) -> int:
-        return len(next(tensors(self.inputs))[1]) if self.several else len(self.inputs)
-
-    def _named(self, number: int) -> str:
-        photo = None if self.several or isinstance(self.inputs, Tensor) else self.inputs[number]
-        path = photo if isinstance(photo, (str, Path)) else getattr(photo, "path", None)
-        return f"sample{number}" if path is None else name_of(Path(path))
-
-    def batches(self, size: int) -> Iterator[tuple[int, int]]:
-        """From where to where each batch reaches."""
-        if size < 1:
-            raise OptionError(f"batch is a number of images, 1 or more, not {size}.")
-        return ((start, min(start + size, len(self))) for start in range(0, len(self), size))
-
-    def some(self, numbers: Sequence[int]) -> tuple[Any, dict[str, str]]:
-        """Some of the images, and the reason for each that cannot be read."""
-        if self.several:
-            return mapped(self.inputs, lambda tensor: tensor[list(numbers)]), {}
-        if isinstance(self.inputs, Tensor):
-            return self.inputs[list(numbers)], {}
-        read, missing = [], {}
-        for number in numbers:
-            photo = self.inputs[number]
-            try:
-                read.append(read_photo(photo) if isinstance(photo, (str, Path)) else photo)
-            except PhotoError as error:
-                missing[self.names[number]] = str(error)
-        return read, missing
-
-
 def chosen_metrics(
     metrics: Sequence[str | Metric] | None, options: Mapping[str, Mapping[str, Any]], *, placed: bool
 ) -> tuple[tuple[tuple[Metric, Mapping[str, Any]], ...], dict[str, Mapping[str, Any]]]:
@@ -296,7 +263,7 @@ def _check_lengths(questions: Questions, images: int) -> None:
         if each is not None and not callable(each) and len(each) != images:
             raise InputError(f"{name} holds {len(each)} entries for {plural(images, 'image')}; pass one for each.")
     for target in questions.request.targets:
-        if isinstance(target, (list, tuple, Tensor)) and len(target) != images:
+        if is_of_each(target) and len(target) != images:
             raise InputError(f"a list of {len(target)} targets came for {plural(images, 'image')}; pass one for each.")
     if images > 2 and len(questions.request.targets) == images:
         raise InputError(
@@ -313,7 +280,7 @@ def _asked(session: Session, questions: Questions) -> dict[str, Any]:
         "weights": fingerprint(session.module),
         "methods": [each.name for each in request.methods],
         "layers": [[str(spec) for spec in each.specs] for each in request.layers],
-        "targets": [str(each) for each in request.targets],
+        "targets": ["own" if is_of_each(each) else str(each) for each in request.targets],
         "options": {name: {k: str(v) for k, v in each.items()} for name, each in request.options.items() if each},
         "metrics": {each.name: {k: str(v) for k, v in options.items()} for each, options in questions.metrics},
         "maps": sorted(questions.maps),
@@ -324,24 +291,24 @@ def _asked(session: Session, questions: Questions) -> dict[str, Any]:
     }
 
 
-def _evaluation(journal: Journal, questions: Questions, asked: Mapping[str, Any]) -> Evaluation:
-    parts = journal.parts
+def _evaluation(journal: Journal, images: Images, questions: Questions, asked: Mapping[str, Any]) -> Evaluation:
+    """What the journal says of these images."""
+    parts = [part for part in journal.parts if not part.samples or not part.samples.keys().isdisjoint(images.names)]
     known = {metric.name: metric for metric, _ in questions.metrics}
     known |= {metric.name: metric for metric in questions.looked_into}
-    images = sum(len(part.samples) for part in parts)
+    rows = tuple([row for part in parts for row in part.rows if row["sample"] in images.names])
+    measured = sum(len(part.samples) for part in parts)
     seconds: dict[tuple[str, str], float] = {}
     for part in parts:
         for key, each in part.seconds.items():
-            seconds[key] = seconds.get(key, 0.0) + each * len(part.samples) / max(images, 1)
-    merged: dict[str, dict[Any, Any]] = {"curves": {}, "at": {}, "failures": {}}
-    for part in parts:
-        for name, into in merged.items():
-            into |= getattr(part, name)
+            seconds[key] = seconds.get(key, 0.0) + each * len(part.samples) / measured
     return Evaluation(
-        rows=tuple([row for part in parts for row in part.rows]),
+        rows=rows,
+        curves={key: each for part in parts for key, each in part.curves.items() if key[-1] in images.names},
+        at={name: at for part in parts for name, at in part.at.items()},
         metrics=known,
         seconds=seconds,
+        failures={name: why for part in parts for name, why in part.failures.items()},
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        asked={**asked, "images": images, "forwards": sum(part.forwards for part in parts)},
-        **merged,
+        asked={**asked, "images": len({row["sample"] for row in rows}), "forwards": sum(p.forwards for p in parts)},
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError
+from whycam.kit.files import write_whole
 
 #: Of the file; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
@@ -17,9 +18,9 @@ NAME = "evaluation.jsonl"
 
 @dataclass
 class Part:
-    """What was measured of some samples."""
+    """What was measured of some samples; `samples` holds of each by its name a digest of what it is."""
 
-    samples: list[str] = field(default_factory=list)
+    samples: Mapping[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[tuple[str, str, str, str, str], tuple[float, ...]] = field(default_factory=dict)
     at: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -45,22 +46,23 @@ class Journal:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         head = {"schema": SCHEMA, "asked": json.loads(json.dumps(dict(asked), default=str))}
-        if self.path.exists() and (lines := _whole_lines(self.path)):
-            self._check(json.loads(lines[0]), head)
-            self.parts = [_from_json(json.loads(line)) for line in lines[1:]]
-            self.path.write_text("".join(f"{line}\n" for line in lines))
+        lines = _whole_lines(self.path)
+        if lines:
+            self._check(lines[0], head)
+            self.parts = [_from_json(line) for line in lines[1:]]
         else:
             self._write(head)
 
     @property
-    def done(self) -> set[str]:
-        """The samples that need not be measured again."""
-        return {name for part in self.parts for name in part.samples}
+    def samples(self) -> dict[str, str]:
+        """The samples that need not be measured again, with the digest of each."""
+        return {name: digest for part in self.parts for name, digest in part.samples.items()}
 
     def add(self, part: Part) -> None:
-        """Keep a part."""
+        """Keep a part. What failed is tried again the next time."""
         self.parts.append(part)
-        self._write(_to_json(part))
+        if part.samples:
+            self._write(_to_json(part))
 
     def _write(self, document: Mapping[str, Any]) -> None:
         if self.path is not None:
@@ -78,9 +80,18 @@ class Journal:
             raise WhycamError(f"{self.path} holds another evaluation: {said}. Ask the same, or take another folder.")
 
 
-def _whole_lines(path: Path) -> list[str]:
-    text = path.read_text()
-    return text[: text.rfind("\n") + 1].splitlines()
+def _whole_lines(path: Path) -> list[Any]:
+    """The lines of a journal; of the last one, which a killed run left half written, the file is rid."""
+    if not path.exists():
+        return []
+    held = path.read_bytes()
+    whole = held[: held.rfind(b"\n") + 1]
+    if whole != held:
+        write_whole(path, whole)
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError:
+        raise WhycamError(f"{path} is no journal of an evaluation; take another folder.") from None
 
 
 def _to_json(part: Part) -> dict[str, Any]:
