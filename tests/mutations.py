@@ -65,6 +65,37 @@ FAULTS = [
         },
     ),
     Faults(
+        "kit/likeness.py",
+        "kit/test_likeness.py",
+        {
+            "for right in (False, True)": "for right in (False, False)",
+            "center_rows(each": "(each",
+            ".clamp(-1, 1)": "",
+            "return pearson(_ranks(one), _ranks(other))": "return pearson(one, other)",
+        },
+    ),
+    Faults(
+        "kit/coherency.py",
+        "metrics/test_adcc.py",
+        {
+            ".nan_to_num(nan=0.0)": "",
+            "(1 + alike) / 2": "alike",
+            "pearson(normalize(maps, how), ": "pearson(maps, ",
+            "return normalize(maps, how).flatten": "return maps.flatten",
+            "len(parts) / (1 / torch.stack(parts)).sum(0)": "torch.stack(parts).mean(0)",
+        },
+    ),
+    Faults(
+        "metrics/adcc.py",
+        "metrics/test_adcc.py",
+        {"coherent, 1 - wide": "coherent, wide", "wide, 1 - drop)": "wide, drop)"},
+    ),
+    Faults(
+        "kit/masked.py",
+        "metrics/test_adcc.py",
+        {".clamp(min=0)\n    return (lost": "\n    return (lost", "(lost / scores)": "(lost / (scores + 1e-7))"},
+    ),
+    Faults(
         "metrics/sparseness.py",
         "metrics/test_sparseness.py",
         {

@@ -1,7 +1,7 @@
 """One batch explained by every method, layer and target of a request, which can be explained again, changed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from whycam.engine.attention import attend
 from whycam.engine.inputs import Batch
+from whycam.engine.layer_plan import Plan
 from whycam.engine.maps import MapBuilder, plainly
-from whycam.engine.measure import Ground, fusion_needs, measure
+from whycam.engine.measure import Measured, fusion_needs, measure
 from whycam.engine.request import Request
 from whycam.engine.session import Session, settled, target_keys
 from whycam.errors import WhycamError
-from whycam.kit.registry import declare
+from whycam.kit.registry import Method, declare
 from whycam.network.input_axes import as_given
 from whycam.network.outputs import OutputSelector
 from whycam.network.recording.record import Resolve
@@ -45,6 +46,16 @@ class Entry:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Combination:
+    """What is made for one target, and where: the method, its places, and the target's number and name."""
+
+    method: Method
+    plan: Plan
+    number: int
+    name: Any
+
+
 class Explained:
     """A batch, what was measured of it, and its maps by every method, layer and target.
 
@@ -62,14 +73,26 @@ class Explained:
         started = time.perf_counter()
         request, _, self.note = session.with_usual(batch, request)
         self.session, self.batch = session, batch
-        self.methods = request.methods
         self.request = replace(request, methods=(*request.methods, ASKED), run=run)
-        self.found = session.ground(batch, self.request)
-        self.maker = MapBuilder(session.vision, session.module, batch, self.found.measured, self.request)
-        self.targets = target_keys(request, self.found.measured)
+        found = session.ground(batch, self.request)
+        self.measured = found.measured
+        self.maker = MapBuilder(session.vision, session.module, batch, self.measured, self.request)
+        self.targets = target_keys(request, self.measured)
         self.shared = time.perf_counter() - started
-        seconds = dict(self._make(self.maker, self.found))
-        cost = Cost(*self.found.measured.passes.plus(*self.found.choosing), self.shared)
+        self.combinations = [
+            Combination(method, plan, number, name)
+            for method in request.methods
+            for plan in found.plans[method.name]
+            for number, name in enumerate(self.targets if method.class_specific else [None])
+        ]
+        self.made_by: dict[Key, Combination] = {}
+        seconds: dict[Key, float] = {}
+        for each in self.combinations:
+            begun = time.perf_counter()
+            new = self._make(self.maker, each)
+            self.made_by |= dict.fromkeys(new, each)
+            seconds |= dict.fromkeys(new, (time.perf_counter() - begun) / max(len(new), 1))
+        cost = Cost(*self.measured.passes.plus(*found.choosing), self.shared)
         made = self.maker.explanations(cost)
         self.entries = {key: Entry(made[key], seconds[key]) for key in made}
         self.failures = {key: str(error) for key, error in self.maker.failures.items()}
@@ -87,13 +110,14 @@ class Explained:
 
     def again(
         self,
+        only: Key | None = None,
         *,
         picture: Tensor | None = None,
         module: nn.Module | None = None,
         classes: Int[Tensor, " batch"] | None = None,
     ) -> dict[Key, Tensor]:
-        """All maps as they would be with another picture `(batch, color, *space)`, another network of the same layers,
-        or other classes; where none is named the target is the same, whatever the answer.
+        """All maps, or one combination's, as they would be with another picture `(batch, color, *space)`, another
+        network of the same layers, or other classes; where none is named the target is the same, whatever the answer.
         """
         batch, session = self.batch, self.session
         if picture is not None:
@@ -102,45 +126,54 @@ class Explained:
             batch = batch.with_picture(picture if space is None else as_given(picture, space))
         if module is not None:
             session = Session(replace(session.vision, module=module))
-        resolvers = settled(self.found.measured)
+        resolvers = settled(self.measured)
         if classes is not None:
-            part, labels = self.found.measured.any.answer.part, session.vision.labels
-            each = OutputSelector(partial(resolve, classes.tolist(), labels=labels), part)
-            resolvers = [each] * len(resolvers)
+            part, labels = self.measured.any.answer.part, session.vision.labels
+            resolvers = [OutputSelector(partial(resolve, classes.tolist(), labels=labels), part)] * len(resolvers)
+        combinations = self.combinations
+        if only is not None:
+            one = self.made_by[only]
+            combinations, resolvers = [replace(one, number=0)], [resolvers[one.number]]
         with session.tree():
-            found = self._measured(session, batch, resolvers)
-            maker = MapBuilder(session.vision, session.module, batch, found.measured, self.request)
-            list(self._make(maker, found))
+            measured = self._measured(session, batch, combinations, resolvers)
+            maker = MapBuilder(session.vision, session.module, batch, measured, self.request)
+            for each in combinations:
+                self._make(maker, each)
         made = maker.explanations(Cost(0, 0, 0.0))
         return {key: at_size(made[key]) for key in self.entries if key in made}
 
-    def _measured(self, session: Session, batch: Batch, resolvers: list[Resolve]) -> Ground:
-        """The same places of this or another network."""
-        request, plans = self.request, self.found.plans
-        attentions, spent = attend(session.module, batch, request.methods, request.options, plans, resolvers)
-        measured = measure(
+    def _measured(
+        self, session: Session, batch: Batch, combinations: Sequence[Combination], resolvers: list[Resolve]
+    ) -> Measured:
+        """What these read, at the same places of this or another network, which are read as they were."""
+        request = self.request
+        methods = [*{each.method.name: each.method for each in combinations}.values(), ASKED]
+        plans: dict[str, list[Plan]] = {each.name: [] for each in methods}
+        for each in combinations:
+            if each.plan not in plans[each.method.name]:
+                plans[each.method.name].append(each.plan)
+        attentions, _ = attend(session.module, batch, methods, request.options, plans, resolvers)
+        layers = self.measured.plain.layers if self.measured.plain is not None else {}
+        taps = {tap for several in plans.values() for plan in several for tap in plan.taps}
+        known = [Plan((tap,), fused=False, layout=layers[tap].layout) for tap in taps if tap in layers]
+        return measure(
             session.module,
             batch,
-            request.methods,
-            plans,
+            methods,
+            {**plans, "": known},
             resolvers,
             request.layout,
             must_depend=False,
-            extra=fusion_needs(request.methods, plans, request.fusion),
+            extra=fusion_needs(methods, plans, request.fusion),
             attentions=attentions,
         )
-        return Ground(plans, measured, spent)
 
-    def _make(self, maker: MapBuilder, found: Ground) -> Iterator[tuple[Key, float]]:
-        """Every combination; the seconds that each took."""
+    def _make(self, maker: MapBuilder, wanted: Combination) -> list[Key]:
+        """Make one combination; what came of it: for each call of `NAME#*` a map."""
+        before = set(maker.drafts)
         with plainly(self.batch.context.inputs.device):
-            for method in self.methods:
-                for plan in found.plans[method.name]:
-                    for number, name in enumerate(self.targets if method.class_specific else [None]):
-                        before, started = set(maker.drafts), time.perf_counter()
-                        maker.make(method, plan, number, name)
-                        new = [key for key in maker.drafts if key not in before]
-                        yield from ((key, (time.perf_counter() - started) / len(new)) for key in new)
+            maker.make(wanted.method, wanted.plan, wanted.number, wanted.name)
+        return [key for key in maker.drafts if key not in before]
 
 
 def at_size(explanation: Explanation) -> Float[Tensor, "batch *space"]:

@@ -215,7 +215,7 @@ class Maps:
 
 def own_maps(explained: Explained, key: Key) -> Maps:
     """A method's maps of the batch."""
-    return Maps(explained.maps(key), key, lambda **changed: explained.again(**changed)[key])
+    return Maps(explained.maps(key), key, lambda **changed: _of(explained.again(key, **changed), key))
 
 
 def foreign_maps(explained: Explained, number: int, function: Callable[..., Any], made: Tensor | None = None) -> Maps:

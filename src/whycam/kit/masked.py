@@ -25,3 +25,16 @@ def masked_score(
     """The score of that, scored once for all metrics that ask for the same."""
     over = [("through", maps, how, baseline)]
     return score(lazily(lambda _: through(maps, inputs, how, baseline), over, shared=True))[0]
+
+
+def share_lost(
+    maps: Float[Tensor, "batch *space"],
+    inputs: Float[Tensor, "batch color *space"],
+    scores: Float[Tensor, " batch"],
+    score: Scores,
+    how: Normalize,
+    baseline: Baseline,
+) -> Float[Tensor, " batch"]:
+    """Which share of the score is lost there, 0 where it grows; NaN where the score is not above 0."""
+    lost = (scores - masked_score(maps, inputs, score, how, baseline)).clamp(min=0)
+    return (lost / scores).where(scores > 0, scores.new_tensor(float("nan")))

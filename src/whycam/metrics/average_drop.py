@@ -2,7 +2,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.kit.arrays import Normalize
-from whycam.kit.masked import masked_score
+from whycam.kit.masked import share_lost
 from whycam.kit.masks import Baseline
 from whycam.kit.metric import Scores, metric
 
@@ -26,5 +26,4 @@ def average_drop(
     Peers: pytorch-grad-cam does not divide by the score; torchcam adds 1e-7 to it and takes logits unless told, whose
     drops may be negative; xplique takes the map's magnitude first, so what speaks against the target counts for it.
     """
-    shown = masked_score(maps, inputs, score, normalize, baseline)
-    return (100 * (scores - shown).clamp(min=0) / scores).where(scores > 0, scores.new_tensor(float("nan")))
+    return 100 * share_lost(maps, inputs, scores, score, normalize, baseline)
