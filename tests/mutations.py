@@ -31,6 +31,81 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "results/standing.py",
+        "results/test_recommendation.py results/test_evaluation.py",
+        {
+            "else pair[::-1]": "else pair",
+            "max(1, COVERED * most)": "1",
+            ".compute(common or named[each])": ".compute()",
+            "-1 if self.metrics[metric].better": "1 if self.metrics[metric].better",
+            "if not self.advantage(order[0], each, metric).is_positive}": "if each == order[0]}",
+            "tuple(place for place in places if place not in able)": "()",
+        },
+    ),
+    Faults(
+        "results/recommendation.py",
+        "results/test_recommendation.py",
+        {
+            "chosen = best if few else self._cheapest()": "chosen = best",
+            "chosen = best if": "chosen = self._cheapest() if",
+            "== len(self.controls)] or equal": "< 0] or equal",
+            "list(filter(self._hangs, better)) or better": "better",
+            "* CHEAPER <= least": "<= least",
+            "if not each.is_positive}": "if each.is_negative}",
+            "and not few and self._hangs(chosen)": "and not few",
+            "all(each.is_positive for each in apart.values()) and": "",
+            "if each not in beaten]": "if each in beaten]",
+            "if unbeaten[worst].is_negative else": "if False else",
+            "(value := self._likeness(place, name)) >= CHANGES": "(value := self._likeness(place, name)) >= STAYS",
+            'if kind != "ok"}': "if n}",
+            "if each.undefined}": "}",
+            'is_positive:\n                yield f"By': 'low:\n                yield f"By',
+            "for own in each.warnings if own not in said": "for own in each.warnings",
+        },
+    ),
+    Faults(
+        "results/evaluation_values.py",
+        "results/test_evaluation.py",
+        {
+            'if row["metric"] in self.metrics:': "if True:",
+            '1 - kinds["ok"] / kinds.total()': 'kinds["ok"] / kinds.total()',
+            "[] if place.is_control else self.placed": "self.placed",
+            "curves = None if curve is None": "curves = None if True",
+        },
+    ),
+    Faults(
+        "results/tables.py",
+        "results/test_evaluation.py",
+        {
+            "(found.high - found.low) / 2": "found.high - found.low",
+            "<= width\n": "<= width + 9\n",
+            "rest = rest[count:]": "rest = rest[count + 1 :]",
+            "< len(bar)": "<= len(bar)",
+            "if standing.order[:1] == (place,):": "if False:",
+            "len(table.rows) - table.controls)": "len(table.rows))",
+            "layer[3 - _LAYER :]": "layer[:3]",
+        },
+    ),
+    Faults(
+        "results/evaluation_files.py",
+        "results/test_evaluation.py",
+        {
+            "else for_json(each)": "else each",
+            "found.rows if samples else found.summary()": "found.summary()",
+            "math.nan if value is None else value": "0.0 if value is None else value",
+            'if not said["is_mean"]:': "if False:",
+            "schema != SCHEMA or": "",
+        },
+    ),
+    Faults(
+        "results/evaluation_figure.py",
+        "results/test_evaluation.py",
+        {
+            "account.curves[name] - shared[name]": "account.curves[name]",
+            "quiet=place.is_control": "quiet=False",
+        },
+    ),
+    Faults(
         "evaluation/journal.py",
         "evaluation/test_going_on.py",
         {

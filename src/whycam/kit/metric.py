@@ -42,6 +42,9 @@ EXPLAINING = frozenset({"explain", "explain_class", "explain_randomized", "expla
 SCORING = frozenset({"scores", "score", "answers"})
 
 Better: TypeAlias = Literal["higher", "lower"]
+#: What a metric asks of maps: whether the answer hangs on what they show, whether they show where the target is,
+#: whether they stay when nothing changes, how simple they are, and whether they hang on the network and the class.
+Family: TypeAlias = Literal["faithfulness", "localization", "robustness", "complexity", "randomization"]
 #: What `score` is: the class's probability, the target's own score, or whichever of the two there is.
 Domain: TypeAlias = Literal["probability", "score"]
 Summary: TypeAlias = Callable[[Tensor, Tensor], float]
@@ -113,6 +116,17 @@ class Metric(Declared):
     domain: Domain = "probability"
     over: Summary | None = field(default=None, repr=False)
     mosaics: bool = False
+
+    @property
+    def family(self) -> Family:
+        """What it asks of maps, as its function's parameters tell."""
+        if self.takes & TRUTH:
+            return "localization"
+        if self.takes & {"explain_class", "explain_randomized"}:
+            return "randomization"
+        if self.takes & SCORING:
+            return "faithfulness"
+        return "robustness" if self.takes & EXPLAINING else "complexity"
 
     def __call__(
         self,

@@ -1,39 +1,33 @@
-"""What an evaluation found: a value for each method, layer, target, metric and sample, and what follows from them."""
+"""What an evaluation found, shown as a table, a recommendation, curves and files."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from whycam.kit.files import write_whole
+from whycam.kit.metric import Metric
+from whycam.results.evaluation_values import EvaluationValues
+from whycam.results.recommendation import Recommendation, recommend
 
-from whycam.kit.metric import Accumulator, Measurement, Metric
-
-#: How the rows of controls begin.
-CONTROL = "control: "
-
-
-class Place(NamedTuple):
-    """What a row's value is of: one method at one layer for one target."""
-
-    method: str
-    layer: str
-    target: str
-
-    @property
-    def is_control(self) -> bool:
-        """Whether it is a map that knows nothing of the network."""
-        return self.method.startswith(CONTROL)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any  # an extra that only figures need
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(EvaluationValues):
     """Metrics of methods at layers over images, beside controls.
+
+    Printed, it is a table of methods and layers by metrics, and what is recommended.
 
     Attributes:
         rows: one dict for each method, layer, target, metric and sample, with the keys `method`, `layer`, `target`,
             `metric`, `sample`, `value` and `status` (of the map). Controls are methods named `control: random`,
             `control: centre`, ... at the layer `-`; parts of a metric are metrics named `adcc.coherency`. A value that
-            is not defined is NaN.
+            is not defined is NaN. The target is `top` where it is each sample's top class, and `own` where each sample
+            had one of its own.
         curves: what lies behind a value, by (method, layer, target, metric, sample); `at` says where its points lie.
         metrics: the metrics by name. `seconds`: for each (method, layer), per image.
         failures: what could not be explained or measured, with the reason.
@@ -44,43 +38,83 @@ class Evaluation:
         >>> found = whycam.evaluate(net, batch, ["grad_cam"], metrics=["deletion"], controls=False, sanity=0)
         >>> len(found.rows), found.rows[0]["metric"], found.summary()[0]["count"]
         (2, 'deletion', 2)
+        >>> found.recommendation.text[:60]
+        'Which method is best cannot be told from 2 images: it takes'
     """
 
-    rows: tuple[Mapping[str, Any], ...] = field(repr=False)
-    curves: Mapping[tuple[str, str, str, str, str], tuple[float, ...]] = field(repr=False)
-    at: Mapping[str, tuple[float, ...]] = field(repr=False)
-    metrics: Mapping[str, Metric] = field(repr=False)
-    seconds: Mapping[tuple[str, str], float] = field(repr=False)
-    failures: Mapping[str, str]
-    notes: tuple[str, ...]
-    asked: Mapping[str, Any]
+    @cached_property
+    def recommendation(self) -> Recommendation:
+        """The method and layer to use, how sure that is, and what not to believe."""
+        return recommend(self)
 
-    @property
-    def samples(self) -> list[str]:
-        """The samples that have values, in the order in which they came."""
-        return list(dict.fromkeys(row["sample"] for row in self.rows))
+    def table(self, width: int | None = None) -> str:
+        """Methods and layers by metrics, controls below a line: `*` marks the best of a column, `~` what cannot be told
+        apart from it, `!` what is not surely better than every control.
 
-    def accumulators(self) -> dict[tuple[Place, str], Accumulator]:
-        """What each metric said at each place, sample by sample; parts of metrics are left out."""
-        made: dict[tuple[Place, str], Accumulator] = {}
-        for row in self.rows:
-            if row["metric"] in self.metrics:
-                place = Place(row["method"], row["layer"], row["target"])
-                account = made.setdefault((place, row["metric"]), Accumulator(self.metrics[row["metric"]]))
-                curve = self.curves.get((*place, row["metric"], row["sample"]))
-                curves = None if curve is None else torch.tensor([curve], dtype=torch.float64)
-                account.update([row["sample"]], Measurement(torch.tensor([row["value"]], dtype=torch.float64), curves))
-        return made
+        Rows are in the order of the metric that decides: insertion, or else the first of faithfulness.
 
-    def summary(self) -> list[dict[str, Any]]:
-        """One dict for each method, layer, target and metric: `value` over all samples, `count` and `undefined`."""
-        return [
-            {**place._asdict(), "metric": metric, "value": account.compute(), "count": account.count,
-             "undefined": len(account.values) - account.count}
-            for (place, metric), account in self.accumulators().items()
-        ]  # fmt: skip
+        Args:
+            width: in letters; metrics that do not fit stand below. Without: all side by side.
+        """
+        from whycam.results.tables import as_text
 
+        return as_text(self, width)
 
-def joined(parts: Iterable[Sequence[Mapping[str, Any]]]) -> tuple[Mapping[str, Any], ...]:
-    """The rows of several batches."""
-    return tuple([row for part in parts for row in part])
+    def figure(self, metrics: Sequence[str | Metric] | None = None, *, target: str | None = None) -> Figure:
+        """For each metric that has curves the mean curve of each method, in its 95% band (needs `whycam[plot]`).
+
+        A band is of what is a method's own: what all curves of an image share is taken out of each before it is drawn.
+
+        Args:
+            metrics: those to draw; all that have curves unless said. `target`: the first unless said.
+        """
+        from whycam.results.evaluation_figure import figure
+
+        return figure(self, metrics, target)
+
+    def to_csv(self, path: str | Path, *, samples: bool = False) -> Path:
+        """Write the summary as CSV, or with `samples` a line for each sample; what is not defined is left empty."""
+        from whycam.results.evaluation_files import to_csv
+
+        return to_csv(self, Path(path), samples=samples)
+
+    def to_parquet(self, path: str | Path, *, samples: bool = False) -> Path:
+        """Write the same as a Parquet file (needs `whycam[evaluate]`); what is not defined is null."""
+        from whycam.results.evaluation_files import to_parquet
+
+        return to_parquet(self, Path(path), samples=samples)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """The table and the recommendation in Markdown, written to a file where one is named."""
+        from whycam.results.tables import as_markdown, escaped
+
+        text = f"{as_markdown(self)}\n\n{escaped(str(self.recommendation))}\n"
+        if path is not None:
+            write_whole(Path(path), text.encode())
+        return text
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write all that is held here, which `load` reads, with the summary and the recommendation."""
+        from whycam.results.evaluation_files import document
+
+        text = json.dumps(document(self, self.recommendation, samples=True), indent=1, allow_nan=False)
+        return write_whole(Path(path), f"{text}\n".encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluation":
+        """Read what `to_json` wrote.
+
+        Raises:
+            WhycamError: a file that is none, or metrics of somebody's own that are not registered here.
+        """
+        from whycam.results.evaluation_files import load
+
+        return cls(**load(Path(path)))
+
+    def __str__(self) -> str:
+        return f"{self.table()}\n\n{self.recommendation}"
+
+    def _repr_html_(self) -> str:
+        from whycam.results.tables import as_html
+
+        return as_html(self)
