@@ -203,6 +203,25 @@ FAULTS = [
         {".clamp(min=0) / scores)": ".clamp(min=0))", ".clamp(min=0)": "", "scores > 0": "scores == scores"},
     ),
     Faults(
+        "metrics/road.py",
+        "metrics/test_road.py",
+        {"(least - most) / 2": "least - most", "scores[0].mT": "scores[1].mT", "tops.mean(1)": "tops.amax(1)"},
+    ),
+    Faults(
+        "kit/both_orders.py",
+        "metrics/test_road.py",
+        {
+            "least, int(share * pixels)": "least, round(share * pixels)",
+            "rank >= pixels - count": "rank > pixels - count",
+        },
+    ),
+    Faults("kit/options.py", "metrics/test_road.py", {"min(each) > 0": "min(each) >= 0", "max(each) < 1": "True"}),
+    Faults(
+        "evaluation/quantities.py",
+        "metrics/test_road.py",
+        {"logits.argmax(1) == index": "logits.argmin(1) == index"},
+    ),
+    Faults(
         "metrics/increase_in_confidence.py",
         "metrics/test_increase_in_confidence.py",
         {"SAME[0] * scores.abs()": "0", "shown - scores >": "scores - shown >"},

@@ -25,6 +25,10 @@ Positive: TypeAlias = Annotated[float, Domain("a number above 0", lambda value: 
 AtLeastOne: TypeAlias = Annotated[float, Domain("a number, 1 or more", lambda value: value >= 1)]
 OpenShare: TypeAlias = Annotated[float, Domain("a number above 0 and below 1", lambda value: 0 < value < 1)]
 PartialShare: TypeAlias = Annotated[float, Domain("a number from 0, below 1", lambda value: 0 <= value < 1)]
+Shares: TypeAlias = Annotated[
+    tuple[float, ...],
+    Domain("one or more numbers above 0 and below 1", lambda each: each and min(each) > 0 and max(each) < 1),
+]
 Percentile: TypeAlias = Annotated[float, Domain("a number from 0 to 100", lambda value: 0 <= value <= 100)]
 
 _WORDS: Mapping[Any, str] = {

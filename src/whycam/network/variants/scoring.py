@@ -608,7 +608,9 @@ class Scorer:
         self.bound, self.as_probability = bound, as_probability
         self.runners, self.plain, self.work, self.title, self.once = runners, plain, work, title, once
 
-    def __call__(self, variants: Iterable[Tensor], *, probability: bool = False) -> Float[Tensor, "variant batch"]:
+    def __call__(
+        self, variants: Iterable[Tensor], *, probability: bool = False
+    ) -> Float[Tensor, "variant batch *each"]:
         """The scores of each variant. See `quantities.Score`."""
         score: Score = self.as_probability() if probability else self.bound
         if self.plain is not None:
