@@ -106,6 +106,67 @@ FAULTS = [
         },
     ),
     Faults(
+        "metrics/pointing_game.py",
+        "metrics/test_pointing_game.py",
+        {
+            "(away < tolerance**2)": "(away <= tolerance**2)",
+            "| (away == 0)": "",
+            " & ~flat)": ")",
+            'hits = hits.where(masks.flatten(1).any(1), hits.new_tensor(float("nan")))': "pass",
+            "of_class[number]": "of_class[0.0]",
+            "order(maps, seed=seed)[:, 0]": "maps.flatten(1).argmax(1)",
+        },
+    ),
+    Faults(
+        "kit/overlap.py",
+        "metrics/test_energy_pointing_game.py metrics/test_grid_pointing_game.py metrics/test_max_box_acc.py",
+        {
+            "positive = maps.clamp(min=0)": "positive = maps.abs()",
+            "/ positive.sum(1)": "/ (positive.sum(1) + 1e-7)",
+            "(high - low).clamp(min=0)": "(high - low)",
+        },
+    ),
+    Faults(
+        "metrics/energy_pointing_game.py",
+        "metrics/test_energy_pointing_game.py",
+        {'return inside.where(masks.flatten(1).any(1), inside.new_tensor(float("nan")))': "return inside"},
+    ),
+    Faults("metrics/grid_pointing_game.py", "metrics/test_grid_pointing_game.py", {".nan_to_num(nan=0.0)": ""}),
+    Faults(
+        "metrics/mask_iou.py",
+        "metrics/test_mask_iou.py",
+        {
+            "threshold * flat": "threshold + 0 * flat",
+            "(bright | target).sum(1)": "target.sum(1)",
+            '.where(target.any(1), union.new_tensor(float("nan")))': "",
+        },
+    ),
+    Faults(
+        "metrics/pixel_average_precision.py",
+        "metrics/test_pixel_average_precision.py",
+        {
+            "float(_average_precision(curves.sum(0).reshape(1, 2, -1)))": "float(values.mean())",
+            "right / (right + wrong)": "right / (wrong + 1)",
+            "prepend=right.new_zeros(len(right), 1)": "prepend=right[:, :1]",
+            "found.flip(2)": "found",
+            '.where(masks.flatten(1).any(1), maps.new_tensor(float("nan")))': ".nan_to_num(0)",
+        },
+    ),
+    Faults(
+        "metrics/max_box_acc.py",
+        "metrics/test_max_box_acc.py",
+        {
+            "curves.mean(0).reshape(-1, LEVELS).amax(1)": "values",
+            "np.ones((3, 3))": "None",
+            "across.start, down.start, across.stop, down.stop": "down.start, across.start, down.stop, across.stop",
+            "count > 1 and version == 1": "count > 1",
+            "[1:].argmax()": "[1:].argmin()",
+            ">= thresholds[:, None]": "> thresholds[:, None]",
+            ".where(known, maps.new_tensor(torch.nan))": "",
+            "found.append(found[-1])": "found.append(0.0)",
+        },
+    ),
+    Faults(
         "evaluation/journal.py",
         "evaluation/test_going_on.py",
         {

@@ -38,7 +38,7 @@ def as_masks(masks: Any, boxes: Any, samples: int, size: Sequence[int]) -> Bool[
     return made
 
 
-def as_boxes(boxes: Any, masks: Any, samples: int) -> list[Float[Tensor, "box 4"]]:
+def as_boxes(boxes: Any, masks: Any, samples: int) -> list[Float[Tensor, "_ 4"]]:
     """For each sample its boxes; from masks, the one around each.
 
     Raises:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from whycam.errors import TargetError
+from whycam.kit.overlap import iou
 from whycam.kit.status import Status
-from whycam.targets.outputs import Adapter, Detections, detections, head_of, iou, logit, raw_logits
+from whycam.targets.outputs import Adapter, Detections, detections, head_of, logit, raw_logits
 from whycam.targets.reading import class_index, name_of
 from whycam.targets.resolved import Shown
 from whycam.targets.structured import OutputContext, OutputTarget, Settled, nothing, numbers

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from whycam.errors import OutputError
+from whycam.kit.overlap import iou
 
 #: Boxes of one class that overlap more than this are one, where a model leaves that to its caller.
 _OVERLAP = 0.7
@@ -111,14 +112,6 @@ def logit(probability: Tensor) -> Tensor:
     """log(p / (1 - p)), finite at 0 and 1."""
     tiny = torch.finfo(probability.dtype).eps
     return probability.clamp(tiny, 1 - tiny).logit()
-
-
-def iou(box: Tensor, boxes: Tensor) -> Tensor:
-    """The intersection over union of one box with several, `(box,)`."""
-    low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
-    inside = (high - low).clamp(min=0).prod(1)
-    own, theirs = (box[2:] - box[:2]).clamp(min=0).prod(), (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
-    return inside / (own + theirs - inside).clamp(min=torch.finfo(boxes.dtype).tiny)
 
 
 def _part(output: Any, name: str) -> Any:
