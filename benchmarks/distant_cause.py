@@ -1,6 +1,6 @@
 """Where maps lie for a segmenter whose cause is known: a disc is called after a marker far from it.
 
-python benchmarks/known_cause.py
+python benchmarks/distant_cause.py
 
 The network is the toy of `examples/toys/marker.py`. Scenes are those in which erasing the marker changes what the disc
 is called. For each map: the share of its positive part on the marker, and how often its peak lies there.
