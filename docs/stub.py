@@ -9,6 +9,7 @@ SOURCE = Path(whycam.__file__).parent
 #: Functions of the package, and the methods of `Explainer` whose parameters they take.
 FUNCTIONS = {
     "explain": "explain",
+    "choose": "choose",
     "compare": "compare",
     "layers": "layers",
     "doctor": "doctor",

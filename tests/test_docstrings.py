@@ -15,7 +15,7 @@ from whycam.kit import metric, registry
 WITHOUT = {
     "Checkup", "Cost", "Estimate", "Finding", "Layer", "LayerInfo", "Prediction", "Sample", "Score", "Trace",
     # the same as the methods of Explainer, where the examples are
-    "compare", "doctor", "estimate_cost", "evaluate", "explain", "layers",
+    "choose", "compare", "doctor", "estimate_cost", "evaluate", "explain", "layers",
 }  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def test_it_has_an_example(name):
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_examples_run_as_printed(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WHYCAM_CACHE", str(tmp_path))
     for table in (registry.TABLE, metric.TABLE):
         table.all()  # all there are, before an example registers another
         monkeypatch.setattr(table, "known", dict(table.known))

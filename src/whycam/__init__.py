@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Augmentation": "whycam.engine.smoothing",
     "Clip": "whycam.pictures.media",
+    "Choice": "whycam.evaluation.choosing",
     "Checkup": "whycam.checkup.doctor",
     "Comparison": "whycam.results.explanation",
     "Cost": "whycam.results.values",
@@ -48,6 +49,7 @@ _HOMES = {
     "VisionModel": "whycam.models.vision_model",
     "Volume": "whycam.pictures.media",
     "WhycamError": "whycam.errors",
+    "choose": "whycam.explainer",
     "compare": "whycam.explainer",
     "doctor": "whycam.explainer",
     "estimate_cost": "whycam.explainer",

@@ -31,10 +31,14 @@ from whycam.errors import OutputError as OutputError
 from whycam.errors import PhotoError as PhotoError
 from whycam.errors import TargetError as TargetError
 from whycam.errors import WhycamError as WhycamError
+from whycam.evaluation.choosing import Choice as Choice
+from whycam.evaluation.choosing import MOST as MOST
+from whycam.evaluation.choosing import STEPS as STEPS
 from whycam.explainer import Explainer as Explainer
 from whycam.kit import fusions as fusions
 from whycam.kit.metric import Measurement as Measurement
 from whycam.kit.metric import Metric as Metric
+from whycam.kit.metric import find_metric as find_metric
 from whycam.kit.metric import list_metrics as list_metrics
 from whycam.kit.metric import metric as metric
 from whycam.kit.quantities import Result as Result
@@ -68,6 +72,7 @@ from whycam.results.values import Layer as Layer
 from whycam.results.values import Prediction as Prediction
 from whycam.results.values import Sample as Sample
 from whycam.targets import TargetSpec as TargetSpec
+from whycam.targets.structured import OutputTarget as OutputTarget
 
 __version__: str
 
@@ -152,6 +157,23 @@ def explain(
     labels: Labels | None = None,
     **options: Any,
 ) -> Explanation: ...
+def choose(
+    model: ModelLike,
+    inputs: Any,
+    methods: Sequence[_MethodName | MethodLike] | None = None,
+    layers: Sequence[LayerLike] | None = None,
+    metric: str | Metric = "insertion",
+    targets: Sequence[TargetSpec] | None = None,
+    *,
+    steps: int = STEPS,
+    most: int = MOST,
+    seed: int = 0,
+    batch: int = 8,
+    precision: Precision | None = None,
+    progress: bool | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+) -> Choice: ...
 def compare(
     model: ModelLike,
     inputs: Any,

@@ -17,10 +17,12 @@ from whycam.engine.session import Session
 from whycam.engine.smoothing import SmoothingLike
 from whycam.engine.tiling import Tiles
 from whycam.errors import WhycamError
+from whycam.evaluation import choosing
 from whycam.evaluation import evaluate as evaluation
+from whycam.evaluation.choosing import MOST, STEPS, Choice
 from whycam.evaluation.evaluate import METHODS, Questions, chosen_metrics
 from whycam.kit import fusions
-from whycam.kit.metric import Metric
+from whycam.kit.metric import Metric, find_metric
 from whycam.kit.progress import Progress
 from whycam.models.adopt import Labels, ModelLike, as_vision_model
 from whycam.models.vision_model import PreprocessLike, VisionModel
@@ -31,6 +33,7 @@ from whycam.network.variants.scoring import RunConfig
 from whycam.results.evaluation import Evaluation
 from whycam.results.explanation import Comparison, Explanation
 from whycam.targets import TargetSpec
+from whycam.targets.structured import OutputTarget
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -117,8 +120,9 @@ class Explainer:
         Args:
             inputs: a ready batch `(N, C, *spatial)`, a tuple or dict of tensors, or photos: paths, PIL images, uint8
                 arrays, one or a list.
-            method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities; left
-                out or `"auto"`, Grad-CAM, and LayerCAM for boxes, since weights that are pooled light up every object
+            method: a name (`whycam.list_methods()`), or any function whose parameters before `*` are quantities;
+                `"auto"`: what `choose` found best for this network (made now, if 8 images or more came), else the same
+                as left out: Grad-CAM, and LayerCAM for boxes, since weights that are pooled light up every object
                 alike; for classes of a transformer whose tokens attend to each other in every block, where nothing else
                 about layers is asked, Chefer's generic attention explainability, which the notes say (evidence in
                 docs/benchmarks.md).
@@ -174,7 +178,10 @@ class Explainer:
             >>> e.heatmaps().shape                                # at the input's size, in [0, 1]
             torch.Size([2, 16, 16])
         """
-        named = method if method not in (None, "auto") else None
+        said = ""
+        if method == "auto":
+            method, layer, said = self.auto(inputs, target, layer)
+        named = method
         request = Request.one(
             named if named is not None else self._session.usual_method(target),
             target,
@@ -192,6 +199,7 @@ class Explainer:
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
             usual=named is None,
+            said=said,
         )
         return self._run(inputs, request).first
 
@@ -248,7 +256,11 @@ class Explainer:
             'CAM'
         """
         first = targets[0] if isinstance(targets, (list, tuple)) and targets else None
-        named = methods if methods is not None and methods != "auto" else None
+        named, said = methods, ""
+        if methods == "auto":
+            method, layer, said = self.auto(inputs, first, None)
+            named = None if method is None else [method]
+            layers = [layer] if layers is None and method is not None else layers
         request = Request.several(
             named if named is not None else [self._session.usual_method(first)],
             layers,
@@ -266,6 +278,7 @@ class Explainer:
             per_channel=per_channel,
             run=RunConfig(precision, compile, budget, Progress(progress)),
             usual=named is None,
+            said=said,
         )
         return self._run(inputs, request)
 
@@ -445,6 +458,70 @@ class Explainer:
             self._session, inputs, questions, batch=batch, folder=where, progress=Progress(progress)
         )
 
+    def choose(
+        self,
+        inputs: Any,
+        methods: Sequence[MethodLike] | None = None,
+        layers: Sequence[LayerLike] | None = None,
+        metric: str | Metric = "insertion",
+        targets: Sequence[TargetSpec] | None = None,
+        *,
+        steps: int = STEPS,
+        most: int = MOST,
+        seed: int = 0,
+        batch: int = 8,
+        precision: Precision | None = None,
+        progress: bool | None = None,
+    ) -> Choice:
+        """Choose method and layer for this network by a metric on your own images, and keep the choice in a file.
+
+        `explain(..., method="auto")` then takes it. The choice is made on every other image, and holds only if it is no
+        worse than Grad-CAM at its usual layer on those between; else it is Grad-CAM.
+
+        Args:
+            inputs: photos or a batch, 8 or more; `most` of them are looked at.
+            methods: what to choose from; methods of one pass unless said. Grad-CAM is always among them.
+            layers: what to choose from: each method's usual one, and the ends of the two stages before, unless said.
+            metric: by which. `steps`: of insertion and deletion.
+            targets, seed, batch, precision, progress: as for `evaluate`.
+
+        Raises:
+            WhycamError: fewer than 8 images, or none that can be measured.
+        """
+        measured = find_metric(metric)
+        some = choosing.some_of(inputs, most)
+        options = {measured.name: {"steps": steps}} if "steps" in measured.options else {}
+        listed = list(layers) if layers is not None else choosing.places(self._session, some)
+        asked = dict.fromkeys([choosing.USUAL, *(methods if methods is not None else choosing.CANDIDATES)])
+        found = self.evaluate(
+            some, list(asked), listed if None in listed else [None, *listed], [measured], targets, options=options,
+            sanity=0, seed=seed, batch=batch, precision=precision, progress=progress,
+        )  # fmt: skip
+        usual = self.explain(some[:1], choosing.USUAL).layer.name
+        return choosing.keep(self._session, choosing.decide(found, measured, usual))
+
+    def auto(
+        self, inputs: Any, target: TargetSpec = None, layer: LayerLike = None
+    ) -> tuple[str | None, LayerLike, str]:
+        """What `method="auto"` stands for here: the method (`None`: the usual one), the layer, and why, in words.
+
+        The choice that is kept for this network; else one that is made now, where 8 images or more came; boxes, regions
+        and other places have their usual method, since choices are made for classes.
+
+        Examples:
+            >>> method, layer, why = whycam.Explainer(net).auto(batch)
+        """
+        if isinstance(target, OutputTarget):
+            return None, layer, ""
+        try:
+            choice = choosing.recalled(self._session)
+            if choice is None and not choosing.enough(inputs):
+                return None, layer, choosing.UNKNOWN
+            choice = choice if choice is not None else self.choose(inputs)
+        except WhycamError as error:
+            return None, layer, f"no choice could be made, so 'auto' is the usual method: {error}"
+        return choice.method, choice.layer if layer is None else layer, f"{choice.text} (kept in {choice.path})"
+
 
 def _over(method: Callable[..., Any]) -> Callable[[F], F]:
     """Give a function of `model, ..., preprocess, labels` the parameters of the `Explainer` method that it calls."""
@@ -520,6 +597,18 @@ def evaluate(
     **more: Any,
 ) -> Evaluation:
     return _once(model, preprocess, labels).evaluate(inputs, *request, **more)
+
+
+@_over(Explainer.choose)
+def choose(
+    model: ModelLike,
+    inputs: Any,
+    *request: Any,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **more: Any,
+) -> Choice:
+    return _once(model, preprocess, labels).choose(inputs, *request, **more)
 
 
 @_over(Explainer.doctor)

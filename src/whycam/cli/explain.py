@@ -113,7 +113,7 @@ def explain(
         if len(aims) > 1:
             raise WhycamError(f"explain has one target, and {len(aims)} came: {', '.join(aims)}; see whycam compare.")
         what = parse_target(aims[0]) if aims else None
-        method = None if method == "auto" else method
+        auto, method = method == "auto", None if method == "auto" else method
         usual = getattr(what, "usual_method", None)
         chosen = find_method(method or usual or "grad_cam")
         options = parse_options(option or [], [chosen])[chosen.name]
@@ -135,6 +135,11 @@ def explain(
             out.remark(own_note(found))
         look = {"colormap": colormap, "signed": signed}
         name = chosen.name if method or usual else None  # what the network is asked by else, it knows itself
+        if auto and not usual:
+            from whycam.explainer import Explainer
+
+            name, place, why = Explainer(vision).auto([*found.photos], what, place)
+            out.remark(f"auto: {why}")
         run = _Run(
             out, vision, name, what, place, options, asked, output, look, opacity, figure, failures=found.failures
         )

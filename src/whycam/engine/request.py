@@ -45,7 +45,8 @@ class LayerRequest:
 class Request:
     """All that is asked of one network and one batch; the fields are the parameters of `Explainer.compare`.
 
-    `usual`: whether nobody named the method, so that the network may have another.
+    `usual`: whether nobody named the method, so that the network may have another. `said`: why it is this method, for
+    the notes.
     """
 
     methods: tuple[Method, ...]
@@ -64,6 +65,7 @@ class Request:
     per_channel: bool = False
     run: RunConfig = field(default_factory=RunConfig)
     usual: bool = False
+    said: str = ""
     smooth: Smoothing = field(init=False, default=Smoothing())
 
     def __post_init__(self) -> None:

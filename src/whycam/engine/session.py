@@ -155,8 +155,8 @@ class Session:
         choosing = found.choosing.plus(*looked) if looked.forwards else found.choosing
         passes = measured.passes.plus(*choosing)
         maker = MapBuilder(self.vision, self.module, batch, measured, request)
-        if said:
-            maker.notes = (said, *maker.notes)
+        if said or request.said:
+            maker.notes = (*filter(None, (said, request.said)), *maker.notes)
         if request.smooth.usual or request.smooth.own or request.smooth.path:
             passes = self._augment(maker, batch, request, found, passes)
         keys = target_keys(request, measured)

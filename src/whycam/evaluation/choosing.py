@@ -1,0 +1,176 @@
+"""Method and layer by evidence on the user's own images: chosen on half of them, held to it on the other half."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from whycam.engine.session import Session
+from whycam.errors import WhycamError
+from whycam.evaluation.evaluate import Images
+from whycam.kit.files import write_whole
+from whycam.kit.metric import Metric
+from whycam.network.fingerprint import fingerprint
+from whycam.network.layers.default_layer import stages
+from whycam.results.evaluation import CONTROL, Evaluation
+
+#: Of the file; raised when a reader of the old form would misread the new one.
+SCHEMA = 1
+#: Methods of one pass that explain a class; where the network does not allow one, the others are left.
+CANDIDATES = (
+    *("grad_cam", "grad_cam_plus_plus", "layer_cam", "hires_cam", "xgrad_cam"),
+    *("generic_attention", "legrad", "grad_eclip"),
+)
+#: What a choice is held against.
+USUAL = "grad_cam"
+#: The fewest images from which a choice is made, and the most that are looked at unless said.
+FEWEST, MOST = 8, 32
+#: Of insertion and deletion, where a choice is made: half of the usual, since many maps are measured.
+STEPS = 14
+#: What is said where no choice was made yet.
+UNKNOWN = (
+    "nothing is known yet of what suits this network, so 'auto' is the usual method: `whycam.choose(model, photos)` "
+    f"finds it out, as does 'auto' asked about {FEWEST} images or more"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which method and layer suit a network, and on what evidence.
+
+    Attributes:
+        method, layer: what was chosen; the layer is its name.
+        metric: by which, and `better` which way. `value`, `usual`: its value and Grad-CAM's on the held-out images.
+        images, held_out: how many were looked at, and on how many of them the choice was not made.
+        against: what else there was, each with its value on the images on which the choice was made.
+        model, weights: of which network; the choice is for these weights alone.
+        text: all of this in words. `path`: the file in which it is kept.
+
+    Examples:
+        >>> whycam.choose(net, torch.rand(8, 3, 16, 16), ["hires_cam"], steps=2).method in ("grad_cam", "hires_cam")
+        True
+    """
+
+    method: str
+    layer: str
+    metric: str
+    better: str
+    value: float
+    usual: float
+    images: int
+    held_out: int
+    against: Mapping[str, float]
+    model: str
+    weights: str
+    text: str
+    path: Path | None = None
+
+
+def file_of(session: Session) -> Path:
+    """Where the choice for a network is kept: `choices/NAME-FINGERPRINT.json` in `$WHYCAM_CACHE`, or in the user's
+    cache folder.
+    """
+    folder = os.environ.get("WHYCAM_CACHE")
+    home = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whycam"
+    name = re.sub(r"[^\w.-]+", "_", session.vision.name).strip("._")[:60] or "model"
+    return home / "choices" / f"{name}-{fingerprint(session.module)}.json"
+
+
+def recalled(session: Session) -> Choice | None:
+    """The choice that was made for this network with these weights, if one was."""
+    path = file_of(session)
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise WhycamError(f"{path} cannot be read as a choice: {error}. Delete it, and choose again.") from None
+    if found.pop("schema", None) != SCHEMA:
+        raise WhycamError(f"{path} was written by another version. Delete it, and choose again.")
+    return Choice(**found, path=path)
+
+
+def keep(session: Session, choice: Choice) -> Choice:
+    """Write it down."""
+    path = file_of(session)
+    content = {"schema": SCHEMA, **{name: value for name, value in asdict(choice).items() if name != "path"}}
+    write_whole(path, json.dumps(content, indent=1).encode() + b"\n")
+    return Choice(**{**vars(choice), "path": path})
+
+
+def places(session: Session, inputs: Any) -> list[str | None]:
+    """The layers to choose from: each method's usual one, and the ends of the two stages before the last."""
+    images = Images(inputs)
+    given, _ = images.some(range(min(2, len(images))))
+    with session.tree():
+        taps, _ = stages(session.module, session.batch(given).inputs, 3, or_fewer=True)
+    return [None, *(str(tap) for tap in taps[:-1])]
+
+
+def decide(found: Evaluation, metric: Metric, usual: str) -> Choice:
+    """The best on every other image, if it is no worse than Grad-CAM on those between; else Grad-CAM.
+
+    Raises:
+        WhycamError: Grad-CAM, or any image, has no value.
+    """
+    sign = 1 if metric.better == "higher" else -1
+    samples = found.samples
+    first, held = set(samples[::2]), set(samples[1::2])
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for row in found.rows:
+        if row["metric"] == metric.name and row["value"] == row["value"]:
+            values.setdefault((row["method"], row["layer"]), {})[row["sample"]] = row["value"]
+
+    def mean(place: tuple[str, str], some: set[str]) -> float:
+        mine = [value for sample, value in values[place].items() if sample in some]
+        return sum(mine) / len(mine) if mine else float("nan")
+
+    shared = set.intersection(*(set(each) for each in values.values())) if values else set()
+    own = [place for place in values if not place[0].startswith(CONTROL)]
+    usual_place = next((place for place in own if place == (USUAL, usual)), None)
+    if usual_place is None or not shared & first or not shared & held:
+        raise WhycamError(
+            f"no choice can be made: {metric.title} of Grad-CAM is not known on enough images. "
+            + "; ".join(f"{name}: {why}" for name, why in list(found.failures.items())[:3])
+        )
+    here = {place: mean(place, shared & first) for place in values}
+    best = max(own, key=lambda place: (sign * here[place], place == usual_place))
+    there, theirs = mean(best, shared & held), mean(usual_place, shared & held)
+    held_up = sign * (there - theirs) >= 0
+    chosen = best if held_up else usual_place
+    beaten_by = [name for name, layer in values if name.startswith(CONTROL)
+                 and sign * (mean((name, layer), shared) - mean(chosen, shared)) > 0]  # fmt: skip
+    said = f"{chosen[0]} at {chosen[1]}, chosen by {metric.title.lower()} ({metric.better} is better) among {len(own)}"
+    said += f" on {len(shared & first)} images; on {len(shared & held)} others it has "
+    said += f"{mean(chosen, shared & held):.3f}, and Grad-CAM at {usual} {theirs:.3f}"
+    if not held_up:
+        said += f". {best[0]} at {best[1]} was better where it was chosen, and not on the others ({there:.3f})"
+    if beaten_by:
+        said += (
+            f". A map that knows nothing of the network is better: {', '.join(beaten_by)}; trust no map by this metric"
+        )
+    return Choice(
+        *chosen, metric.name, metric.better, mean(chosen, shared & held), theirs, len(shared), len(shared & held),
+        {f"{method} at {layer}": value for (method, layer), value in here.items()},
+        found.asked["model"], found.asked["weights"], said,
+    )  # fmt: skip
+
+
+def enough(inputs: Any) -> bool:
+    """Whether a choice can be made of these images."""
+    return len(Images(inputs)) >= FEWEST
+
+
+def some_of(inputs: Any, most: int) -> Any:
+    """At most so many of the images, at even distances."""
+    images = Images(inputs)
+    if len(images) < FEWEST:
+        raise WhycamError(f"a choice takes at least {FEWEST} images, half of them held out; {len(images)} came.")
+    numbers: Sequence[int] = [round(k * (len(images) - 1) / (min(most, len(images)) - 1)) for k in
+                              range(min(most, len(images)))]  # fmt: skip
+    if images.several or not isinstance(images.inputs, (list, tuple)):
+        return images.some(numbers)[0]
+    return [images.inputs[number] for number in numbers]

@@ -1,0 +1,122 @@
+"""A choice by evidence: made on half of the images, held to it on the other half, kept in a file, and read again."""
+
+import json
+
+import nets
+import pytest
+import torch
+
+import whycam
+from whycam.evaluation.choosing import decide
+from whycam.kit.metric import find_metric
+from whycam.results.evaluation import Evaluation
+from whycam.targets import Similarity
+
+INSERTION, DELETION = find_metric("insertion"), find_metric("deletion")
+SAMPLES = [f"s{number}" for number in range(8)]  # s0, s2, s4, s6 choose; the others are held out
+
+
+def found(metric=INSERTION, **values):
+    """An evaluation with these values, eight for each method, at a layer called like it."""
+    rows = [
+        {"method": method.replace("control_", "control: "), "layer": f"at {method}", "target": "top",
+         "metric": metric.name, "sample": sample, "value": value, "status": "ok"}
+        for method, several in values.items() for sample, value in zip(SAMPLES, several, strict=True)
+    ]  # fmt: skip
+    return Evaluation(tuple(rows), {}, {}, {metric.name: metric}, {}, {}, (), {"model": "m", "weights": "w"})
+
+
+def test_the_best_is_chosen_if_it_holds_on_the_others():
+    made = decide(found(grad_cam=[0.5] * 8, layer_cam=[0.7, 0.6] * 4), INSERTION, "at grad_cam")
+    assert (made.method, made.layer, made.value, made.usual) == ("layer_cam", "at layer_cam", 0.6, 0.5)
+    assert (made.images, made.held_out) == (8, 4)
+    assert made.against == {"grad_cam at at grad_cam": 0.5, "layer_cam at at layer_cam": pytest.approx(0.7)}
+
+
+def test_what_is_worse_on_the_images_held_out_gives_way_to_grad_cam():
+    made = decide(found(grad_cam=[0.5] * 8, layer_cam=[0.9, 0.4] * 4), INSERTION, "at grad_cam")
+    assert made.method == "grad_cam"
+    assert made.value >= made.usual
+    assert "layer_cam at at layer_cam was better where it was chosen" in made.text
+
+
+def test_lower_is_better_for_deletion():
+    values = {"grad_cam": [0.5] * 8, "layer_cam": [0.3] * 8, "hires_cam": [0.7] * 8}
+    assert decide(found(DELETION, **values), DELETION, "at grad_cam").method == "layer_cam"
+
+
+def test_controls_are_never_chosen_and_are_named_where_they_win():
+    made = decide(found(grad_cam=[0.5] * 8, control_edges=[0.9] * 8), INSERTION, "at grad_cam")
+    assert made.method == "grad_cam"
+    assert "control: edges" in made.text
+
+
+def test_only_images_that_all_have_a_value_count():
+    nan = float("nan")
+    # without s0, on which Grad-CAM has no value, LayerCAM's 0.9 there decides nothing
+    values = {"grad_cam": [nan, *[0.5] * 7], "layer_cam": [0.9, *[0.4] * 7]}
+    made = decide(found(**values), INSERTION, "at grad_cam")
+    assert (made.method, made.images) == ("grad_cam", 7)
+
+
+def test_without_values_there_is_no_choice():
+    with pytest.raises(whycam.WhycamError, match="no choice can be made"):
+        decide(found(grad_cam=[float("nan")] * 8), INSERTION, "at grad_cam")
+
+
+@pytest.fixture
+def explainer():
+    return whycam.Explainer(nets.plain())
+
+
+def images(number=10):
+    return nets.images(number)
+
+
+def test_auto_chooses_on_many_images_and_remembers(explainer, cache):
+    many = images()
+    first = explainer.explain(many, "auto")
+    (path,) = (cache / "choices").iterdir()
+    kept = json.loads(path.read_text())
+    assert (kept["method"], kept["layer"]) == (first.method, first.layer.name)
+    assert str(path) in first.notes[0]
+    assert kept["value"] >= kept["usual"]
+    kept |= {"method": "hires_cam", "layer": first.layer.name}
+    path.write_text(json.dumps(kept))
+    one = explainer.explain(many[:1], "auto")
+    assert one.method == "hires_cam"
+    assert next(iter(explainer.compare(many[:1], "auto")))[0] == "hires_cam"
+    assert explainer.explain(many[:1]).method == "grad_cam"  # which nobody called auto
+
+
+def test_a_choice_is_for_these_weights_alone(explainer, cache):
+    explainer.choose(images(), ["hires_cam"], steps=2)
+    with torch.no_grad():
+        next(explainer.model.module.parameters()).mul_(2)
+    assert "nothing is known yet" in explainer.explain(images(1), "auto").notes[0]
+
+
+def test_few_images_are_no_evidence(explainer, cache):
+    found = explainer.explain(images(7), "auto")
+    assert found.method == "grad_cam"
+    assert "nothing is known yet" in found.notes[0]
+    assert not cache.exists()
+    with pytest.raises(whycam.WhycamError, match="at least 8 images"):
+        explainer.choose(images(7))
+
+
+def test_a_choice_counts_what_was_looked_at(explainer):
+    made = explainer.choose(images(12), ["hires_cam"], steps=2, most=9)
+    assert (made.images, made.held_out) == (9, 4)
+
+
+def test_other_targets_than_classes_keep_their_method(explainer):
+    assert explainer.auto(images(), Similarity(images(1))) == (None, None, "")
+
+
+def test_a_damaged_file_is_no_choice(explainer, cache):
+    path = explainer.choose(images(), ["hires_cam"], steps=2).path
+    path.write_text("{")
+    assert "cannot be read as a choice" in explainer.explain(images(1), "auto").notes[0]
+    path.write_text('{"schema": 99}')
+    assert "written by another version" in explainer.explain(images(1), "auto").notes[0]
