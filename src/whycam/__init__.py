@@ -65,6 +65,7 @@ _HOMES = {
     "read_volume": "whycam.pictures.nifti",
 }
 _MODULES = {
+    "adapters": "whycam.adapters",
     "fusions": "whycam.kit.fusions",
     "layouts": "whycam.network.layouts",
     "metrics": "whycam.metrics",

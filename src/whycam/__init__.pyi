@@ -6,6 +6,7 @@ from collections.abc import Callable as Callable
 from collections.abc import Mapping as Mapping
 from collections.abc import Sequence as Sequence
 from pathlib import Path as Path
+from whycam import adapters as adapters
 from whycam import metrics as metrics
 from whycam import targets as targets
 from whycam.checkup.cost import Estimate as Estimate
