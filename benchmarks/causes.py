@@ -75,7 +75,8 @@ def object_scene(seed: int) -> Scene:
     """A disc (1), a square (2) or a cross (3) of one gray; nothing (0) where it is erased."""
     random = np.random.default_rng(seed)
     pixels, noise = _canvas(random)
-    size, (row, column), label = int(random.integers(6, 10)), random.integers(12, SIDE - 12, 2), int(random.integers(1, 4))
+    size, label = int(random.integers(6, 10)), int(random.integers(1, 4))
+    row, column = (int(each) for each in random.integers(12, SIDE - 12, 2))
     if label == 1:
         where = _disc(row, column, size)
     elif label == 2:
@@ -146,7 +147,7 @@ TRAINING = 10_000
 
 
 class Net(nn.Sequential):
-    """Four convolutions to a grid of 8 x 8, their mean, and a linear layer; it sees some 60 pixels around each place."""
+    """Convolutions to a grid of 8 x 8, their mean, and a linear layer; each place sees some 60 pixels around it."""
 
     def __init__(self, classes: int) -> None:
         layers: list[nn.Module] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
-from whycam.evaluation.evaluate import Images
+from whycam.evaluation.images import Images
 from whycam.kit.files import write_whole
 from whycam.kit.metric import Metric
 from whycam.network.fingerprint import fingerprint
