@@ -15,7 +15,8 @@ from whycam.kit.files import write_whole
 from whycam.kit.metric import Metric
 from whycam.network.fingerprint import fingerprint
 from whycam.network.layers.default_layer import stages
-from whycam.results.evaluation import CONTROL, Evaluation
+from whycam.results.evaluation import Evaluation
+from whycam.results.standing import CONTROL
 
 #: Of the file; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
