@@ -232,6 +232,16 @@ FAULTS = [
         {".clamp(min=0)\n    return (lost": "\n    return (lost", "(lost / scores)": "(lost / (scores + 1e-7))"},
     ),
     Faults(
+        "metrics/arcc.py",
+        "metrics/test_arcc.py",
+        {
+            "(2 * parts[": "(1 * parts[",
+            ".clamp(0, 1)": ".clamp(1e-7, 1)",
+            "coherent, 1 - wide": "coherent, wide",
+            "(least - most)": "(most - least)",
+        },
+    ),
+    Faults(
         "metrics/sparseness.py",
         "metrics/test_sparseness.py",
         {
