@@ -8,8 +8,10 @@ import typer
 import whycam
 from whycam.cli.compare import compare
 from whycam.cli.doctor import doctor
+from whycam.cli.evaluate import evaluate
 from whycam.cli.explain import explain
 from whycam.cli.layers_and_methods import layers, methods
+from whycam.cli.metrics import metrics
 
 app = typer.Typer(
     name="whycam",
@@ -41,16 +43,17 @@ def _whycam(
       whycam explain dog.jpg                   the network's top class, by Grad-CAM
       whycam explain photos/ -o maps           a whole folder
       whycam compare dog.jpg -m all            every method side by side, in one pass
+      whycam evaluate photos/                  which method's maps can be trusted
       whycam layers                            where in the network a map can be made
       whycam doctor my_file:build              what you would stumble over with a network
-      whycam methods                           what there is to choose from
+      whycam methods                           what there is to choose from, and to measure: whycam metrics
 
     'whycam COMMAND --help' explains a command. Exit status: 0 if every photo was explained, 1 if some were not, 2 for a
     mistake in the command.
     """
 
 
-for command in (explain, compare, layers, doctor, methods):
+for command in (explain, compare, evaluate, layers, doctor, methods, metrics):
     app.command()(command)
 
 

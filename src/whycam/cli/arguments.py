@@ -218,6 +218,16 @@ def _layout(text: str) -> Any:
     return layouts.Tokens(tuple(map(int, found[1].split("x"))), int(found[2] or 0))
 
 
+def metric_names(metrics: Sequence[str] | None, placed: bool) -> list[str] | None:
+    """The metrics that a list names; `all` is every one that can be asked, with or without the targets' places."""
+    from whycam.kit.metric import TRUTH, list_metrics
+
+    listed = split_list(metrics or [])
+    if listed == ["all"]:
+        return [each.name for each in list_metrics() if not each.mosaics and (placed or not each.takes & TRUTH)]
+    return listed or None
+
+
 def in_bytes(size: str) -> int:
     """How many bytes `2GB`, `1.5 GiB`, `500MB` or `1000000` are.
 

@@ -69,4 +69,4 @@ def _is_ours(path: Path) -> bool:
     for ending in (".overlay.png", ".overlay.gif", ".panels.png"):
         if path.name.endswith(ending):
             return path.with_name(path.name.removesuffix(ending) + ".map.npy").exists()
-    return path.name.endswith((".compare.png", ".layers.png"))
+    return path.name.endswith((".compare.png", ".layers.png", ".curves.png"))

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from whycam.errors import WhycamError
 
 if TYPE_CHECKING:
-    from whycam.kit.declared import Option
-    from whycam.kit.registry import Method
+    from whycam.kit.declared import Declared, Option
 else:
-    Method = Option = Any  # bring torch
+    Declared = Option = Any  # bring torch
 
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 
 
-def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, dict[str, Any]]:
-    """The options for each method by its name. Where there are several methods an entry is `METHOD.NAME=VALUE`.
+def parse_options(
+    given: Sequence[str], methods: Sequence[Declared], among: str = "methods"
+) -> dict[str, dict[str, Any]]:
+    """The options for each method or metric by its name. Where there are several an entry is `METHOD.NAME=VALUE`.
 
     Raises:
         WhycamError: an entry of another form, an unknown option, or a value that is not what the option takes.
@@ -31,13 +32,13 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
         if not equals or not name:
             raise WhycamError(f"an option is written NAME=VALUE, not {entry!r}.")
         if not dot and len(methods) > 1:
-            raise WhycamError(f"with several methods an option is written METHOD.NAME=VALUE, not {entry!r}.")
+            raise WhycamError(f"with several {among} an option is written METHOD.NAME=VALUE, not {entry!r}.")
         method = next(
             (each for each in methods if not dot or plain(owner) in (plain(each.name), plain(each.title))), None
         )
         if method is None:
             asked = ", ".join(each.name for each in methods)
-            raise WhycamError(f"the option {entry!r} is for {owner!r}, which is not among the methods ({asked}).")
+            raise WhycamError(f"the option {entry!r} is for {owner!r}, which is not among the {among} ({asked}).")
         option = method.option(name)
         if name in made[method.name]:
             raise WhycamError(f"the option {name!r} of {method.name} came twice.")
@@ -45,7 +46,7 @@ def parse_options(given: Sequence[str], methods: Sequence[Method]) -> dict[str, 
     return made
 
 
-def convert(method: Method, option: Option, value: str) -> Any:
+def convert(method: Declared, option: Option, value: str) -> Any:
     """A value as the option's annotation says, or, where it has none, of its default's type."""
     from whycam.kit.options import check, fits
 

@@ -90,8 +90,11 @@ def evaluate(
     asked = _asked(session, questions)
     journal = Journal(folder, asked)
     done = images.called_as(journal.samples)
+    progress = progress or Progress()
+    if done:
+        progress.say(f"going on: {len(done)} of {plural(len(images), 'image')} were measured before ({journal.path})")
     try:
-        with (progress or Progress()).of("evaluating", len(images) - len(done), "images") as advance:
+        with progress.of("evaluating", len(images) - len(done), "images") as advance:
             for start, stop in images.batches(batch):
                 numbers = [number for number in range(start, stop) if images.names[number] not in done]
                 if numbers:

@@ -77,7 +77,10 @@ class Journal:
         mine, theirs = head["asked"], found["asked"]
         if differ := [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]:
             said = "; ".join(f"{name} was {theirs.get(name)!r} and is {mine.get(name)!r}" for name in sorted(differ))
-            raise WhycamError(f"{self.path} holds another evaluation: {said}. Ask the same, or take another folder.")
+            raise WhycamError(
+                f"{self.path} holds another evaluation: {said}. Ask the same, take another folder, or delete that file "
+                "(whycam evaluate --again does)."
+            )
 
 
 def _whole_lines(path: Path) -> list[Any]:

@@ -44,6 +44,11 @@ class Progress:
         """Whether somebody is watching."""
         return _watched() if self._shown is None else self._shown
 
+    def say(self, sentence: str) -> None:
+        """Tell whoever is watching."""
+        if self.shown:
+            _said(_console(), sentence)
+
     @contextmanager
     def of(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """A block of work; call what it yields with the number of runs that were just done."""
@@ -68,12 +73,10 @@ class Progress:
 
 def _bar(stack: ExitStack, what: str, count: str, total: int | None) -> Any:
     """Say what is run, and show a bar of it where one can move."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = _live[-1] if _live else Console(stderr=True)
-    # a log has its lines whole; names may hold what looks like markup
-    console.print(f"{what}: {count}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = _console()
+    _said(console, f"{what}: {count}")
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     moves = not _live and (console.is_terminal or console.is_jupyter)
     bar = Progress(*columns, console=console, transient=True, disable=not moves)
@@ -81,6 +84,17 @@ def _bar(stack: ExitStack, what: str, count: str, total: int | None) -> Any:
     if moves:
         stack.enter_context(occupied(console))
     return stack.enter_context(bar)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return _live[-1] if _live else Console(stderr=True)
+
+
+def _said(console: Console, sentence: str) -> None:
+    """A log has its lines whole; names may hold what looks like markup."""
+    console.print(sentence, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

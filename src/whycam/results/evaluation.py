@@ -38,7 +38,7 @@ class Evaluation(EvaluationValues):
         >>> found = whycam.evaluate(net, batch, ["grad_cam"], metrics=["deletion"], controls=False, sanity=0)
         >>> len(found.rows), found.rows[0]["metric"], found.summary()[0]["count"]
         (2, 'deletion', 2)
-        >>> found.recommendation.text[:60]
+        >>> found.recommendation.text[:59]
         'Which method is best cannot be told from 2 images: it takes'
     """
 
