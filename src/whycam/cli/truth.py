@@ -26,7 +26,7 @@ def read_boxes(path: Path, photos: Sequence[Path], vision: VisionModel) -> list[
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        hint = " (Detected boxes are targets: -t boxes:0.3.)" if not path.suffix else ""
+        hint = " (Detected boxes are targets: -t boxes:0.3.)" if path.name.replace(".", "").isdigit() else ""
         raise WhycamError(
             f"--boxes is a JSON file, and {path} cannot be read: {getattr(error, 'strerror', None) or error}.{hint}"
         ) from None
