@@ -411,3 +411,76 @@ def test_metrics_at_80_columns(run, monkeypatch):
     out = re.sub("\x1b\\[[0-9;]*m", "", run("metrics").out)
     assert all(name in out for name in metrics())
     assert max(map(len, out.splitlines())) <= 80
+
+
+# --- compare
+
+
+COMPARED = ("compare", "photos/a.png", "--model", "evalnets:build", "-M", "insertion,entropy", *SHORT)
+
+
+def test_compare_shows_what_evaluate_measures(run):
+    result = run(*COMPARED, "-m", "grad_cam,layer_cam", "-l", "relu1,relu2", "-o", "c.png", "--json")
+    assert result.exit_code == 0
+    run("evaluate", "photos/a.png", "--model", "evalnets:build", "-m", "grad_cam,layer_cam", "-l", "relu1,relu2",
+        "-M", "insertion,entropy", *SHORT, "--sanity", "0")  # fmt: skip
+    rows = whycam.Evaluation.load("whycam-out/evaluation.json").rows
+    expected = {(each["method"], each["layer"], each["metric"]): each["value"] for each in rows}
+    made = result.document["explained"]
+    assert len(made) == 4
+    for each in made:
+        assert list(each["metrics"]) == ["insertion", "entropy"]
+        for name, value in each["metrics"].items():
+            assert value == pytest.approx(expected[each["method"], each["layer"]["name"], name], rel=1e-9)
+
+
+def test_compare_has_the_figures_in_its_table_and_below_each_overlay(run, monkeypatch):
+    drawn = {}
+    real = whycam.Comparison.figure
+
+    def figure(self, **given):
+        drawn.update(given["said"])
+        return real(self, **given)
+
+    monkeypatch.setattr(whycam.Comparison, "figure", figure)
+    result = run(*COMPARED, "-m", "grad_cam,eigen_cam", "-t", "a,b", "-l", "relu2", "-o", "c.png")
+    head, *rows = [line for line in result.out.splitlines() if "relu2" in line or "Score" in line]
+    assert head.split() == ["Method", "Layer", "Target", "Score", "insertion", "entropy", "Status"]
+    assert [row.split()[0] for row in rows] == ["Grad-CAM", "Grad-CAM", "Eigen-CAM"]
+    assert [key[2] for key in drawn] == ["a", "b", None]
+    for row, said in zip(rows, drawn.values(), strict=True):
+        insertion, entropy = re.findall(r"(?:insertion|entropy) (\S+)", said)
+        assert f"  {insertion} " in row
+        assert f"  {entropy} " in row
+    assert "(of a)" in drawn["eigen_cam", "relu2", None]
+    assert "Maps of no class are measured by the first target, a." in result.out
+    texts = [text for axes in figure_axes(drawn) for text in axes]
+    assert any("insertion" in each for each in texts)
+
+
+def figure_axes(said):
+    """What stands below the overlays of a figure with these words."""
+    import nets
+
+    made = whycam.compare(nets.plain(), nets.images(1), ["grad_cam", "eigen_cam"], ["relu2"], [0, 1])
+    words = dict(zip(made, said.values(), strict=True))
+    return [[each.get_xlabel()] for each in made.figure(said=words).axes]
+
+
+def test_compare_of_more_metrics_than_fit_lists_them(run, monkeypatch):
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    many = "insertion,average_drop,average_gain,increase_in_confidence,sparseness,entropy"
+    result = run("compare", "photos/a.png", "--model", "evalnets:build", "-M", many, *SHORT, "-o", "c.png")
+    plain = re.sub("\x1b\\[[0-9;]*m", "", result.out)
+    assert max(map(len, plain.splitlines())) <= 80
+    assert all(plain.count(f"{name} ") == 3 for name in many.split(","))
+
+
+def test_compare_measures_what_methods_make_and_nothing_else(run):
+    result = run(*COMPARED, "--smoothing", "component")
+    assert result.exit_code == 2
+    assert "leave --smoothing out" in result.err
+    assert "no metric 'x'" in run("compare", "photos/a.png", "-M", "x", "--model", "evalnets:build").err
+    refused = run("compare", "photos/a.png", "-M", "pointing_game", "--model", "evalnets:build")
+    assert "asks where the targets are" in refused.err

@@ -1,5 +1,6 @@
 """The frozen results that callers get: values that draw and save themselves when asked."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,7 @@ class Comparison(ComparisonValues[Explanation]):
         colormap: str | None = None,
         signed: bool = False,
         on: str = "input",
+        said: Mapping[tuple[str, str, Any], str] | None = None,
     ) -> Figure:
         """A grid of overlays: what varies makes the rows and columns (needs `whycam[plot]`).
 
@@ -172,6 +174,7 @@ class Comparison(ComparisonValues[Explanation]):
             maps: draw each raw map, at its layer's own size, beside its overlay.
             colormap, signed: as for `Explanation.overlay`.
             on: `"input"`, what the network saw, or `"photo"`, the whole of it.
+            said: what else to say below an overlay of one sample, by key.
         """
         from whycam.results.drawing import Look
         from whycam.results.grids import of_every_sample, of_one_sample
@@ -185,7 +188,7 @@ class Comparison(ComparisonValues[Explanation]):
         if maps:
             chosen = {key: each[sample] for key, each in self.items()}
             return of_every_sample(Comparison(chosen, self.failures, self.cost), look, maps=True)
-        return of_one_sample(self, sample, look)
+        return of_one_sample(self, sample, look, said)
 
     def _repr_html_(self) -> str:
         from whycam.results.drawing import html

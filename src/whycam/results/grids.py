@@ -1,6 +1,6 @@
 """Comparisons as figures: what varies makes the rows and columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,8 +32,11 @@ else:
 _COLUMNS, _COLUMNS_OF_A_TABLE = 4, 7
 
 
-def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
-    """Overlays of one sample beside its picture: a wrapped row where one thing varies, else a table."""
+def of_one_sample(comparison: Compared, sample: int, look: Look, said: Mapping[Any, str] | None = None) -> Figure:
+    """Overlays of one sample beside its picture: a wrapped row where one thing varies, else a table.
+
+    `said`: what else to say below an overlay, by its key.
+    """
     plan = _Plan(comparison, sample)
     one = next(iter(comparison.values()))[sample]
     look = as_first(one, look)
@@ -43,7 +46,7 @@ def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
         name, values = plan.axes[0] if plan.axes else ("method", plan.methods)
         say_where = name != "layer"  # a layer's own title says it
         keys = [(plan.key({name: value}), plan.name(name, value)) for value in values]
-        cells = [_cell(comparison, key, sample, title, look, say_where=say_where) for key, title in keys]
+        cells = [_cell(comparison, key, sample, title, look, said, say_where=say_where) for key, title in keys]
         panels = [shown, *cells]
         columns = 5 if len(panels) == 5 else min(_COLUMNS, len(panels))
         rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
@@ -54,7 +57,7 @@ def of_one_sample(comparison: Compared, sample: int, look: Look) -> Figure:
         [
             [
                 shown if number == 0 else again,
-                *(_cell(comparison, plan.key({**row, column: value}), sample, "", look) for value in across),
+                *(_cell(comparison, plan.key({**row, column: value}), sample, "", look, said) for value in across),
             ]
             for number, row in enumerate(plan.rows())
         ],
@@ -148,15 +151,17 @@ def _cell(
     sample: int,
     title: str,
     look: Look,
+    said: Mapping[Any, str] | None = None,
     *,
     say_where: bool = True,
 ) -> Panel:
     try:
-        one = comparison[wanted][sample]
+        found = comparison[wanted]
     except WhycamError as error:
         return Panel(title, failure=str(error))
     except KeyError:
         return Panel(title, failure="not asked for")
+    one = found[sample]
     status = one.status[0]
     notes = [
         f"score {float(one.scores[0]):.2f}" if one.target else "",
@@ -164,8 +169,9 @@ def _cell(
         CLIPPED if is_by_pixel(one) else "",
         "" if status.ok else status.kind,
     ]
+    own = [text for key, text in (said or {}).items() if comparison[key] is found]
     picture = overlay(one, replace(look, caption=False))
-    return Panel(title, image=picture, note="; ".join(filter(None, notes)))
+    return Panel(title, image=picture, note="\n".join(filter(None, ["; ".join(filter(None, notes)), *own])))
 
 
 def _pair(
