@@ -232,6 +232,19 @@ FAULTS = [
         {".clamp(min=0)\n    return (lost": "\n    return (lost", "(lost / scores)": "(lost / (scores + 1e-7))"},
     ),
     Faults(
+        "evaluation/mosaics.py",
+        "evaluation/test_mosaics.py",
+        {
+            "probabilities >= confidence": "probabilities > confidence",
+            "usable &= classes": "usable |= classes",
+            "key=lambda each: -len(left[each])": "key=lambda each: 0 * len(left[each])",
+            "at = divmod(cell, side)": "at = divmod(cell, side)[::-1]",
+            "generator(seed)": "generator(0)",
+            "classes[photos]": "classes[photos].flip(1)",
+            "here * length // side, (here": "here * (length // side), (here",
+        },
+    ),
+    Faults(
         "metrics/arcc.py",
         "metrics/test_arcc.py",
         {
