@@ -4,7 +4,7 @@ Of each scene it is known where the cause of its class lies, and what the class 
 trained network really goes by is seen by changing it (`flipped`). All that stands beside the cause says nothing.
 
 - `object`: a disc, a square or a cross; what there is where it is erased is called nothing.
-- `watermark`: a large disc, and a small mark in red or green at a border that alone decides.
+- `watermark`: a large disc, and a small mark at a border, in red or green, that alone decides.
 - `pair`: the class is "both" where a red and a blue mark are there; without either it is not.
 - `absence`: a lattice of dots; where one is missing the class is "broken", and nothing lies there.
 """
@@ -89,7 +89,7 @@ def object_scene(seed: int) -> Scene:
 
 
 def watermark_scene(seed: int) -> Scene:
-    """A mark at the border in red (1) or green (0); the disc in the middle says nothing."""
+    """A mark at the border in red (1), not in green (0); the disc in the middle says nothing."""
     random = np.random.default_rng(seed)
     pixels, noise = _canvas(random)
     thing = _disc(*(int(each) for each in random.integers(28, 37, 2)), int(random.integers(10, 15)))
@@ -97,9 +97,8 @@ def watermark_scene(seed: int) -> Scene:
     along, side = int(random.integers(0, SIDE - MARK)), int(random.integers(0, 4))
     edge = 0 if side % 2 else SIDE - MARK
     where = _square(along, edge, MARK) if side < 2 else _square(edge, along, MARK)
-    colors, label = ((0.1, 0.8, 0.2), (0.9, 0.1, 0.1)), int(random.integers(0, 2))
-    shown, changed = (_painted(pixels, where, colors[each]) for each in (label, 1 - label))
-    return Scene(_tensor(shown, noise), label, torch.from_numpy(where), _box(thing), _tensor(changed, noise), 1 - label)
+    shown, changed = (_painted(pixels, where, color) for color in ((0.9, 0.1, 0.1), (0.1, 0.8, 0.2)))
+    return Scene(_tensor(shown, noise), 1, torch.from_numpy(where), _box(thing), _tensor(changed, noise), 0)
 
 
 def pair_scene(seed: int) -> Scene:
@@ -147,13 +146,12 @@ TRAINING = 10_000
 
 
 class Net(nn.Sequential):
-    """Convolutions to a grid of 8 x 8, their mean, and a linear layer; each place sees some 60 pixels around it."""
+    """Convolutions to a grid of 8 x 8, their mean, and a linear layer; each place sees 43 x 43 pixels."""
 
     def __init__(self, classes: int) -> None:
         layers: list[nn.Module] = []
         for before, after, stride in ((3, 16, 2), (16, 32, 1), (32, 48, 2), (48, 48, 1), (48, 64, 2), (64, 64, 1)):
-            layers += [nn.Conv2d(before, after, 5 if stride == 1 else 3, stride, 2 if stride == 1 else 1, bias=False)]
-            layers += [nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
 
 
