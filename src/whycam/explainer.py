@@ -20,7 +20,8 @@ from whycam.errors import WhycamError
 from whycam.evaluation import choosing
 from whycam.evaluation import evaluate as evaluation
 from whycam.evaluation.choosing import MOST, STEPS, Choice
-from whycam.evaluation.evaluate import METHODS, Questions, chosen_metrics
+from whycam.evaluation.evaluate import METHODS, chosen_metrics
+from whycam.evaluation.questions import Questions
 from whycam.kit import fusions
 from whycam.kit.metric import Metric, find_metric
 from whycam.kit.progress import Progress

@@ -1,30 +1,26 @@
 """Metrics of methods at layers, over any number of images, beside controls."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from whycam.engine.inputs import Batch
 from whycam.engine.maps import told
-from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import InputError, OptionError, WhycamError
-from whycam.evaluation.controls import CONTROLS, Control, boxed
 from whycam.evaluation.explained import Explained
 from whycam.evaluation.images import Images, is_of_each, of_images
 from whycam.evaluation.journal import Journal, Part
-from whycam.evaluation.quantities import Asking, Maps, enlarged, foreign_maps, own_maps
+from whycam.evaluation.on_mosaics import measure_mosaics
+from whycam.evaluation.quantities import Asking
+from whycam.evaluation.questions import Questions, add, places
 from whycam.evaluation.truth import as_boxes, as_masks
 from whycam.kit.declared import plain
 from whycam.kit.metric import TRUTH, Metric, find_metric
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 from whycam.network.fingerprint import fingerprint
-from whycam.network.variants.scoring import RunConfig
 from whycam.results.evaluation import Evaluation
 
 #: What is asked where nobody says. Methods that the network does not allow are listed with their reasons.
@@ -32,43 +28,6 @@ METHODS = ("grad_cam", "grad_cam_plus_plus", "layer_cam", "hires_cam", "xgrad_ca
 METRICS = ("average_drop", "insertion", "deletion")
 #: And where the targets' places are known.
 PLACED = ("pointing_game", "energy_pointing_game")
-#: What says whether maps hang on the network and on the class at all.
-SANITY = ("model_randomization", "class_randomization")
-
-
-@dataclass(frozen=True)
-class Questions:
-    """All that is asked of a network's maps.
-
-    Attributes:
-        request: methods, layers and targets of one batch; a target that is a sequence holds one for each image.
-        metrics: each with its options.
-        maps: of other libraries, by name: `(image, *spatial)`, or a function of (module, inputs, classes).
-        sanity: of how many images the maps are made again with the network randomized.
-        run: how the variants of methods and metrics are run.
-    """
-
-    request: Request
-    metrics: tuple[tuple[Metric, Mapping[str, Any]], ...]
-    maps: Mapping[str, Any]
-    masks: Any = None
-    boxes: Any = None
-    controls: bool = True
-    sanity: int = 8
-    seed: int = 0
-    run: RunConfig = field(default_factory=RunConfig)
-
-    @property
-    def looked_into(self) -> list[Metric]:
-        """The metrics of sanity that nobody asked for by name."""
-        named = {metric.name for metric, _ in self.metrics}
-        return [find_metric(name) for name in SANITY if self.sanity and name not in named]
-
-    @property
-    def of_each(self) -> list[Any]:
-        """What belongs to each image: its mask and boxes, its maps of other libraries, its own targets."""
-        given = [self.masks, self.boxes, *self.maps.values(), *self.request.targets]
-        return [each for each in given if is_of_each(each)]
 
 
 def evaluate(
@@ -100,9 +59,10 @@ def evaluate(
                 if numbers:
                     _measure_some(session, images, numbers, questions, journal)
                 advance(len(numbers))
+            mosaics = measure_mosaics(session, images, questions, batch)
     except KeyboardInterrupt:
         raise Interrupted(_evaluation(journal, images, questions, asked)) from None
-    return _evaluation(journal, images, questions, asked)
+    return _evaluation(journal, images, questions, asked, mosaics)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -151,11 +111,11 @@ def _measured(
         masks = as_masks(masks, boxes, len(names), size)
         boxes = as_boxes(boxes, masks, len(names))
     few = sum(number < questions.sanity for number in numbers)
-    metrics = [(metric, options, len(numbers)) for metric, options in questions.metrics]
+    metrics = [(metric, options, len(numbers)) for metric, options in questions.metrics if not metric.mosaics]
     metrics += [(metric, {}, few) for metric in questions.looked_into if few]
     for number, target in enumerate(explained.targets):
         asking = Asking(explained, number, masks, boxes)
-        for place, make, statuses in _places(explained, asking, number, target, numbers, questions):
+        for place, make, statuses in places(explained, asking, number, target, numbers, questions):
             try:
                 maps = make()
             except WhycamError as error:
@@ -167,7 +127,7 @@ def _measured(
                 except WhycamError as error:
                     part.failures.setdefault(f"{metric.name} of {place[0]} at {place[1]}", str(error))
                     continue
-                _add(part, place, metric.name, names[:first], measured, statuses)
+                add(part, place, metric.name, names[:first], measured, statuses)
         part.notes += asking.notes
     part.notes += told(explained.maker.supply.work)
     part.forwards = sum(each.forwards for each in explained.maker.supply.work)
@@ -175,68 +135,6 @@ def _measured(
         (key[0], key[1]): (explained.shared + entry.seconds) / len(names) for key, entry in explained.entries.items()
     }
     return part
-
-
-def _places(
-    explained: Explained,
-    asking: Asking,
-    number: int,
-    target: Any,
-    numbers: Sequence[int],
-    questions: Questions,
-) -> Iterator[tuple[tuple[str, str, str], Callable[[], Maps], Sequence[str]]]:
-    """What is measured for one target: the methods' maps, those of other libraries, and controls; with statuses."""
-    named = "top" if target is None else "own" if is_of_each(target) else str(target)
-    for key, entry in explained.entries.items():
-        if not entry.explanation.target or key[2] == target:
-            statuses = [status.kind for status in entry.explanation.status]
-            yield (key[0], key[1], named), partial(own_maps, explained, key), statuses
-    ok = ["ok"] * len(numbers)
-    for name, source in questions.maps.items():
-        yield (name, "-", named), partial(_foreign, explained, number, of_images(source, numbers)), ok
-    if not questions.controls:
-        return
-    for name, control in CONTROLS.items():
-        yield (name, "-", named), partial(_control, control, asking, numbers, questions.seed), ok
-    found = [each.box for each in asking.bound.shown]
-    if any(found):
-        made = boxed(found, explained.batch.context.size)
-        yield ("control: box", "-", named), partial(Maps, made, None, lambda **_: made), ok
-
-
-def _foreign(explained: Explained, number: int, source: Any) -> Maps:
-    if callable(source):
-        return foreign_maps(explained, number, source)
-    return Maps(enlarged(source, explained))
-
-
-def _control(control: Control, asking: Asking, numbers: Sequence[int], seed: int) -> Maps:
-    def again(*, picture: Tensor | None = None, **_: Any) -> Tensor:
-        return control(asking.inputs if picture is None else picture, numbers, seed)
-
-    return Maps(again(), None, again)
-
-
-def _add(
-    part: Part,
-    place: tuple[str, str, str],
-    metric: str,
-    names: Sequence[str],
-    measured: Any,
-    statuses: Sequence[str],
-) -> None:
-    method, layer, target = place
-    every = {metric: measured.values, **{f"{metric}.{name}": each for name, each in measured.parts.items()}}
-    for called, values in every.items():
-        for name, value, status in zip(names, values.tolist(), statuses, strict=False):  # of the first, if so asked
-            part.rows.append(
-                {"method": method, "layer": layer, "target": target, "metric": called, "sample": name,
-                 "value": value, "status": status}
-            )  # fmt: skip
-    if measured.curve is not None:
-        part.at[metric] = measured.at
-        for name, curve in zip(names, measured.curve.tolist(), strict=False):
-            part.curves[method, layer, target, metric, name] = tuple(curve)
 
 
 def chosen_metrics(
@@ -253,7 +151,7 @@ def chosen_metrics(
     given = {plain(name): values for name, values in options.items()}
     for each in found.values():
         each.check_options(given.get(plain(each.name), {}))
-        if each.takes & TRUTH and not placed:
+        if each.takes & TRUTH and not placed and not each.mosaics:
             raise OptionError(f"{each.title} asks where the targets are; pass masks=, or boxes=.")
     own = {plain(name) for name in found}
     others = {name: values for name, values in options.items() if plain(name) not in own}
@@ -294,8 +192,11 @@ def _asked(session: Session, questions: Questions) -> dict[str, Any]:
     }
 
 
-def _evaluation(journal: Journal, images: Images, questions: Questions, asked: Mapping[str, Any]) -> Evaluation:
-    """What the journal says of these images."""
+def _evaluation(
+    journal: Journal, images: Images, questions: Questions, asked: Mapping[str, Any], mosaics: Part | None = None
+) -> Evaluation:
+    """What the journal says of these images, and what was measured on mosaics of them."""
+    mosaics = mosaics if mosaics is not None else Part()
     parts = [part for part in journal.parts if not part.samples or not part.samples.keys().isdisjoint(images.names)]
     known = {metric.name: metric for metric, _ in questions.metrics}
     known |= {metric.name: metric for metric in questions.looked_into}
@@ -306,12 +207,16 @@ def _evaluation(journal: Journal, images: Images, questions: Questions, asked: M
         for key, each in part.seconds.items():
             seconds[key] = seconds.get(key, 0.0) + each * len(part.samples) / measured
     return Evaluation(
-        rows=rows,
+        rows=(*rows, *mosaics.rows),
         curves={key: each for part in parts for key, each in part.curves.items() if key[-1] in images.names},
         at={name: at for part in parts for name, at in part.at.items()},
         metrics=known,
         seconds=seconds,
-        failures={name: why for part in parts for name, why in part.failures.items()},
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        asked={**asked, "images": len({row["sample"] for row in rows}), "forwards": sum(p.forwards for p in parts)},
+        failures={name: why for part in (*parts, mosaics) for name, why in part.failures.items()},
+        notes=tuple(dict.fromkeys(note for part in (*parts, mosaics) for note in part.notes)),
+        asked={
+            **asked,
+            "images": len({row["sample"] for row in rows}),
+            "forwards": sum(p.forwards for p in (*parts, mosaics)),
+        },
     )

@@ -1,0 +1,77 @@
+"""Grid pointing in an evaluation: mosaics of the images, each cell's class explained, the mean over the cells."""
+
+import nets
+import pytest
+import torch
+from torch import nn
+
+import whycam
+
+
+def colors():
+    """A network that says which of four colors a picture has most of, and is sure of it; its maps show where."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
+    )
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [0.5, 0.5, 0.5]])[..., None, None])
+        net[4].weight.copy_(20 * torch.eye(4) - torch.tensor([0, 0, 0, 13.0])[:, None] * torch.eye(4))
+        net[4].bias.zero_()
+    return net.double().eval()
+
+
+def pictures():
+    """Eight pictures: red, green, blue, white, and again."""
+    rows = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]], dtype=torch.float64)
+    return rows.repeat(2, 1)[:, :, None, None].expand(8, 3, 8, 8) + 0.01 * nets.images(8).abs().clamp(max=1)
+
+
+OPTIONS = {"grid_pointing_game": {"confidence": 0.6}}
+
+
+def test_each_class_is_found_in_its_own_cell():
+    model, inputs = colors(), pictures()
+    assert model(inputs).softmax(1).amax(1).min() > 0.6
+    found = whycam.evaluate(
+        model, inputs, ["hires_cam", "eigen_cam"], metrics=["grid_pointing_game"], sanity=0, options=OPTIONS, batch=1
+    )
+    by = {row["method"]: [] for row in found.rows}
+    for row in found.rows:
+        by[row["method"]].append(row["value"])
+    assert len(by["hires_cam"]) == 2  # mosaics of 2 x 2, from eight pictures
+    # a color's evidence is where it is; half of white's lies in the cells of its parts: (3 * 1 + 1 / 2) / 4
+    assert by["hires_cam"] == pytest.approx([0.875, 0.875], abs=2e-3)
+    for blind in ("eigen_cam", "control: random", "control: centre", "control: edges"):
+        assert by[blind] == pytest.approx([0.25, 0.25])
+    assert "2 mosaics of 2 x 2 photos" in found.notes[-1]
+    again = whycam.evaluate(model, inputs, ["hires_cam"], metrics=["grid_pointing_game"], sanity=0, options=OPTIONS)
+    assert [r["value"] for r in again.rows if r["method"] == "hires_cam"] == pytest.approx(by["hires_cam"], abs=1e-12)
+
+
+def test_maps_of_a_function_are_asked_about_every_cell():
+    asked = []
+
+    def theirs(module, inputs, classes):
+        asked.append(classes.tolist())
+        return whycam.explain(module, inputs, "hires_cam", target=classes.tolist()).maps
+
+    model, inputs = colors(), pictures()
+    arrays = torch.zeros(8, 8, 8)
+    found = whycam.evaluate(
+        model, inputs, ["hires_cam"], metrics=["grid_pointing_game"], maps={"theirs": theirs, "arrays": arrays},
+        sanity=0, controls=False, options=OPTIONS,
+    )  # fmt: skip
+    values = {
+        method: [row["value"] for row in found.rows if row["method"] == method] for method in ("hires_cam", "theirs")
+    }
+    assert values["theirs"] == pytest.approx(values["hires_cam"])
+    assert sorted(each for classes in asked[-4:] for each in classes) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not any(row["method"] == "arrays" for row in found.rows)  # which are of the images, and of no mosaic
+
+
+def test_too_few_photos_are_a_failure_of_the_metric_alone():
+    found = whycam.evaluate(
+        colors(), pictures()[:3], ["hires_cam"], metrics=["grid_pointing_game", "entropy"], sanity=0, options=OPTIONS
+    )
+    assert "4 classes" in found.failures["grid_pointing_game"]
+    assert {row["metric"] for row in found.rows} == {"entropy"}
