@@ -1,15 +1,16 @@
-"""Short runs of every method, which say as much of what a network does to it as long ones."""
+"""Short runs of methods and metrics, which say as much of what a network does to them as long ones."""
 
+from whycam.kit.declared import Declared
 from whycam.kit.quantities import OF_ATTENTION
-from whycam.kit.registry import Method, methods
+from whycam.kit.registry import methods
 
-#: Options that say how many runs a method makes: three are enough.
-RUNS = ("samples", "steps", "channels", "groups")
+#: Options that say how many runs are made: three are enough.
+RUNS = ("samples", "steps", "channels", "groups", "segments")
 
 
-def few(method: Method) -> dict[str, int]:
-    """The method's options for a short run."""
-    return {name: 3 for name, each in method.options.items() if name in RUNS and type(each.default) is int}
+def few(declared: Declared) -> dict[str, int]:
+    """The options of a method or metric for a short run."""
+    return {name: 3 for name, each in declared.options.items() if name in RUNS and type(each.default) is int}
 
 
 #: Methods for any network, and those that read attention.

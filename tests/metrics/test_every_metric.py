@@ -5,6 +5,7 @@ import math
 import nets
 import pytest
 import torch
+from few import few
 from torch import Tensor, nn
 
 import whycam
@@ -27,7 +28,15 @@ def explain(module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
 
 
 def measured(metric: Metric, rows: slice, maps: Tensor = MAPS, model: nn.Module | None = None) -> Measurement:
-    made = metric(maps[rows], model or nets.plain(), PICTURES[rows], masks=MASKS[rows], explain=explain, curves=True)
+    made = metric(
+        maps[rows],
+        model or nets.plain(),
+        PICTURES[rows],
+        masks=MASKS[rows],
+        explain=explain,
+        curves=True,
+        **dict.fromkeys(few(metric), 12),  # so many that random sets of pixels say something
+    )
     assert isinstance(made, Measurement)
     return made
 
