@@ -31,6 +31,40 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "cli/evaluate.py",
+        "cli/test_cli_evaluate.py",
+        {
+            "made, stopped = stop.evaluation, True": "made, stopped = stop.evaluation, False",
+            "if unread or (refused and methods) or not made.rows": "if unread or not made.rows",
+            "SOME_FAILED if unread or": "SOME_FAILED if",
+            "controls=not no_controls": "controls=True",
+            "if again:": "if False:",
+            "seed=seed, batch=batch": "batch=batch",
+            'made.to_csv(stem.with_suffix(".samples.csv"), samples=True)': 'made.to_csv(stem.with_suffix(".samples.csv"))',
+        },
+    ),
+    Faults(
+        "cli/truth.py",
+        "cli/test_cli_evaluate.py",
+        {
+            "(box[0] - across) / x, left": "box[0] / x, left",
+            "min((box[2] - across) / x, right)": "(box[2] - across) / x",
+            "held.get(photo.name, held.get(photo.stem, []))": "held.get(photo.name, [])",
+            "if made[0] < made[2] and made[1] < made[3] else []": "",
+            "if mask.size != geometry.photo_size:": "if False:",
+            "* geometry.scale[axis] + geometry.offset[axis]": "* geometry.scale[axis]",
+        },
+    ),
+    Faults(
+        "cli/compare.py",
+        "cli/test_cli_evaluate.py",
+        {
+            "named[key] if each.target else first": "named[key]",
+            "if not out.fits(rows):": "if False:",
+            "if measured and smoothing is not None:": "if False:",
+        },
+    ),
+    Faults(
         "results/standing.py",
         "results/test_recommendation.py results/test_evaluation.py",
         {
