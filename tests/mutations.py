@@ -40,7 +40,7 @@ FAULTS = [
             "controls=not no_controls": "controls=True",
             "if again:": "if False:",
             "seed=seed, batch=batch": "batch=batch",
-            'made.to_csv(stem.with_suffix(".samples.csv"), samples=True)': 'made.to_csv(stem.with_suffix(".samples.csv"))',
+            '".samples.csv"), samples=True)': '".samples.csv"))',
         },
     ),
     Faults(
