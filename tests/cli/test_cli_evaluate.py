@@ -186,7 +186,7 @@ def test_all_metrics_are_those_that_can_be_asked(run):
     every, placed = metric_names(["all"], False), metric_names(["all"], True)
     assert {"insertion", "entropy"} <= set(every) < set(placed)
     assert "pointing_game" in set(placed) - set(every)
-    assert "grid_pointing_game" not in placed
+    assert "grid_pointing_game" in every  # its masks are its own
     assert metric_names(None, False) is None
     assert metric_names(["a,b", "c"], False) == ["a", "b", "c"]
 
@@ -308,12 +308,20 @@ def test_photos_of_one_name_and_of_many_sizes(run):
     assert whycam.Evaluation.load("whycam-out/evaluation.json").samples == ["cat", "cat-2"]
 
 
+def test_a_metric_that_cannot_be_is_no_photo(run):
+    result = run("evaluate", "photos/a.png", *TINY[:-1], "grid_pointing_game,entropy", "--json")
+    assert result.exit_code == 1  # one photo makes no mosaic
+    assert result.document["failed"] == []
+    assert "grid_pointing_game: " in result.err
+    assert "tiny over 1 image" in run("evaluate", "photos/a.png", *TINY[:-1], "grid_pointing_game,entropy").out
+
+
 def test_a_method_that_cannot_be_is_said_and_counts_if_it_was_named(run, monkeypatch):
     named = run("evaluate", "photos", *TINY[:-4], "-m", "grad_cam,attention_rollout", "-M", "entropy")
     assert named.exit_code == 1
     assert "attention_rollout at" in named.err
     monkeypatch.setattr(module, "METHODS", ("grad_cam", "attention_rollout"))
-    usual = run("evaluate", "photos", *TINY[:-4], "-M", "entropy", "-o", "usual")
+    usual = run("evaluate", "photos", *TINY[:-4], "-o", "usual")
     assert usual.exit_code == 0
     assert "attention_rollout at" in usual.err
 

@@ -224,7 +224,7 @@ def metric_names(metrics: Sequence[str] | None, placed: bool) -> list[str] | Non
 
     listed = split_list(metrics or [])
     if listed == ["all"]:
-        return [each.name for each in list_metrics() if not each.mosaics and (placed or not each.takes & TRUTH)]
+        return [each.name for each in list_metrics() if placed or each.mosaics or not each.takes & TRUTH]
     return listed or None
 
 

@@ -149,9 +149,10 @@ def evaluate(
         except Interrupted as stop:
             made, stopped = stop.evaluation, True
         files = _written(made, output) if made.rows else []
-        unread = [why for name, why in made.failures.items() if not _is_of_place(name)]
-        refused = [f"{name}: {why}" for name, why in made.failures.items() if _is_of_place(name)]
-        unread = [*(f"{each.photo}: {each.reason}" for each in found.failures), *unread]
+        # names of photos hold no spaces, and those of places do
+        of_photos = {name: why for name, why in made.failures.items() if " " not in name and name not in made.metrics}
+        refused = [f"{name}: {why}" for name, why in made.failures.items() if name not in of_photos]
+        unread = [*(f"{each.photo}: {each.reason}" for each in found.failures), *of_photos.values()]
         out.document(
             {
                 **document(made, made.recommendation, samples=False),
@@ -164,15 +165,10 @@ def evaluate(
         out.listed("photos not evaluated", unread)
         out.listed("not possible", refused)
         if stopped:
-            done = f"{len(made.samples)} of {plural(len(found.photos), 'photo')} evaluated"
+            done = f"{made.images} of {plural(len(found.photos), 'photo')} evaluated"
             out.problem(f"interrupted: {done}; the same command goes on, from {output / NAME}.")
             raise typer.Exit(INTERRUPTED)
-        raise typer.Exit(SOME_FAILED if unread or (refused and methods) or not made.rows else 0)
-
-
-def _is_of_place(failure: str) -> bool:
-    """Whether it is a method or metric that failed, and no photo: photos' names hold no spaces."""
-    return " " in failure
+        raise typer.Exit(SOME_FAILED if unread or (refused and (methods or metrics)) or not made.rows else 0)
 
 
 def _written(made: Evaluation, folder: Path) -> list[Path]:

@@ -69,7 +69,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C in the middle of an evaluation: `evaluation` holds what was done."""
 
     def __init__(self, evaluation: Evaluation) -> None:
-        super().__init__(f"{plural(len(evaluation.samples), 'image')} evaluated")
+        super().__init__(f"{plural(evaluation.images, 'image')} evaluated")
         self.evaluation = evaluation
 
 

@@ -31,13 +31,18 @@ class EvaluationValues:
         places = sum(not place.is_control for place in self.places)
         return (
             f"Evaluation({self.asked.get('model', '')}: {plural(places, 'method')} by "
-            f"{plural(len(self.metrics), 'metric')} over {plural(len(self.samples), 'image')})"
+            f"{plural(len(self.metrics), 'metric')} over {plural(self.images, 'image')})"
         )
 
     @cached_property
     def samples(self) -> list[str]:
         """The samples that have values, in the order in which they came."""
         return list(dict.fromkeys(row["sample"] for row in self.rows))
+
+    @property
+    def images(self) -> int:
+        """How many images were evaluated; samples may be mosaics of them as well."""
+        return int(self.asked.get("images", len(self.samples)))
 
     @cached_property
     def places(self) -> list[Place]:

@@ -75,7 +75,7 @@ def tables(found: EvaluationValues, width: int | None = None) -> list[Table]:
 
 def legend(found: EvaluationValues) -> list[str]:
     """What is to be known to read them, in sentences."""
-    of = f"{found.asked.get('model', 'The model')} over {plural(len(found.samples), 'image')}"
+    of = f"{found.asked.get('model', 'The model')} over {plural(found.images, 'image')}"
     said = [f"{of}; ± is half of the 95% interval, Sec. what an image takes."]
     if any(not place.is_control for place in found.places):
         marks = f"↑ higher is better, ↓ lower; {BEST} the best of its column, {EQUAL} cannot be told apart from it"
