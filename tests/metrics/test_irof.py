@@ -68,6 +68,13 @@ def test_pictures_of_more_pieces_weigh_no_more(monkeypatch):
     assert found.parts["segments"].tolist() == [2, 4]
 
 
+def test_pieces_of_one_mean_go_in_an_order_that_no_other_picture_changes(monkeypatch):
+    net, inputs, maps = Small(), drawn(2, 3, 2, 4), torch.zeros(2, 2, 4)
+    blocks(monkeypatch, torch.tensor([[[0, 1, 2, 3], [0, 1, 2, 3]], [[0, 1, 2, 3], [4, 5, 6, 7]]]))
+    assert irof(maps, net, inputs, 0)[0] == pytest.approx(float(irof(maps[:1], net, inputs[:1], 0)), rel=1e-12)
+    assert irof(maps, net, inputs, 0)[0] != irof(maps, net, inputs, 0, seed=1)[0]
+
+
 def test_pieces_go_in_all_colors_and_one_by_one():
     """Quantus fails on pictures in color with its own defaults."""
     inputs, maps = drawn(2, 3, 16, 18), drawn(2, 16, 18, seed=3)

@@ -1,7 +1,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from whycam.kit.arrays import lazily
@@ -34,19 +34,20 @@ def irof(
 
     Peers: Quantus leaves out the first point and does not divide, and fails on pictures in color.
     """
-    pieces = superpixels(inputs, segments).flatten(1)
-    numbers = pieces.amax(1) + 1
-    sums, sizes = (maps.new_zeros(len(maps), int(numbers.max())) for _ in range(2))
-    sums.scatter_add_(1, pieces, maps.flatten(1))
-    sizes.scatter_add_(1, pieces, torch.ones_like(maps.flatten(1)))
-    # those that a picture does not have come last: it stays as it is then
-    means = (sums / sizes).where(sizes > 0, -torch.inf)
-    turn = ranks(means, seed=seed).gather(1, pieces).reshape_as(maps)
+    pieces = superpixels(inputs, segments)
+    numbers = (pieces.flatten(1).amax(1) + 1).tolist()
+    turn = torch.stack([_turns(*each, seed) for each in zip(maps, pieces, strict=True)])
     removal = Removal(inputs, baseline, seed=seed)
-    rest = score(lazily(lambda gone: removal.without(turn < gone), range(1, int(numbers.max()) + 1)))
+    # a picture of fewer pieces than others stays as it is then
+    rest = score(lazily(lambda gone: removal.without(turn < gone), range(1, max(numbers) + 1)))
     curve = (torch.cat([scores[None], rest]) / scores).mT
-    over = [
-        1 - area(own[None, : n + 1], [k / n for k in range(n + 1)])[0]
-        for own, n in zip(curve, numbers.tolist(), strict=True)
-    ]
-    return Measurement(torch.stack(over).where(scores > 0, torch.nan), parts={"segments": numbers.double()})
+    under = [area(own[None, : n + 1], [k / n for k in range(n + 1)]) for own, n in zip(curve, numbers, strict=True)]
+    values = (1 - torch.cat(under)).where(scores > 0, torch.nan)
+    return Measurement(values, parts={"segments": values.new_tensor(numbers)})
+
+
+def _turns(values: Float[Tensor, "*space"], pieces: Int[Tensor, "*space"], seed: int) -> Int[Tensor, "*space"]:
+    """When each pixel's piece goes, from 0; pieces of one mean in an order that no other picture changes."""
+    places = pieces.flatten()
+    means = places.bincount(values.flatten()) / places.bincount()
+    return ranks(means[None], seed=seed)[0][pieces]
