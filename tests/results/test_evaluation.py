@@ -186,6 +186,25 @@ def test_places_are_compared_on_the_images_that_all_of_them_have():
     assert found.judge.standing(found.placed("top", "insertion"), "insertion").order[0].method == "grad_cam"
 
 
+def test_what_stays_when_the_network_or_the_class_is_another_is_marked():
+    likeness = replace(
+        find_metric("insertion"), name="model_randomization", title="Model randomization", better="lower", low=-1,
+        takes=frozenset({"maps", "explain_randomized"}),
+    )  # fmt: skip
+    found = evaluation(
+        {
+            GRAD: {"insertion": [0.5] * 8, "model_randomization": [0.1] * 8},
+            LAYER: {"insertion": [0.4] * 8, "model_randomization": [0.9] * 8},
+            RANDOM: {"insertion": [0.3] * 8, "model_randomization": [1.0] * 8},
+        },
+        metrics=[likeness],
+    )
+    assert [row[3].marks for row in tables(found)[0].rows] == ["", "!", ""]
+    assert "! not surely better than every control, or stays as it is when the network or the class is another." in (
+        found.table()
+    )
+
+
 def test_long_layers_keep_their_ends():
     found = evaluation({("grad_cam", "encoder.blocks.11.attention.output"): {"entropy": [1.0]}})
     assert (

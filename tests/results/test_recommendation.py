@@ -99,8 +99,14 @@ def test_a_control_that_wins_is_named_and_no_map_is_to_be_trusted():
 def test_a_control_that_may_be_as_good_is_enough_for_doubt():
     advice = over({"grad_cam": 0.500, "control: centre": 0.4995}).recommendation
     assert not advice.sure
-    assert "Trust none of these maps" in advice.text
+    assert advice.text.startswith("Whether these maps can be trusted cannot be told: by insertion the best of them,")
     assert "is not surely better than control: centre" in advice.text
+    assert "More images may tell." in advice.text
+    same = over({"grad_cam": 0.4995, "control: centre": 0.5000}).recommendation
+    assert same.text.startswith(
+        "Trust none of these maps: by insertion the best of them, grad_cam at l4 with 0.499, is "
+    )
+    assert "no better than control: centre" in same.text
 
 
 def test_of_equal_ones_that_which_beats_the_controls_is_preferred():
@@ -190,9 +196,9 @@ def measured_likeness(name):
 
 def test_maps_that_change_with_the_network_are_said_to():
     advice = with_sanity({"grad_cam": 0.1, "control: random": 1.0}).recommendation
-    assert "When the network is randomized its maps change (0.10 alike)." in advice.text
+    assert "When the network is randomized its maps change (correlation 0.10)." in advice.text
     assert advice.sure
-    assert not warned(advice, "alike")
+    assert not warned(advice, "not all maps change")
 
 
 def test_maps_that_stay_show_the_picture_and_are_not_preferred():
@@ -202,26 +208,26 @@ def test_maps_that_stay_show_the_picture_and_are_not_preferred():
     advice = found.recommendation
     assert advice.method == "grad_cam"
     assert "guided_backprop at l4 has a better value, but its maps stay when the network is randomized." in advice.text
-    (said,) = warned(advice, "alike")
+    (said,) = warned(advice, "not all maps change")
     assert said == (
-        "When the network is randomized not all maps change: guided_backprop at l4 (stay as they are, 0.95 alike); "
-        "eigen_cam at l4 (change little, 0.60 alike); what stays shows the picture, not what the network learned. "
-        "Controls: 1.00."
+        "When the network is randomized not all maps change: guided_backprop at l4 (stay as they are, correlation "
+        "0.95); eigen_cam at l4 (change little, correlation 0.60); what stays shows the picture, not what the network "
+        "learned. Controls: 1.00."
     )
     winner = with_sanity(likeness, means={**means, "guided_backprop": 0.6}).recommendation
     assert (winner.method, winner.sure) == ("guided_backprop", False)
     assert (
-        "its maps stay as they are (0.95 alike; what stays shows the picture, not what the network learned)"
+        "its maps stay as they are (correlation 0.95; what stays shows the picture, not what the network learned)"
         in winner.text
     )
 
 
 def test_maps_that_are_the_same_for_another_class_cannot_say_why_this_one():
     advice = with_sanity({"eigen_cam": 1.0, "grad_cam": 0.3}, name="class_randomization").recommendation
-    (said,) = warned(advice, "alike")
+    (said,) = warned(advice, "not all maps change")
     assert said == (
-        "When another class is asked about not all maps change: eigen_cam at l4 (stay as they are, 1.00 alike); what "
-        "stays cannot say why it is this class and no other."
+        "When another class is asked about not all maps change: eigen_cam at l4 (stay as they are, correlation 1.00); "
+        "what stays cannot say why it is this class and no other."
     )
     assert 0 < CHANGES < STAYS < 1
 

@@ -48,8 +48,10 @@ class Evaluation(EvaluationValues):
         return recommend(self)
 
     def table(self, width: int | None = None) -> str:
-        """Methods and layers by metrics, controls below a line: `*` marks the best of a column, `~` what cannot be told
-        apart from it, `!` what is not surely better than every control.
+        """Methods and layers by metrics, controls below a line.
+
+        `*` marks the best of a column, `~` what cannot be told apart from it, `!` what is not surely better than every
+        control, or stays as it is when the network or the class is another.
 
         Rows are in the order of the metric that decides: insertion, or else the first of faithfulness.
 

@@ -51,4 +51,5 @@ def _panel(found: EvaluationValues, metric: Metric, target: str) -> Plot:
         own = torch.stack([account.curves[name] - shared[name] for name in account.named]) + middle
         low, high = band(own, seed=seed)
         made.append(Curve(str(place), own.mean(0).numpy(), low.numpy(), high.numpy(), quiet=place.is_control))
-    return Plot(f"{metric.title} ({metric.better} is better)", "share of the pixels", found.at[metric.name], made)
+    along = f"share of the {'layers' if metric.family == 'randomization' else 'pixels'}"
+    return Plot(f"{metric.title} ({metric.better} is better)", along, found.at[metric.name], made)

@@ -9,12 +9,12 @@ from whycam.kit.metric import Metric
 from whycam.kit.statistics import FEWEST, Interval
 from whycam.kit.words import plural
 from whycam.results.evaluation_values import EvaluationValues
-from whycam.results.standing import CONTROL, Place, called, spelled
+from whycam.results.standing import BARRED, CONTROL, Place, called, spelled
 
 #: Maps that are so much alike before and after, by rank correlation, do not hang on what was changed; below `CHANGES`
-#: they clearly do. On the built-in network randomized from the top down maps of Grad-CAM and HiResCAM are 0.1 alike, of
-#: LayerCAM and Grad-CAM++ 0.7, of Eigen-CAM 0.7, of guided backprop 0.8; for another class -0.4, 0.9, 1 and 1.
-STAYS, CHANGES = 0.8, 0.5
+#: they clearly do. On the built-in network, randomized from the top down, Grad-CAM's and HiResCAM's correlate by 0.0,
+#: LayerCAM's and Grad-CAM++'s by 0.7, Eigen-CAM's by 0.74, guided backprop's by 0.8; for another class -0.2, 0.9, 1, 1.
+STAYS, CHANGES = 0.75, 0.5
 #: Of methods that cannot be told apart, one that takes less than this share of the other's time is preferred.
 CHEAPER = 0.5
 #: How many are named before "and 4 more".
@@ -166,11 +166,15 @@ class _Advice:
     def _no_better(self, chosen: Place, value: Interval, unbeaten: Mapping[Place, Interval]) -> str:
         worst = min(unbeaten, key=lambda each: unbeaten[each].value)
         theirs = self._spelled(self.found.judge.bootstrap.interval((worst, self.name)).value)
-        how = "is worse than" if unbeaten[worst].is_negative else "is not surely better than"
+        found = unbeaten[worst]
+        doubt = found.value > 0
+        first = "Whether these maps can be trusted cannot be told" if doubt else "Trust none of these maps"
+        how = "not surely better than" if doubt else "worse than" if found.is_negative else "no better than"
+        more = " More images may tell." if doubt else ""
         return (
-            f"Trust none of these maps: by {self.title} the best of them, {chosen} with "
-            f"{self._spelled(value.value)}, {how} {worst.method} with {theirs}, which knows nothing of the network "
-            f"(by {self._ends(unbeaten[worst])}; {plural(unbeaten[worst].count, 'image')})."
+            f"{first}: by {self.title} the best of them, {chosen} with {self._spelled(value.value)}, is {how} "
+            f"{worst.method} with {theirs}, which knows nothing of the network (by {self._ends(found)}; "
+            f"{plural(found.count, 'image')}).{more}"
         )
 
     def _best(self, chosen: Place, value: Interval) -> str:
@@ -212,7 +216,7 @@ class _Advice:
             alike = self._likeness(chosen, name)
             if not math.isnan(alike):
                 means = f"; {_MEANS[name]}" if alike >= STAYS else ""
-                yield f"When {changed} its maps {_verdict(alike)} ({alike:.2f} alike{means})."
+                yield f"When {changed} its maps {_verdict(alike)} (correlation {alike:.2f}{means})."
 
     # Warnings ---------------------------------------------------------------------------------------------------------
 
@@ -233,7 +237,7 @@ class _Advice:
     def _otherwise(self, chosen: Place | None) -> Iterator[str]:
         """Other metrics of what maps show, by which another one is better."""
         for name, metric in self.found.metrics.items():
-            if chosen is None or name == self.name or metric.family not in ("faithfulness", "localization"):
+            if chosen is None or name == self.name or metric.family not in BARRED:
                 continue
             order = self.found.judge.standing(self.found.placed(self.target, name), name).order
             if order and chosen in order and (found := self._advantage(order[0], chosen, name)).is_positive:
@@ -258,9 +262,11 @@ class _Advice:
             }  # fmt: skip
             if not alike:
                 continue
-            said = _grouped({str(place): f"{_verdict(value)}, {value:.2f} alike" for place, value in alike.items()})
+            said = _grouped(
+                {str(place): f"{_verdict(value)}, correlation {value:.2f}" for place, value in alike.items()}
+            )
             own = [self._likeness(place, name) for place in self.found.placed(self.target, name, controls=True)]
-            beside = f" Controls: {', '.join(f'{each:.2f}' for each in own)}." if own else ""
+            beside = f" Controls: {', '.join(sorted({f'{each:.2f}' for each in own}))}." if own else ""
             yield f"When {changed} not all maps change: {said}; {_MEANS[name]}.{beside}"
 
     def _not_ok(self) -> Iterator[str]:

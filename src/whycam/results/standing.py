@@ -14,7 +14,7 @@ CONTROL = "control: "
 #: cannot be compared.
 COVERED = 0.9
 #: Families of metrics by which the controls have to be beaten: that a fixed map is simple and robust is no merit.
-BARRED = ("faithfulness", "localization", "randomization")
+BARRED = ("faithfulness", "localization")
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ from whycam.kit.metric import Metric
 from whycam.kit.statistics import Interval
 from whycam.kit.words import plural
 from whycam.results.evaluation_values import EvaluationValues
-from whycam.results.recommendation import primary
+from whycam.results.recommendation import STAYS, primary
 from whycam.results.standing import BARRED, Place, Standing, spelled
 
 #: The best of a column, what cannot be told apart from it, and what is not surely better than every control.
@@ -79,8 +79,10 @@ def legend(found: EvaluationValues) -> list[str]:
     said = [f"{of}; ± is half of the 95% interval, Sec. what an image takes."]
     if any(not place.is_control for place in found.places):
         marks = f"↑ higher is better, ↓ lower; {BEST} the best of its column, {EQUAL} cannot be told apart from it"
-        bar = f", {UNBEATEN} not surely better than every control" if any(p.is_control for p in found.places) else ""
-        said.append(f"{marks}{bar}.")
+        doubts = ["not surely better than every control"] if any(place.is_control for place in found.places) else []
+        if any(metric.family == "randomization" for metric in found.metrics.values()):
+            doubts.append("stays as it is when the network or the class is another")
+        said.append(f"{marks}{f', {UNBEATEN} ' if doubts else ''}{', or '.join(doubts)}.")
     return said
 
 
@@ -131,8 +133,11 @@ def _column(
         if account is None:
             cells.append(Cell(""))
             continue
-        failing = place in known and len(found.judge.beaten(place, metric.name, bar)) < len(bar)
-        marks = ("" if metric.family == "randomization" else _mark(place, standing)) + UNBEATEN * failing
+        if metric.family == "randomization":
+            marks = UNBEATEN * (place in known and account.compute() >= STAYS)
+        else:
+            failing = place in known and len(found.judge.beaten(place, metric.name, bar)) < len(bar)
+            marks = _mark(place, standing) + UNBEATEN * failing
         cells.append(Cell(_value(metric, found.judge.bootstrap.interval((place, metric.name))), marks))
     return Column(tuple(wrap(f"{metric.title} {_WAYS[metric.better]}", _HEAD)), tuple(cells))
 
