@@ -91,7 +91,18 @@ def targets() -> str:
     return "\n".join([start, "", *sorted(set(lines)), "", "KINDS: tuple[type, ...]"]) + "\n"
 
 
+def metrics() -> str:
+    """The stub of `whycam.metrics`, whose names are the metrics that stand in the place of their files."""
+    names = [each.name for each in whycam.list_metrics()]
+    start = '"""Made by docs/stub.py from the code; `python docs/generate.py` renews it."""'
+    return (
+        "\n".join([start, "", "from whycam.kit.metric import Metric", "", *(f"{name}: Metric" for name in names)])
+        + "\n"
+    )
+
+
 def write() -> None:
     """Renew the stubs."""
     (SOURCE / "__init__.pyi").write_text(stub())
     (SOURCE / "targets" / "__init__.pyi").write_text(targets())
+    (SOURCE / "metrics" / "__init__.pyi").write_text(metrics())

@@ -25,7 +25,8 @@ except whycam.LayerNotFound as error:
     print(error.advice)
 """
 WRONG = ["whycam.explian(model, 1)", "whycam.Statuss", "whycam.explain(3, 4)", "whycam.targets.Probabilty(1)",
-         "whycam.explain(model, 1, precision='float8')", "whycam.fusions.winsor(maps=3)"]  # fmt: skip
+         "whycam.explain(model, 1, precision='float8')", "whycam.fusions.winsor(maps=3)",
+         "whycam.metrics.delletion"]  # fmt: skip
 
 
 def test_the_stub_is_what_the_code_says(monkeypatch):
@@ -36,6 +37,8 @@ def test_the_stub_is_what_the_code_says(monkeypatch):
     assert ast.dump(ast.parse(written)) == ast.dump(ast.parse(stub.stub())), "run python docs/generate.py"
     kinds = (ROOT / "src" / "whycam" / "targets" / "__init__.pyi").read_text()
     assert ast.dump(ast.parse(kinds)) == ast.dump(ast.parse(stub.targets())), "run python docs/generate.py"
+    measured = (ROOT / "src" / "whycam" / "metrics" / "__init__.pyi").read_text()
+    assert ast.dump(ast.parse(measured)) == ast.dump(ast.parse(stub.metrics())), "run python docs/generate.py"
     body = ast.parse(written).body
     public = {each.asname for node in body if isinstance(node, ast.ImportFrom) for each in node.names}
     functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
