@@ -1,6 +1,7 @@
 """Tiny networks in float64, and what metrics' oracles ask of them, one picture at a time."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -122,3 +123,21 @@ class Seen:
         made = [each.clone() for each in variants]
         self.variants += made
         return torch.stack([self.function(each) for each in made])
+
+
+def by_gradient(module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
+    """A method of no library, as Quantus calls one: the picture times the class's gradient, summed over the colors."""
+    with torch.enable_grad():
+        leaf = inputs.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(module(leaf).gather(1, classes[:, None]).sum(), leaf)
+    return (slope * inputs).sum(1).detach()
+
+
+def spearman(one: Tensor, other: Tensor) -> float:
+    """The correlation of two maps' ranks, which values that tie share."""
+    values = [each.flatten().tolist() for each in (one, other)]
+    ranks = [[sum(a < b for a in each) + sum(a == b for a in each) / 2 for b in each] for each in values]
+    middle = len(values[0]) / 2
+    off = [[rank - middle for rank in each] for each in ranks]
+    both, first, second = (sum(a * b for a, b in zip(off[i], off[j], strict=True)) for i, j in ((0, 1), (0, 0), (1, 1)))
+    return both / math.sqrt(first * second)

@@ -5,18 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from metrics_by_hand import FourPixels, Small, drawn, probability_of
+from metrics_by_hand import FourPixels, Small, by_gradient, drawn, probability_of
 from torch import Tensor, nn
 
 import whycam
 
 
-def by_gradient(module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
-    """A method of no library: the positive part of the picture times the gradient."""
-    with torch.enable_grad():
-        leaf = inputs.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(module(leaf).gather(1, classes[:, None]).sum(), leaf)
-    return (slope * inputs).sum(1).clamp(min=0)
+def positive(module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
+    """A method that keeps what speaks for the class."""
+    return by_gradient(module, inputs, classes).clamp(min=0)
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -31,7 +28,7 @@ def parts(net: nn.Module, picture: Tensor, map_: Tensor, index: int) -> tuple[fl
     """Coherency, complexity and drop of one picture, section 3.2."""
     mask = map_.clamp(min=0) / map_.max() if map_.max() > 0 else torch.zeros_like(map_)
     shown = picture * mask
-    again = by_gradient(net, shown[None], torch.tensor([index]))[0]
+    again = positive(net, shown[None], torch.tensor([index]))[0]
     again = again / again.max() if again.max() > 0 else again
     alike = correlation(mask.numpy(), again.numpy())
     coherent = 0.0 if math.isnan(alike) else (1 + alike) / 2
@@ -49,7 +46,7 @@ def together(coherent: float, wide: float, drop: float) -> float:
 def test_is_the_papers_three_parts(axes):
     net = Small(axes=axes)
     inputs, maps = drawn(6, 3, *[4] * axes, seed=3), drawn(6, *[4] * axes, seed=4)
-    found = whycam.metrics.adcc(maps, net, inputs, target=1, explain=by_gradient, curves=True)
+    found = whycam.metrics.adcc(maps, net, inputs, target=1, explain=positive, curves=True)
     every = [parts(net, *each, 1) for each in zip(inputs, maps, strict=True)]
     for name, expected in zip(("coherency", "complexity", "average_drop"), zip(*every, strict=True), strict=True):
         assert found.parts[name].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-11)
@@ -61,7 +58,7 @@ def test_four_pixels_by_hand():
     # the score is a + b + c + d for class 0 and 0 for class 1; the map shows a and b, and then so does its own map
     net = FourPixels([[1.0, 1.0, 1.0, 1.0], [0.0] * 4])
     picture, map_ = torch.tensor([[[[1.0, 1.0], [-1.0, 1.0]]]], dtype=torch.float64), torch.tensor([[[2.0, 2], [0, 0]]])
-    found = whycam.metrics.adcc(map_, net, picture, target=0, explain=by_gradient, curves=True)
+    found = whycam.metrics.adcc(map_, net, picture, target=0, explain=positive, curves=True)
     assert found.parts["coherency"].item() == pytest.approx(1)
     assert found.parts["complexity"].item() == 0.5
     assert found.parts["average_drop"].item() == pytest.approx(0)  # 2 before and after
@@ -91,7 +88,7 @@ def test_coherency_of_what_has_none_is_0(value):
 def test_maps_of_zeros_and_of_ones_are_worth_nothing():
     net, pictures = Small(), drawn(2, 3, 2, 2)
     maps = torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])
-    found = whycam.metrics.adcc(maps, net, pictures, explain=by_gradient, curves=True)
+    found = whycam.metrics.adcc(maps, net, pictures, explain=positive, curves=True)
     assert found.parts["complexity"].tolist() == [0, 1]
     assert found.values.tolist() == [0, 0]
 
@@ -102,7 +99,7 @@ def test_the_second_map_is_for_the_same_class():
 
     def seen(module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
         asked.append(classes.tolist())
-        return by_gradient(module, inputs, classes)
+        return positive(module, inputs, classes)
 
     whycam.metrics.adcc(maps, net, pictures, target=2, explain=seen)
     assert asked == [[2, 2, 2]]

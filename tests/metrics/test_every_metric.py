@@ -6,6 +6,7 @@ import nets
 import pytest
 import torch
 from few import few
+from metrics_by_hand import by_gradient
 from torch import Tensor, nn
 
 import whycam
@@ -19,21 +20,13 @@ MASKS = nets.images(64, seed=7)[:, 0] > 0.5
 every_metric = pytest.mark.parametrize("metric", whycam.list_metrics(), ids=lambda each: each.name)
 
 
-def explain(module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
-    """A method of its own: the picture times the gradient, over the colors."""
-    with torch.enable_grad():
-        leaf = inputs.detach().clone().requires_grad_()
-        scores = module(leaf).gather(1, classes[:, None])
-        return (torch.autograd.grad(scores.sum(), leaf)[0] * leaf).sum(1).detach()
-
-
 def measured(metric: Metric, rows: slice, maps: Tensor = MAPS, model: nn.Module | None = None) -> Measurement:
     made = metric(
         maps[rows],
         model or nets.plain(),
         PICTURES[rows],
         masks=MASKS[rows],
-        explain=explain,
+        explain=by_gradient,
         curves=True,
         **dict.fromkeys(few(metric), 12),  # so many that random sets of pixels say something
     )
@@ -85,7 +78,7 @@ def test_a_map_of_nan_has_no_value_and_leaves_the_others_alone(metric):
 def test_changes_nothing_of_the_callers(metric):
     model, maps, pictures = nets.plain(), MAPS[:3].clone(), PICTURES[:3].clone()
     masks, before = MASKS[:3].clone(), nets.state(model)
-    metric(maps, model, pictures, masks=masks, explain=explain)
+    metric(maps, model, pictures, masks=masks, explain=by_gradient)
     assert nets.differences(before, nets.state(model)) == []
     assert torch.equal(maps, MAPS[:3])
     assert torch.equal(pictures, PICTURES[:3])

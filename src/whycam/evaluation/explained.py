@@ -63,6 +63,7 @@ class Explained:
         entries: by (method, layer, target). `failures`: for combinations that cannot be, the reason.
         targets: how each target is called there, in order.
         shared: seconds of the pass that all of them share.
+        changed, stages: all maps of changed batches and of randomized networks, as far as metrics asked for them.
 
     Args:
         run: how the variants of methods and metrics are run, in place of the request's.
@@ -85,6 +86,8 @@ class Explained:
             for plan in found.plans[method.name]
             for number, name in enumerate(self.targets if method.class_specific else [None])
         ]
+        self.changed: dict[Any, dict[Key, Tensor]] = {}
+        self.stages: dict[Any, list[tuple[str, dict[Key, Tensor]]]] = {}
         self.made_by: dict[Key, Combination] = {}
         seconds: dict[Key, float] = {}
         for each in self.combinations:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from whycam.engine.inputs import black
 from whycam.errors import InputError, WhycamError
 from whycam.evaluation.explained import Explained, Key
 from whycam.evaluation.randomized import randomized, shifted
-from whycam.kit.arrays import Variants, lazily, precise
+from whycam.kit.arrays import Variants, generator, lazily, precise
 from whycam.kit.metric import EXPLAINING, Measurement, Metric
 from whycam.network.variants.scoring import Scorer
 from whycam.targets import ResolvedTarget
@@ -44,8 +45,6 @@ class Asking:
         self.space = space if space != tuple(range(2, self.inputs.ndim)) else None
         if self.space is not None:
             self.inputs = turned("inputs", self.inputs, self.space)
-        self._stages: list[tuple[str, dict[Key, Tensor]]] | None = None
-        self._known: dict[Any, dict[Key, Tensor]] = {}
         self._scored: dict[Any, Tensor] = {}
 
     @property
@@ -103,16 +102,18 @@ class Asking:
         if name == "explain":
             return lambda variants: self._explained(metric, maps, variants)
         if name == "explain_class":
-            return lambda classes: self._cached(("class", *classes.tolist()), maps, classes=classes)
+            return lambda classes: self._cached(("class", *classes.tolist()), maps, lambda: {"classes": classes})
         if name == "explain_shifted":
+            module = self.explained.session.module
             return lambda constant: self._cached(
                 ("shift", constant),
                 maps,
-                picture=self.inputs + constant,
-                module=shifted(self.explained.session.module, self.explained.batch.context.inputs, constant),
+                lambda: {"picture": self.inputs + constant, "module": shifted(module, constant)},
             )
         if name == "explain_randomized":
-            return self._randomized(maps)
+            return partial(self._randomized, maps)
+        if name == "another_class":
+            return partial(self._another_class, metric)
         return self._scores(name, metric)
 
     # Scores -----------------------------------------------------------------------------------------------------------
@@ -169,31 +170,54 @@ class Asking:
 
     def _explained(self, metric: Metric, maps: "Maps", variants: Iterable[Tensor]) -> Tensor:
         if isinstance(variants, Variants) and variants.shared:
-            return torch.stack(
-                [self._cached((metric.name, each), maps, picture=lambda each=each: variants.make(each)) for each in
-                 variants.over]
-            )  # fmt: skip
+            make = variants.make
+
+            def one(each: Any) -> Tensor:
+                return self._cached((metric.name, each), maps, lambda: {"picture": make(each)})
+
+            return torch.stack([one(each) for each in variants.over])
         return torch.stack([maps.again(picture=each) for each in variants])  # type: ignore[misc]
 
-    def _cached(self, key: Any, maps: "Maps", **changed: Any) -> Tensor:
+    def _cached(self, key: Any, maps: "Maps", changed: Callable[[], dict[str, Any]]) -> Tensor:
         """Maps of the changed batch, which are made once for all methods."""
-        changed = {name: value() if name == "picture" and callable(value) else value for name, value in changed.items()}
         if maps.key is None:
-            return maps.again(**changed)  # type: ignore[misc]
-        if key not in self._known:
-            self._known[key] = self.explained.again(**changed)
-        return _of(self._known[key], maps.key)
+            return maps.again(**changed())  # type: ignore[misc]
+        known = self.explained.changed
+        if key not in known:
+            known[key] = self.explained.again(**changed())
+        return _of(known[key], maps.key)
 
-    def _randomized(self, maps: "Maps") -> Iterator[tuple[str, Tensor]]:
-        if maps.key is None:
-            for name, module in randomized(self.explained.session.module):
-                yield name, maps.again(module=module)  # type: ignore[misc]
+    def _randomized(self, maps: "Maps", stages: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+        """The maps by each copy of the network, of which one at a time is there."""
+        module, inputs, known = self.explained.session.module, self.explained.batch.inputs, self.explained.stages
+        if maps.key is not None and (stages, seed) in known:
+            yield from ((layer, _of(made, maps.key)) for layer, made in known[stages, seed])
             return
-        if self._stages is None:
-            stages = randomized(self.explained.session.module)
-            self._stages = [(name, self.explained.again(module=module)) for name, module in stages]
-        for name, made in self._stages:
-            yield name, _of(made, maps.key)
+        kept = []
+        for stage in randomized(module, inputs, stages, seed):
+            if stage.drawn:
+                self.notes["parameters that no initializer sets are drawn with the mean and deviation that they had, "
+                           f"such as {stage.drawn[0]}"] = None  # fmt: skip
+            if maps.key is None:
+                yield stage.layer, maps.again(module=stage.module)  # type: ignore[misc]
+                continue
+            kept.append((stage.layer, self.explained.again(module=stage.module)))
+            yield stage.layer, _of(kept[-1][1], maps.key)
+        if maps.key is not None:
+            known[stages, seed] = kept
+
+    def _another_class(self, metric: Metric, seed: int | None) -> Tensor:
+        """For each sample another class: the likeliest of the others, or as many places on as is drawn."""
+        index, answer = self.bound.class_index, self.explained.maker.recording.answer
+        if index is None or not answer.classes:
+            raise WhycamError(f"{metric.title} asks for another class, and what is explained is none.")
+        logits = self.explained.maker.reading.logits(self.explained.maker.recording.output)
+        index, number = index.to(logits.device), logits.shape[1]
+        if number < 2:
+            raise WhycamError(f"{metric.title} asks for another class, and the network has one.")
+        if seed is not None:
+            return (index + int(torch.randint(1, number, (1,), generator=generator(seed)))) % number
+        return logits.scatter(1, index[:, None], -torch.inf).argmax(1)
 
 
 def _of(made: Mapping[Key, Tensor], key: Key) -> Tensor:

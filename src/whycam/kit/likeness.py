@@ -1,10 +1,11 @@
 """How alike two maps are, pixel by pixel."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.kit.arrays import center_rows
+from whycam.kit.arrays import center_rows, normalize
+from whycam.kit.masks import blur
 
 
 def pearson(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
@@ -25,3 +26,37 @@ def _ranks(maps: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch pixel"]:
     ordered = flat.sort(dim=1).values
     below, up_to = (torch.searchsorted(ordered, flat, right=right) for right in (False, True))
     return (below + up_to).to(maps.dtype)
+
+
+def ssim(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
+    """The structural similarity of maps that are each shifted and scaled to [0, 1] (Wang et al., IEEE TIP 13, 2004).
+
+    With their Gaussian window of deviation 1.5 and 11 pixels, edges reflected, and constants for a range of 1.
+    """
+
+    def mean(values: Tensor) -> Tensor:
+        return blur(values[:, None], deviation=1.5, size=11)[:, 0]
+
+    first, second = normalize(one, "minmax"), normalize(other, "minmax")
+    low, high = mean(first), mean(second)
+    spread = mean(first**2) - low**2 + mean(second**2) - high**2
+    together = mean(first * second) - low * high
+    alike = (2 * low * high + 1e-4) / (low**2 + high**2 + 1e-4) * (2 * together + 9e-4) / (spread + 9e-4)
+    return alike.flatten(1).mean(1)
+
+
+def likeness(
+    one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"]
+) -> dict[str, Float[Tensor, " batch"]]:
+    """How much of a map is left in another: rank correlations, of signed values and of magnitudes, and `ssim`.
+
+    NaN where the first is flat or one is not finite; 0 where the second alone is flat, which has nothing of it left.
+    """
+    kinds = {"spearman": spearman(one, other), "magnitudes": spearman(one.abs(), other.abs()), "ssim": ssim(one, other)}
+    nothing, nan = one.new_zeros(()), one.new_tensor(torch.nan)
+    known = ~_flat(one) & (one + other).flatten(1).isfinite().all(1)
+    return {name: each.where(~_flat(other), nothing).where(known, nan) for name, each in kinds.items()}
+
+
+def _flat(maps: Float[Tensor, "batch *space"]) -> Bool[Tensor, " batch"]:
+    return maps.flatten(1).amin(1) == maps.flatten(1).amax(1)

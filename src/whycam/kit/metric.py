@@ -7,12 +7,12 @@ sets of any size are measured in batches and shards of any size, with the same r
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from whycam.errors import MetricNotFound, WhycamError
@@ -30,7 +30,9 @@ METRIC_QUANTITIES: Mapping[str, str] = {
     "classes": "the class that is explained, (batch,); -1 where the target is none",
     "explain": "function: variants of the inputs -> their maps, (variant, batch, *space), the target the same",
     "explain_class": "function: classes (batch,) -> maps of these, (batch, *space)",
-    "explain_randomized": "maps as more and more layers are randomized from the top down: (layer's name, maps) each",
+    "another_class": "function: a seed, or None for the likeliest -> another class than that for each sample, (batch,)",
+    "explain_randomized": "function: stages, seed -> as ever more layers are randomized from the top down, (the last "
+    "one's name, maps) each",
     "explain_shifted": "function: a constant -> maps of the inputs plus it, by a network that takes it off again",
 }
 
@@ -74,6 +76,38 @@ class Explain(Protocol):
 
     def __call__(self, variants: Iterable[Tensor], /) -> Float[Tensor, "variant batch *space"]:
         """The maps of each variant `(batch, color, *space)`, at the input's size, float64."""
+
+
+@runtime_checkable
+class ExplainClass(Protocol):
+    """The maps' own method, for other classes."""
+
+    def __call__(self, classes: Int[Tensor, " batch"], /) -> Float[Tensor, "batch *space"]:
+        """The maps of a class for each sample, at the input's size, float64."""
+
+
+@runtime_checkable
+class AnotherClass(Protocol):
+    """Classes beside those that are explained."""
+
+    def __call__(self, seed: int | None, /) -> Int[Tensor, " batch"]:
+        """One for each sample, drawn, or the likeliest where there is no seed."""
+
+
+@runtime_checkable
+class ExplainRandomized(Protocol):
+    """The maps' own method, on networks that are randomized from the top down."""
+
+    def __call__(self, stages: int, seed: int, /) -> Iterator[tuple[str, Float[Tensor, "batch *space"]]]:
+        """Stage by stage, at most so many: the last layer that is randomized, and the maps then."""
+
+
+@runtime_checkable
+class ExplainShifted(Protocol):
+    """The maps' own method, on pictures plus a constant, and a network that takes it off again."""
+
+    def __call__(self, constant: float, /) -> Float[Tensor, "batch *space"]:
+        """The maps, at the input's size, float64."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ def on_gradient(tensor: Tensor, see: Callable[[Tensor], Tensor | None]) -> None:
         tensor.register_hook(see)  # type: ignore[no-untyped-call]
 
 
+def edit_inputs(module: nn.Module, change: Callable[..., Any]) -> None:
+    """Let a private copy's module be given what `change(module, args, kwargs)` returns, for good."""
+    with _NUMBERS:
+        module.register_forward_pre_hook(change, with_kwargs=True)
+
+
 class watching:
     """Let `see` look at, and replace, what a module returns or is given, for this thread's calls, until the block ends.
 
