@@ -6,7 +6,7 @@ from pathlib import Path
 import whycam
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks"))  # at the end: it has a transformers.py
 
 import meaning_page  # noqa: E402
 
