@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 from evaluations import evaluation, spread
 
+from whycam.kit.metric import find_metric
+from whycam.results.evaluation import Evaluation
 from whycam.results.recommendation import CHANGES, STAYS, primary
 from whycam.results.standing import Place
 
@@ -312,3 +314,17 @@ def test_families_of_metrics():
         "max_box_acc": "localization",
     }  # fmt: skip
     assert all(known.get(name, family) == family for name, family in of.items())
+
+
+def test_among_equals_maps_that_are_ok_are_preferred():
+    values = {"grad_cam": [0.5, 0.6, 0.4, 0.5] * 4, "full_grad": [0.52, 0.58, 0.42, 0.49] * 4}
+    rows = [
+        {"method": method, "layer": "a", "target": "top", "metric": "insertion", "sample": f"s{number}",
+         "value": value, "status": "incomplete" if method == "full_grad" else "ok"}
+        for method, several in values.items() for number, value in enumerate(several)
+    ]  # fmt: skip
+    found = Evaluation(
+        tuple(rows), {}, {}, {"insertion": find_metric("insertion")}, {("grad_cam", "a"): 1.0, ("full_grad", "a"): 1.0},
+        {}, (), {"model": "m", "images": 16},
+    )  # fmt: skip
+    assert found.recommendation.method == "grad_cam"

@@ -129,8 +129,10 @@ def _measured(
                     continue
                 add(part, place, metric.name, names[:first], measured, statuses)
         part.notes += asking.notes
-    part.notes += told(explained.maker.supply.work)
-    part.forwards = sum(each.forwards for each in explained.maker.supply.work)
+    work = explained.maker.supply.work
+    part.notes += told([replace(each, deviation=None) for each in work])
+    part.deviation = max((each.deviation or 0.0 for each in work), default=0.0)
+    part.forwards = sum(each.forwards for each in work)
     part.seconds = {
         (key[0], key[1]): (explained.shared + entry.seconds) / len(names) for key, entry in explained.entries.items()
     }
@@ -213,10 +215,16 @@ def _evaluation(
         metrics=known,
         seconds=seconds,
         failures={name: why for part in (*parts, mosaics) for name, why in part.failures.items()},
-        notes=tuple(dict.fromkeys(note for part in (*parts, mosaics) for note in part.notes)),
+        notes=(*dict.fromkeys(note for part in (*parts, mosaics) for note in part.notes), *_off(parts)),
         asked={
             **asked,
             "images": len({row["sample"] for row in rows}),
             "forwards": sum(p.forwards for p in (*parts, mosaics)),
         },
     )
+
+
+def _off(parts: Sequence[Part]) -> list[str]:
+    """How far a fast copy's scores are from the network's at most, if one was used."""
+    most = max((part.deviation for part in parts), default=0.0)
+    return [f"its scores differ from the network's by at most {most:.2g}, over samples of variants"] if most else []

@@ -28,6 +28,7 @@ class Part:
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     forwards: int = 0
+    deviation: float = 0.0
 
 
 class Journal:
@@ -110,6 +111,7 @@ def _to_json(part: Part) -> dict[str, Any]:
         "failures": part.failures,
         "notes": part.notes,
         "forwards": part.forwards,
+        "deviation": part.deviation,
     }
 
 
@@ -126,4 +128,5 @@ def _from_json(found: Mapping[str, Any]) -> Part:
         dict(found["failures"]),
         list(found["notes"]),
         found["forwards"],
+        found["deviation"],
     )

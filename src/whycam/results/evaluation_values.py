@@ -56,12 +56,15 @@ class EvaluationValues:
 
     @cached_property
     def statuses(self) -> dict[Place, Counter[str]]:
-        """How many maps of each place have which status."""
-        kinds = {(Place(row["method"], row["layer"], row["target"]), row["sample"]): row["status"] for row in self.rows}
-        made: dict[Place, Counter[str]] = {}
-        for (place, _), kind in kinds.items():
-            made.setdefault(place, Counter())[kind] += 1
-        return made
+        """How many maps of each place have which status: of images, or of mosaics of them where it has no others."""
+        of_mosaics = {metric.name for metric in self.metrics.values() if metric.mosaics}
+        kinds: dict[bool, dict[Place, dict[str, str]]] = {False: {}, True: {}}
+        for row in self.rows:
+            of_place = kinds[row["metric"] in of_mosaics].setdefault(
+                Place(row["method"], row["layer"], row["target"]), {}
+            )
+            of_place[row["sample"]] = row["status"]
+        return {place: Counter(each.values()) for place, each in {**kinds[True], **kinds[False]}.items()}
 
     def accumulators(self) -> dict[tuple[Place, str], Accumulator]:
         """What each metric said at each place, sample by sample; parts of metrics are left out."""

@@ -124,14 +124,19 @@ class _Advice:
         return self.found.judge.beaten(place, self.name, self.controls)
 
     def _cheapest(self) -> Place:
-        """Of those that cannot be told apart from the best: who beats the controls and hangs on the network, then who
-        is quicker, and of those that take about as long the better.
+        """Of those that cannot be told apart from the best: who beats the controls, hangs on the network and has maps
+        that are ok, then who is quicker, and of those that take about as long the better.
         """
         equal = [place for place in self.standing.order if place in self.standing.equal]
         better = [place for place in equal if len(self._beaten(place)) == len(self.controls)] or equal
         sound = list(filter(self._hangs, better)) or better
+        sound = list(filter(self._mostly_ok, sound)) or sound
         least = min(map(self._seconds, sound))
         return next(place for place in sound if self._seconds(place) * CHEAPER <= least)
+
+    def _mostly_ok(self, place: Place) -> bool:
+        kinds = self.found.statuses[place]
+        return 2 * kinds["ok"] >= kinds.total()
 
     def _seconds(self, place: Place) -> float:
         return self.found.seconds.get(place[:2], math.inf)
