@@ -61,7 +61,7 @@ bench-cost: $(VENV)/bench
 	$(BIN)/python benchmarks/cost.py --images "$(PHOTOS)"
 
 bench-meaning: $(VENV)/bench
-	$(BIN)/python benchmarks/meaning.py --images "$(PHOTOS)"
+	$(BIN)/python benchmarks/meaning.py measure builtin --images "$(PHOTOS)"
 
 # Every model of the zoo; it goes on from where it was stopped, and writes docs/compatibility.md when all are done
 compat: $(VENV)/dev
