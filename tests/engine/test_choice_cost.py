@@ -54,7 +54,7 @@ def test_looking_whether_tokens_attend_costs_nothing_where_all_is_convolved_and_
     with torch.no_grad():
         prediction, _ = flops(lambda: model(inputs))
     first, found = flops(lambda: whycam.explain(model, inputs))
-    again, _ = flops(lambda: whycam.explain(model, inputs, "auto"))
+    again, _ = flops(lambda: whycam.explain(model, inputs))
     named, _ = flops(lambda: whycam.explain(make(), inputs, method))
     assert found.method == method
     assert first == named
