@@ -343,6 +343,29 @@ FAULTS = [
         },
     ),
     Faults(
+        "evaluation/explained.py",
+        "evaluation/test_asked_again.py",
+        {
+            "resolvers = [replace(one, number=0)], [resolvers[one.number]]": "resolvers = self.combinations, resolvers",
+            '{**plans, "": known}': "plans",
+            "each if target.again is None else": "each if True else",
+            "Session(replace(session.vision, module=module))": "session",
+        },
+    ),
+    Faults(
+        "evaluation/direct.py",
+        "evaluation/test_asked_again.py",
+        {
+            "< SAME[1]": "< 1e9",
+            "and metric.takes & EXPLAINING": "",
+        },
+    ),
+    Faults(
+        "targets/boxes.py",
+        "evaluation/test_asked_again.py",
+        {"again=_Same(target, tuple(boxes), tuple(labels), number),": ""},
+    ),
+    Faults(
         "evaluation/mosaics.py",
         "evaluation/test_mosaics.py",
         {

@@ -222,7 +222,7 @@ def target_keys(request: Request, measured: Measured) -> list[Any]:
     ]  # by what the caller holds: a target that asked the network first is a copy
 
 
-def settled(measured: Measured) -> list[Resolve]:
+def settled(measured: Measured) -> list[OutputSelector]:
     """What asks the same targets of another pass, whatever it answers."""
     known = measured.any
     return [OutputSelector(_always(each), known.answer.part) for each in known.targets]

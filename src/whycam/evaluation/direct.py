@@ -1,19 +1,22 @@
 """A metric of maps that are there already, of whatever library."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from whycam.engine.request import Request
+from whycam.engine.inputs import Batch
+from whycam.engine.request import LayerRequest, Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
 from whycam.evaluation.explained import ASKED, Explained, at_size
 from whycam.evaluation.quantities import Asking, Maps, enlarged, foreign_maps, own_maps
 from whycam.evaluation.truth import as_boxes, as_masks
-from whycam.kit.arrays import resize
+from whycam.kit.arrays import SAME, apart, resize
 from whycam.kit.metric import EXPLAINING, SCORING, Measurement, Metric
+from whycam.kit.registry import find
 from whycam.models.adopt import as_vision_model
 from whycam.results.explanation import Explanation
 
@@ -43,38 +46,46 @@ def measure(
             "target)."
         )
     session = Session(as_vision_model(model, preprocess, labels))
-    explained = isinstance(maps, Explanation)
-    request = Request.one(*_as_asked(maps) if explained else (ASKED.function,), **_once(maps, target, common))
+    own: Maps | None = None
     with session.tree():
-        asking = Asking(Explained(session, session.batch(inputs, request), request), 0)
-        size = asking.explained.batch.context.size
+        batch = session.batch(inputs, Request((ASKED,), targets=(target,), **common))
+        if isinstance(maps, Explanation) and metric.takes & EXPLAINING:
+            explained, own = _explained_as(metric, session, batch, maps, target, common)
+        else:
+            explained = Explained(session, batch, Request((ASKED,), targets=(target,), **common))
+            if explain is not None:
+                own = foreign_maps(explained, 0, explain, _values(maps))
+        asking = Asking(explained, 0)
+        size = explained.batch.context.size
         if masks is not None or boxes is not None:
-            asking.masks = as_masks(masks, boxes, len(asking.explained), size)
-            asking.boxes = as_boxes(boxes, masks, len(asking.explained))
-        return asking.measure(metric, _maps(asking.explained, maps, explain), options)
+            asking.masks = as_masks(masks, boxes, len(explained), size)
+            asking.boxes = as_boxes(boxes, masks, len(explained))
+        return asking.measure(metric, own or Maps(enlarged(_values(maps), explained)), options)
 
 
-def _as_asked(explanation: Explanation) -> tuple[str]:
-    return (explanation.method,)
+def _values(maps: Any) -> Any:
+    return at_size(maps) if isinstance(maps, Explanation) else maps
 
 
-def _once(maps: Any, target: Any, common: Mapping[str, Any]) -> dict[str, Any]:
-    """The rest of the request that an explanation's maps came of, or of none."""
-    rest: dict[str, Any] = {"target": target, "layer": None, "fusion": None, "options": {}, **common}
-    if isinstance(maps, Explanation):
-        layers = maps.layer.name.split(" + ")
-        rest["layer"] = None if layers == ["input"] else layers if len(layers) > 1 else layers[0]
-        rest["options"] = dict(maps.options)
-    return rest
-
-
-def _maps(explained: Explained, maps: Any, explain: Callable[..., Any] | None) -> Maps:
-    if isinstance(maps, Explanation):
-        (key,) = explained.entries
-        return Maps(at_size(maps), None, own_maps(explained, key).again)
-    if explain is not None:
-        return foreign_maps(explained, 0, explain, maps)
-    return Maps(enlarged(maps, explained))
+def _explained_as(
+    metric: Metric, session: Session, batch: Batch, explanation: Explanation, target: Any, common: Mapping[str, Any]
+) -> tuple[Explained, Maps]:
+    """The same explanation once more, whose method then can be asked again."""
+    method, names = find(explanation.method), tuple(explanation.layer.name.split(" + "))
+    as_usual, as_named = LayerRequest(), LayerRequest(names, fused=len(names) > 1)
+    chosen = not explanation.layer.why.startswith("as asked") or names == ("input",)
+    options = {method.name: dict(explanation.options)}
+    for place in (as_usual, as_named) if chosen else (as_named,):
+        explained = Explained(session, batch, Request((method,), (place,), (target,), options=options, **common))
+        found = [own_maps(explained, key) for key in explained.entries]
+        if len(found) == 1 and apart(found[0].values, at_size(explanation)) < SAME[1]:
+            return explained, replace(found[0], values=at_size(explanation), key=None)
+    raise WhycamError(
+        f"{metric.title} asks {explanation.title} again, and for this target it has other maps at "
+        f"{explanation.layer.short} than the explanation. Pass the target and the inputs that it was made with; of one "
+        "that was smoothed, tiled or fused by fusion= pass the maps, and explain=, a function of (module, inputs, "
+        "classes)."
+    )
 
 
 def _plain(metric: Metric, maps: Any, masks: Any, boxes: Any) -> dict[str, Any]:

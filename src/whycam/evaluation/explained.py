@@ -25,6 +25,7 @@ from whycam.network.variants.scoring import RunConfig
 from whycam.results.explanation import Explanation
 from whycam.results.values import Cost
 from whycam.targets import resolve
+from whycam.targets.structured import Settling
 
 #: (method, layer, target), as in a `Comparison`.
 Key: TypeAlias = tuple[str, str, Any]
@@ -129,9 +130,13 @@ class Explained:
             batch = batch.with_picture(picture if space is None else as_given(picture, space))
         if module is not None:
             session = Session(replace(session.vision, module=module))
-        resolvers = settled(self.measured)
+        known, labels = self.measured.any, session.vision.labels
+        resolvers: list[Resolve] = [
+            each if target.again is None else replace(each, part=None, settling=Settling(target.again, labels))
+            for each, target in zip(settled(self.measured), known.targets, strict=True)
+        ]
         if classes is not None:
-            part, labels = self.measured.any.answer.part, session.vision.labels
+            part = known.answer.part
             resolvers = [OutputSelector(partial(resolve, classes.tolist(), labels=labels), part)] * len(resolvers)
         combinations = self.combinations
         if only is not None:

@@ -245,7 +245,7 @@ def own_maps(explained: Explained, key: Key) -> Maps:
     return Maps(explained.maps(key), key, lambda **changed: _of(explained.again(key, **changed), key))
 
 
-def foreign_maps(explained: Explained, number: int, function: Callable[..., Any], made: Tensor | None = None) -> Maps:
+def foreign_maps(explained: Explained, number: int, function: Callable[..., Any], made: Any = None) -> Maps:
     """Maps of any function `explain(module, inputs, classes)`, as Quantus calls them; `made`: where they are known."""
     index = explained.maker.recording.targets[number].class_index
 

@@ -289,7 +289,40 @@ def _settled(
         tuple(shown),
         target,
         next((each.about for each in found), "") + _cut(target, context.detached),
+        again=_Same(target, tuple(boxes), tuple(labels), number),
     )
+
+
+@dataclass(frozen=True)
+class _Same(OutputTarget):
+    """Boxes that were found once: in another pass, the ones of the same class that overlap them most."""
+
+    target: Box
+    boxes: tuple[Tensor | None, ...]
+    labels: tuple[int | None, ...]
+    number: Callable[[Detections, int], Tensor]
+
+    def watched(self, module: Any) -> Mapping[str, str]:
+        """As for one box."""
+        return self.target.watched(module)
+
+    def goes_through(self) -> bool | None:
+        """As it was."""
+        return self.target.through_selection
+
+    def settle(self, output: Any, context: OutputContext) -> list[Settled]:
+        """The boxes, in each image."""
+        found = self.target.found(output, context)
+        indices: list[int | str] = []
+        for each, box, label in zip(found, self.boxes, self.labels, strict=True):
+            overlap = (
+                each.scores.new_zeros(0) if box is None else iou(box, each.boxes.detach()) * (each.labels == label)
+            )
+            gone = not len(overlap) or not bool(overlap.amax() > 0)
+            indices.append("the box is gone" if gone else int(overlap.argmax()))
+        return [
+            _settled(output, context, found, indices, self.target, _Seen(context, self.target.adapter), self.number)
+        ]
 
 
 def _cut(target: Box, detached: int) -> str:

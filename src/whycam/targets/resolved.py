@@ -47,6 +47,7 @@ class ResolvedTarget:
         key: by which a `Comparison` finds it, where one target stands for several things.
         note: what a reader should know of the score.
         prompts: output -> how like each of several sentences it is, the explained one first; empty for most targets.
+        again: the target of the whole output that means the same thing in another pass; `None` for classes.
     """
 
     score: Score = field(repr=False)
@@ -60,6 +61,7 @@ class ResolvedTarget:
     key: Any = None
     note: str = ""
     prompts: tuple[Score, ...] = ()
+    again: Any = field(default=None, repr=False)
 
     @property
     def idle(self) -> bool:

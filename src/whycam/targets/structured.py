@@ -36,6 +36,7 @@ class Settled:
         key: by which a `Comparison` finds it, where one target stands for several things.
         note: what a reader should know of the score.
         prompts: how like each of several sentences an output is, the explained one first.
+        again: the same thing, to be settled in another pass; where there is none, `read` says it all.
     """
 
     scores: Tensor
@@ -47,6 +48,7 @@ class Settled:
     key: Any = None
     note: str = ""
     prompts: tuple[Read, ...] = ()
+    again: "OutputTarget | None" = None
 
 
 @dataclass(frozen=True)
@@ -233,8 +235,25 @@ class _EachSample(OutputTarget):
                 pick("shown"),
                 key=self.targets,
                 note=each[0].note,
+                again=_EachSample(tuple(map(once_more, each))),
             )
         ]
+
+
+@dataclass(frozen=True)
+class _AsRead(OutputTarget):
+    """What was settled once, read in another pass."""
+
+    settled: Settled
+
+    def settle(self, output: Any, context: OutputContext) -> list[Settled]:
+        """The same thing, in this output."""
+        return [replace(self.settled, scores=self.settled.read(output))]
+
+
+def once_more(settled: Settled) -> OutputTarget:
+    """The target that means the same thing in another pass."""
+    return settled.again if settled.again is not None else _AsRead(settled)
 
 
 def for_each_sample(targets: Sequence[OutputTarget]) -> OutputTarget:
@@ -267,6 +286,7 @@ def resolved(settled: Sequence[Settled]) -> tuple[tuple[Read, ...], list[Resolve
                 key=each.key,
                 note=each.note,
                 prompts=held,
+                again=once_more(each),
             )
         )
     scores = [each.scores for each in settled]
