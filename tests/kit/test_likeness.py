@@ -96,7 +96,8 @@ def test_likeness_of_flat_and_broken_maps(generator):
     one = torch.randn(4, 6, 6, generator=generator, dtype=torch.float64)
     other = -one
     one[0], other[1], other[2, 0, 0] = 2.0, 0.0, math.nan
-    found = likeness(one, other)
+    assert list(likeness(one, other, structure=False)) == ["spearman", "magnitudes"]
+    found = likeness(one, other, structure=True)
     assert list(found) == ["spearman", "magnitudes", "ssim"]
     assert found["ssim"][3] == ssim(one, other)[3]
     for each in found.values():

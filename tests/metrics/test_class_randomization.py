@@ -73,8 +73,12 @@ def test_a_method_without_a_class_has_the_same_map_for_another():
 def test_a_flat_map_for_the_other_class_has_nothing_in_common():
     maps = drawn(2, 4, 4)
     maps[1] = 1.0
-    found = class_randomization.function(maps, lambda _: torch.zeros_like(maps), lambda _: torch.zeros(2).long())
-    assert found.values.tolist() == pytest.approx([0, math.nan], nan_ok=True)
+    found = class_randomization.function(
+        maps, lambda _: torch.zeros_like(maps), lambda _: torch.zeros(2).long(), ssim=True
+    )
+    for values in (found.values, *found.parts.values()):
+        assert values.tolist() == pytest.approx([0, math.nan], nan_ok=True)
+    assert list(found.parts) == ["magnitudes", "ssim"]
 
 
 def test_what_is_no_class_has_no_other():

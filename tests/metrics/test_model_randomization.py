@@ -48,7 +48,7 @@ def test_the_network_before_it_is_randomized_has_no_part_in_the_mean():
 def test_a_method_that_does_not_look_at_the_network_stays():
     net, pictures = nets.plain(), nets.images(2)
     maps = pictures.abs().sum(1)
-    found = model_randomization(maps, net, pictures, explain=lambda _, inputs, __: inputs.abs().sum(1), curves=True)
+    found = model_randomization(maps, net, pictures, explain=lambda _, x, __: x.abs().sum(1), ssim=True, curves=True)
     torch.testing.assert_close(found.values, torch.ones(2, dtype=torch.float64))
     torch.testing.assert_close(found.parts["ssim"], torch.ones(2, dtype=torch.float64))
 
@@ -64,7 +64,7 @@ def test_flat_and_broken_maps():
     maps = drawn(2, 4, 4)
     maps[1] = 1.0
     flat, broken = torch.zeros_like(maps), torch.full_like(maps, math.nan)
-    found = model_randomization.function(maps, of_stages(flat, maps, broken))
+    found = model_randomization.function(maps, of_stages(flat, maps, broken), ssim=True)
     assert found.curve[0].tolist() == pytest.approx([0, 1, math.nan], nan_ok=True)
     for values in (found.values, found.parts["magnitudes"], found.parts["ssim"]):
         assert values.tolist() == pytest.approx([0.5, math.nan], nan_ok=True)

@@ -22,10 +22,13 @@ def spearman(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *sp
 
 def _ranks(maps: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch pixel"]:
     """Twice the mean rank of each pixel, less 1: how many are below it, and how many are not above it."""
-    flat = maps.flatten(1).contiguous()
-    ordered = flat.sort(dim=1).values
-    below, up_to = (torch.searchsorted(ordered, flat, right=right) for right in (False, True))
-    return (below + up_to).to(maps.dtype)
+    ordered, places = maps.flatten(1).sort(dim=1)
+    number = torch.arange(ordered.shape[1], device=maps.device)
+    changes, start = ordered.diff(dim=1) != 0, number.new_zeros(len(ordered), 1)
+    below = torch.cat([start, number[1:] * changes], 1).cummax(1).values
+    above = torch.cat([start, number[1:] * changes.flip(1)], 1).cummax(1).values.flip(1)
+    shared = (below + len(number) - above).to(maps.dtype)
+    return torch.empty_like(shared).scatter_(1, places, shared)
 
 
 def ssim(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
@@ -46,13 +49,15 @@ def ssim(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"
 
 
 def likeness(
-    one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"]
+    one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"], *, structure: bool
 ) -> dict[str, Float[Tensor, " batch"]]:
     """How much of a map is left in another: rank correlations, of signed values and of magnitudes, and `ssim`.
 
     NaN where the first is flat or one is not finite; 0 where the second alone is flat, which has nothing of it left.
     """
-    kinds = {"spearman": spearman(one, other), "magnitudes": spearman(one.abs(), other.abs()), "ssim": ssim(one, other)}
+    kinds = {"spearman": spearman(one, other), "magnitudes": spearman(one.abs(), other.abs())}
+    if structure:
+        kinds["ssim"] = ssim(one, other)
     nothing, nan = one.new_zeros(()), one.new_tensor(torch.nan)
     known = ~_flat(one) & (one + other).flatten(1).isfinite().all(1)
     return {name: each.where(~_flat(other), nothing).where(known, nan) for name, each in kinds.items()}
