@@ -97,7 +97,7 @@ def _plain(metric: Metric, maps: Any, masks: Any, boxes: Any) -> dict[str, Any]:
     if masks is not None or boxes is not None:
         size = tuple(torch.as_tensor(masks).shape[1:]) if masks is not None else tuple(found.shape[1:])
         quantities["maps"] = resize(found, size)
-        quantities["masks"] = as_masks(masks, boxes, len(found), size)
+        quantities["masks"] = as_masks(masks, boxes, len(found), size).to(found.device)
         quantities["boxes"] = as_boxes(boxes, masks, len(found))
     missing = sorted(metric.takes - quantities.keys())
     if missing:

@@ -86,7 +86,7 @@ class Asking:
         if name == "masks":
             if self.masks is None:
                 raise WhycamError(f"{metric.title} asks where the target is; pass masks=, or boxes=.")
-            return self.masks
+            return self.masks.to(maps.values.device)
         if name == "boxes":
             if self.boxes is None:
                 raise WhycamError(f"{metric.title} asks for boxes around the target; pass boxes=.")
