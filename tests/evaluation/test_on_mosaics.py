@@ -1,8 +1,10 @@
 """Grid pointing in an evaluation: mosaics of the images, each cell's class explained, the mean over the cells."""
 
 import nets
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import whycam
@@ -67,6 +69,62 @@ def test_maps_of_a_function_are_asked_about_every_cell():
     assert values["theirs"] == pytest.approx(values["hires_cam"])
     assert sorted(each for classes in asked[-4:] for each in classes) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert not any(row["method"] == "arrays" for row in found.rows)  # which are of the images, and of no mosaic
+
+
+def test_a_method_that_fails_for_one_class_has_no_mean_of_the_others():
+    def theirs(module, inputs, classes):
+        if classes[0] == 3:
+            raise whycam.WhycamError("not white")
+        return whycam.explain(module, inputs, "hires_cam", target=classes.tolist()).maps
+
+    found = whycam.evaluate(
+        colors(), pictures(), ["hires_cam"], metrics=["grid_pointing_game"], maps={"theirs": theirs}, sanity=0,
+        controls=False, options=OPTIONS, batch=1,
+    )  # fmt: skip
+    assert {row["method"] for row in found.rows} == {"hires_cam"}
+    assert "not white" in found.failures["grid_pointing_game of theirs at -"]
+
+
+class OneSize(nn.Module):
+    """Takes pictures of 8 x 8 alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = colors()
+
+    def forward(self, x):
+        return self.inner(x.reshape(-1, 3, 8, 8)[: len(x)] if x.shape[-1] == 8 else x.view(len(x), 3, 8, 8))
+
+
+def test_a_network_of_one_size_keeps_its_other_figures_and_shrinks_mosaics():
+    model, inputs = OneSize(), pictures()
+    asked = {"metrics": ["entropy", "grid_pointing_game"], "sanity": 0, "controls": False}
+    found = whycam.evaluate(model, inputs, ["hires_cam"], options=OPTIONS, **asked)
+    assert {row["metric"] for row in found.rows} == {"entropy"}
+    assert len(found.rows) == 8
+    assert "grid_pointing_game" in found.failures
+    small = {"grid_pointing_game": {"confidence": 0.6, "shrink": True}}
+    found = whycam.evaluate(model, inputs, ["hires_cam"], options=small, **asked)
+    assert not found.failures
+    values = [row["value"] for row in found.rows if row["metric"] == "grid_pointing_game"]
+    assert values == pytest.approx([0.875, 0.875], abs=2e-3)
+
+
+def test_photos_of_several_sizes_keep_their_other_figures(monkeypatch):
+    model = whycam.VisionModel(colors().float(), preprocess=lambda image: transforms(image), labels=list("rgbw"))
+    photos = [
+        Image.fromarray((picture.movedim(0, 2) * 255).clamp(0, 255).byte().numpy()).resize((side, side))
+        for picture, side in zip(pictures(), (8, 8, 8, 8, 16, 16, 16, 16), strict=True)
+    ]
+    found = whycam.evaluate(
+        model, photos, ["hires_cam"], metrics=["entropy", "grid_pointing_game"], sanity=0, controls=False, batch=4
+    )
+    assert len(found.rows) == 8
+    assert "of one size" in found.failures["grid_pointing_game"]
+
+
+def transforms(image):
+    return torch.from_numpy(np.asarray(image).copy()).movedim(2, 0).float() / 255
 
 
 def test_too_few_photos_are_a_failure_of_the_metric_alone():

@@ -26,19 +26,19 @@ def measure_mosaics(session: Session, images: Images, questions: Questions, batc
         if metric.mosaics:
             try:
                 made = _made(session, images, metric.with_defaults(options), questions, batch)
-            except WhycamError as error:
+                for start in range(0, len(made), batch):
+                    with session.tree():
+                        _measure(session, made, range(start, min(start + batch, len(made))), metric, questions, part)
+            except WhycamError as error:  # a network that takes no other size, say
                 part.failures[metric.name] = str(error)
                 continue
-            for start in range(0, len(made), batch):
-                with session.tree():
-                    _measure(session, made, range(start, min(start + batch, len(made))), metric, questions, part)
             part.notes.append(f"{metric.title}: {len(made)} mosaics of {made.side} x {made.side} photos")
     return part
 
 
 def _made(session: Session, images: Images, options: Mapping[str, Any], questions: Questions, batch: int) -> Mosaics:
     """The mosaics of the images that can be read and that the network is sure of; one forward of each image."""
-    inputs, classes, probabilities = [], [], []
+    inputs, classes, probabilities = list[Tensor](), list[Tensor](), list[Tensor]()
     request = Request.one(ASKED.function, None, None, None, {}, output=questions.request.output)
     for start, stop in images.batches(batch):
         given, _ = images.some(range(start, stop))
@@ -49,6 +49,8 @@ def _made(session: Session, images: Images, options: Mapping[str, Any], question
             index, output = bound.bound.class_index, found.maker.recording.output
             if index is None:
                 raise WhycamError("mosaics are made of photos of known classes, and this network gives none.")
+            if inputs and bound.inputs.shape[1:] != inputs[0].shape[1:]:
+                raise WhycamError("mosaics are made of photos of one size as the network takes them; these differ.")
             inputs.append(bound.inputs)
             classes.append(index)
             probabilities.append(bound.bound.as_probability()(output))
