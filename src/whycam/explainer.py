@@ -492,13 +492,14 @@ class Explainer:
         measured = find_metric(metric)
         some = choosing.some_of(inputs, most)
         options = {measured.name: {"steps": steps}} if "steps" in measured.options else {}
-        listed = list(layers) if layers is not None else choosing.places(self._session, some)
+        listed = layers if layers is not None else choosing.places(self._session, some)
+        usual_first = [None, *(each for each in listed if each is not None)]
         asked = dict.fromkeys([choosing.USUAL, *(methods if methods is not None else choosing.CANDIDATES)])
         found = self.evaluate(
-            some, list(asked), listed if None in listed else [None, *listed], [measured], targets, options=options,
+            some, list(asked), usual_first, [measured], targets, options=options,
             sanity=0, seed=seed, batch=batch, precision=precision, progress=progress,
         )  # fmt: skip
-        usual = self.explain(some[:1], choosing.USUAL).layer.name
+        usual = next((place.layer for place in found.places if place.method == choosing.USUAL), "")
         return choosing.keep(self._session, choosing.decide(found, measured, usual))
 
     def auto(

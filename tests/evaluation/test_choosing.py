@@ -1,13 +1,14 @@
 """A choice by evidence: made on half of the images, held to it on the other half, kept in a file, and read again."""
 
 import json
+from dataclasses import replace
 
 import nets
 import pytest
 import torch
 
 import whycam
-from whycam.evaluation.choosing import decide
+from whycam.evaluation.choosing import decide, some_of
 from whycam.kit.metric import find_metric
 from whycam.results.evaluation import Evaluation
 from whycam.targets import Similarity
@@ -57,6 +58,17 @@ def test_only_images_that_all_have_a_value_count():
     values = {"grad_cam": [nan, *[0.5] * 7], "layer_cam": [0.9, *[0.4] * 7]}
     made = decide(found(**values), INSERTION, "at grad_cam")
     assert (made.method, made.images) == ("grad_cam", 7)
+
+
+def test_a_method_without_any_value_is_no_candidate_and_hinders_none():
+    values = {"grad_cam": [0.5] * 8, "layer_cam": [0.6] * 8, "hires_cam": [float("nan")] * 8}
+    made = decide(found(**values), INSERTION, "at grad_cam")
+    assert (made.method, made.images) == ("layer_cam", 8)
+
+
+def test_the_images_that_are_looked_at_lie_at_even_distances():
+    assert some_of(torch.arange(15.0)[:, None], 8).flatten().tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert some_of([str(number) for number in range(15)], 8) == ["0", "2", "4", "6", "8", "10", "12", "14"]
 
 
 def test_without_values_there_is_no_choice():
@@ -110,6 +122,36 @@ def test_a_choice_counts_what_was_looked_at(explainer):
     assert (made.images, made.held_out) == (9, 4)
 
 
+def test_inputs_by_name_are_images_too(cache):
+    class Named(nets.Plain):
+        def forward(self, picture):
+            return super().forward(picture)
+
+    made = whycam.choose(nets.fixed(Named()), {"picture": images(9)}, ["hires_cam"], steps=2)
+    assert (made.images, made.held_out) == (9, 4)
+
+
+def test_fewer_than_eight_are_not_looked_at(explainer):
+    with pytest.raises(whycam.WhycamError, match="at least 8 images, half of them held out; 3 came"):
+        explainer.choose(images(), ["hires_cam"], most=3)
+
+
+def test_a_metric_of_the_set_decides_by_the_set(cache):
+    # two classes, of which one is rare: the mean over classes likes LayerCAM, the mean over images HiResCAM
+    pointing = find_metric("pointing_game")
+    classes = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]
+    hits = {"grad_cam": [0.0] * 8, "hires_cam": [1.0] * 6 + [0.0] * 2, "layer_cam": [1.0, 1, 0, 0, 0, 0, 1, 1]}
+    base = found(pointing, **hits)
+    curves = {
+        (row["method"], row["layer"], "top", "pointing_game", row["sample"]): (row["value"], classes[number % 8])
+        for number, row in enumerate(base.rows)
+    }
+    made = decide(replace(base, curves=curves), pointing, "at grad_cam")
+    assert made.method == "layer_cam"
+    assert made.against["layer_cam at at layer_cam"] == pytest.approx((1 / 3 + 1) / 2)
+    assert made.against["hires_cam at at hires_cam"] == pytest.approx(1 / 2)
+
+
 def test_other_targets_than_classes_keep_their_method(explainer):
     assert explainer.auto(images(), Similarity(images(1))) == (None, None, "")
 
@@ -118,5 +160,8 @@ def test_a_damaged_file_is_no_choice(explainer, cache):
     path = explainer.choose(images(), ["hires_cam"], steps=2).path
     path.write_text("{")
     assert "cannot be read as a choice" in explainer.explain(images(1), "auto").notes[0]
+    for other in ("[]", '{"schema": 1}'):
+        path.write_text(other)
+        assert "cannot be read as a choice" in explainer.explain(images(1), "auto").notes[0]
     path.write_text('{"schema": 99}')
     assert "written by another version" in explainer.explain(images(1), "auto").notes[0]

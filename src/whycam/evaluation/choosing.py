@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from whycam.kit.metric import Metric
 from whycam.network.fingerprint import fingerprint
 from whycam.network.layers.default_layer import stages
 from whycam.results.evaluation import Evaluation
-from whycam.results.standing import CONTROL
 
 #: Of the file; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
@@ -85,13 +84,13 @@ def recalled(session: Session) -> Choice | None:
     path = file_of(session)
     try:
         found = json.loads(path.read_text())
+        if found.pop("schema", None) == SCHEMA:
+            return Choice(**found, path=path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # no JSON, or of another form
         raise WhycamError(f"{path} cannot be read as a choice: {error}. Delete it, and choose again.") from None
-    if found.pop("schema", None) != SCHEMA:
-        raise WhycamError(f"{path} was written by another version. Delete it, and choose again.")
-    return Choice(**found, path=path)
+    raise WhycamError(f"{path} was written by another version. Delete it, and choose again.")
 
 
 def keep(session: Session, choice: Choice) -> Choice:
@@ -118,44 +117,36 @@ def decide(found: Evaluation, metric: Metric, usual: str) -> Choice:
         WhycamError: Grad-CAM, or any image, has no value.
     """
     sign = 1 if metric.better == "higher" else -1
-    samples = found.samples
-    first, held = set(samples[::2]), set(samples[1::2])
-    values: dict[tuple[str, str], dict[str, float]] = {}
-    for row in found.rows:
-        if row["metric"] == metric.name and row["value"] == row["value"]:
-            values.setdefault((row["method"], row["layer"]), {})[row["sample"]] = row["value"]
-
-    def mean(place: tuple[str, str], some: set[str]) -> float:
-        mine = [value for sample, value in values[place].items() if sample in some]
-        return sum(mine) / len(mine) if mine else float("nan")
-
-    shared = set.intersection(*(set(each) for each in values.values())) if values else set()
-    own = [place for place in values if not place[0].startswith(CONTROL)]
-    usual_place = next((place for place in own if place == (USUAL, usual)), None)
-    if usual_place is None or not shared & first or not shared & held:
+    accounts = {place: each for (place, name), each in found.accumulators().items() if name == metric.name}
+    accounts = {place: each for place, each in accounts.items() if each.count}
+    shared = set.intersection(*(set(each.named) for each in accounts.values())) if accounts else set()
+    first, held = (sorted(shared.intersection(found.samples[start::2])) for start in (0, 1))
+    own = [place for place in accounts if not place.is_control]
+    usual_place = next((place for place in own if place[:2] == (USUAL, usual)), None)
+    if usual_place is None or not first or not held:
         raise WhycamError(
             f"no choice can be made: {metric.title} of Grad-CAM is not known on enough images. "
             + "; ".join(f"{name}: {why}" for name, why in list(found.failures.items())[:3])
         )
-    here = {place: mean(place, shared & first) for place in values}
+    here = {place: each.compute(first) for place, each in accounts.items()}
+    there = {place: each.compute(held) for place, each in accounts.items()}
+    everywhere = {place: sign * each.compute(sorted(shared)) for place, each in accounts.items()}
     best = max(own, key=lambda place: (sign * here[place], place == usual_place))
-    there, theirs = mean(best, shared & held), mean(usual_place, shared & held)
-    held_up = sign * (there - theirs) >= 0
+    held_up = sign * (there[best] - there[usual_place]) >= 0
     chosen = best if held_up else usual_place
-    beaten_by = [name for name, layer in values if name.startswith(CONTROL)
-                 and sign * (mean((name, layer), shared) - mean(chosen, shared)) > 0]  # fmt: skip
-    said = f"{chosen[0]} at {chosen[1]}, chosen by {metric.title.lower()} ({metric.better} is better) among {len(own)}"
-    said += f" on {len(shared & first)} images; on {len(shared & held)} others it has "
-    said += f"{mean(chosen, shared & held):.3f}, and Grad-CAM at {usual} {theirs:.3f}"
+    beaten_by = [place.method for place in accounts if place.is_control and everywhere[place] > everywhere[chosen]]
+    said = f"{chosen}, chosen by {metric.title.lower()} ({metric.better} is better) among {len(own)}"
+    said += f" on {len(first)} images; on {len(held)} others it has "
+    said += f"{there[chosen]:.3f}, and Grad-CAM at {usual} {there[usual_place]:.3f}"
     if not held_up:
-        said += f". {best[0]} at {best[1]} was better where it was chosen, and not on the others ({there:.3f})"
+        said += f". {best} was better where it was chosen, and not on the others ({there[best]:.3f})"
     if beaten_by:
         said += (
             f". A map that knows nothing of the network is better: {', '.join(beaten_by)}; trust no map by this metric"
         )
     return Choice(
-        *chosen, metric.name, metric.better, mean(chosen, shared & held), theirs, len(shared), len(shared & held),
-        {f"{method} at {layer}": value for (method, layer), value in here.items()},
+        chosen.method, chosen.layer, metric.name, metric.better, there[chosen], there[usual_place],
+        len(shared), len(held), {str(place): value for place, value in here.items()},
         found.asked["model"], found.asked["weights"], said,
     )  # fmt: skip
 
@@ -168,10 +159,10 @@ def enough(inputs: Any) -> bool:
 def some_of(inputs: Any, most: int) -> Any:
     """At most so many of the images, at even distances."""
     images = Images(inputs)
-    if len(images) < FEWEST:
-        raise WhycamError(f"a choice takes at least {FEWEST} images, half of them held out; {len(images)} came.")
-    numbers: Sequence[int] = [round(k * (len(images) - 1) / (min(most, len(images)) - 1)) for k in
-                              range(min(most, len(images)))]  # fmt: skip
+    count = min(most, len(images))
+    if count < FEWEST:
+        raise WhycamError(f"a choice takes at least {FEWEST} images, half of them held out; {count} came.")
+    numbers = [round(k * (len(images) - 1) / (count - 1)) for k in range(count)]
     if images.several or not isinstance(images.inputs, (list, tuple)):
         return images.some(numbers)[0]
     return [images.inputs[number] for number in numbers]
