@@ -110,3 +110,11 @@ def test_in_one_and_three_dimensions():
         weights = masks.reshape(30, -1).mean(1)
         expected = np.tensordot(weights - weights.mean(), masks, 1) / 15
         np.testing.assert_allclose(found.maps[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_halves_that_are_flat_have_nothing_in_common():
+    # a score of 0 for the second sample leaves its maps 0 everywhere, and the first as it is
+    score = Found(lambda rows: peak(rows) * torch.tensor([1.0, 0.0], dtype=torch.float64))
+    found = d_rise(torch.ones(2, 1, 9, 7, dtype=torch.float64), score, samples=75, grid=3, keep=0.5, until=None)
+    assert found.values["split_half_correlation"][1] == 0
+    assert found.values["split_half_correlation"][0] > 0.5

@@ -73,7 +73,6 @@ class Explained:
     def __init__(self, session: Session, batch: Batch, request: Request, run: RunConfig | None = None) -> None:
         run = run if run is not None else request.run
         started = time.perf_counter()
-        request, _, self.note = session.with_usual(batch, request)
         self.session, self.batch = session, batch
         self.request = replace(request, methods=(*request.methods, ASKED), run=run)
         found = session.ground(batch, self.request)

@@ -1,7 +1,6 @@
 """A file that keeps what was measured, batch by batch, so that an evaluation goes on where it was stopped."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError
-from whycam.kit.files import write_whole
+from whycam.kit.files import for_json, from_json, write_whole
 
 #: Of the file; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
@@ -99,13 +98,10 @@ def _whole_lines(path: Path) -> list[Any]:
 
 
 def _to_json(part: Part) -> dict[str, Any]:
-    def plain(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
     return {
         "samples": part.samples,
-        "rows": [{**row, "value": plain(row["value"])} for row in part.rows],
-        "curves": [[*key, [plain(each) for each in curve]] for key, curve in part.curves.items()],
+        "rows": for_json(part.rows),
+        "curves": [[*key, for_json(curve)] for key, curve in part.curves.items()],
         "at": part.at,
         "seconds": [[*key, value] for key, value in part.seconds.items()],
         "failures": part.failures,
@@ -116,13 +112,10 @@ def _to_json(part: Part) -> dict[str, Any]:
 
 
 def _from_json(found: Mapping[str, Any]) -> Part:
-    def number(value: float | None) -> float:
-        return math.nan if value is None else value
-
     return Part(
         found["samples"],
-        [{**row, "value": number(row["value"])} for row in found["rows"]],
-        {(a, b, c, d, e): tuple(map(number, curve)) for a, b, c, d, e, curve in found["curves"]},
+        [{**row, "value": from_json(row["value"])} for row in found["rows"]],
+        {(a, b, c, d, e): tuple(map(from_json, curve)) for a, b, c, d, e, curve in found["curves"]},
         {name: tuple(points) for name, points in found["at"].items()},
         {(method, layer): value for method, layer, value in found["seconds"]},
         dict(found["failures"]),

@@ -28,7 +28,6 @@ class Asking:
 
     Attributes:
         notes: what a reader should know of how the metrics were asked.
-        forwards: whole forwards of the batch that metrics took.
     """
 
     def __init__(
@@ -51,11 +50,6 @@ class Asking:
     def bound(self) -> ResolvedTarget:
         """The target."""
         return self.explained.maker.recording.targets[self.number]
-
-    @property
-    def forwards(self) -> int:
-        """Whole forwards of the batch that were run for metrics so far."""
-        return sum(each.forwards for each in self.explained.maker.supply.work)
 
     def measure(self, metric: Metric, maps: "Maps", options: Mapping[str, Any]) -> Measurement:
         """One metric of one set of maps.

@@ -39,6 +39,11 @@ class Names:
         return name
 
 
+def from_json(value: float | None) -> float:
+    """A number that `for_json` wrote, NaN where that was none."""
+    return math.nan if value is None else value
+
+
 def for_json(value: Any) -> Any:
     """What JSON can hold: paths as text, and null for NaN and infinity, where a status says what happened."""
     if isinstance(value, Mapping):

@@ -48,6 +48,12 @@ def ssim(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"
     return alike.flatten(1).mean(1)
 
 
+def over_length(distances: Float[Tensor, " batch"], maps: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
+    """Distances from maps in parts of the maps' own lengths; NaN for a map of zeros."""
+    length: Tensor = torch.linalg.vector_norm(maps.flatten(1), dim=1)
+    return (distances / length).where(length > 0, maps.new_tensor(torch.nan))
+
+
 def likeness(
     one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"], *, structure: bool
 ) -> dict[str, Float[Tensor, " batch"]]:
@@ -59,9 +65,10 @@ def likeness(
     if structure:
         kinds["ssim"] = ssim(one, other)
     nothing, nan = one.new_zeros(()), one.new_tensor(torch.nan)
-    known = ~_flat(one) & (one + other).flatten(1).isfinite().all(1)
-    return {name: each.where(~_flat(other), nothing).where(known, nan) for name, each in kinds.items()}
+    known = ~is_flat(one) & (one + other).flatten(1).isfinite().all(1)
+    return {name: each.where(~is_flat(other), nothing).where(known, nan) for name, each in kinds.items()}
 
 
-def _flat(maps: Float[Tensor, "batch *space"]) -> Bool[Tensor, " batch"]:
+def is_flat(maps: Float[Tensor, "batch *space"]) -> Bool[Tensor, " batch"]:
+    """Whether a map has one value everywhere."""
     return maps.flatten(1).amin(1) == maps.flatten(1).amax(1)

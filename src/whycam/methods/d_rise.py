@@ -2,6 +2,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.kit.likeness import is_flat, pearson
 from whycam.kit.masks import Baseline, RandomMasks
 from whycam.kit.options import Count, OpenShare
 from whycam.kit.quantities import Result, Score
@@ -58,7 +59,8 @@ def d_rise(
             scores[half] += found
         done = numbers.stop
         halves = [_map(weighted[k], shows[k], scores[k], (done + 1 - k) // 2, keep, center) for k in range(2)]
-        likeness = _correlation(*halves)
+        flat = is_flat(halves[0]) | is_flat(halves[1])
+        likeness = pearson(*halves).where(~flat, halves[0].new_zeros(()))
         if until is not None and bool((likeness >= until).all()):
             break
     maps = _map(weighted.sum(0), shows.sum(0), scores.sum(0), done, keep, center)
@@ -81,14 +83,6 @@ def _map(
     """The weighted mean of masks from their sums; centered, each weight is the score less the mean of all."""
     mean = (scores / max(1, count)).reshape(-1, *[1] * shows.ndim)
     return (weighted - mean * shows if center else weighted) / (max(1, count) * keep)
-
-
-def _correlation(one: Float[Tensor, "batch *space"], other: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
-    """Pearson's, over each sample's locations; 0 where a map is flat."""
-    first, second = (each.flatten(1) - each.flatten(1).mean(1, keepdim=True) for each in (one, other))
-    lengths = first.norm(dim=1) * second.norm(dim=1)
-    made: Tensor = (first * second).sum(1) / lengths.where(lengths != 0, lengths.new_ones(()))
-    return made
 
 
 def _judged(blank: bool, likeness: float, masks: int, until: float | None) -> Status:

@@ -2,6 +2,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.kit.likeness import over_length
 from whycam.kit.metric import ExplainShifted, metric
 
 
@@ -19,6 +20,5 @@ def input_invariance(
     Peers: Quantus says whether the two are equal to 1e-4, whatever the map's scale, and takes the constant off the
     first layer's bias, which is another network wherever that layer pads the picture's border with zeros.
     """
-    length: Tensor = torch.linalg.vector_norm(maps.flatten(1), dim=1)
     away: Tensor = torch.linalg.vector_norm((explain_shifted(shift) - maps).flatten(1), dim=1)
-    return (away / length).where(length > 0, maps.new_tensor(torch.nan))
+    return over_length(away, maps)

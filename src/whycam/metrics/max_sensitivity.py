@@ -3,6 +3,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.kit.arrays import generator, lazily
+from whycam.kit.likeness import over_length
 from whycam.kit.metric import Explain, metric
 from whycam.kit.options import Count, Positive
 
@@ -36,6 +37,4 @@ def max_sensitivity(
 
     found = explain(lazily(noisy, [(radius, seed, number) for number in range(samples)], shared=True))
     away: Tensor = torch.linalg.vector_norm((found - maps).flatten(2), dim=2).amax(0)
-    length: Tensor = torch.linalg.vector_norm(maps.flatten(1), dim=1)
-    nan = maps.new_tensor(torch.nan)
-    return (away / length).where(length > 0, nan) if relative else away
+    return over_length(away, maps) if relative else away

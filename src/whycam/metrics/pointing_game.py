@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whycam.kit.likeness import is_flat
 from whycam.kit.metric import Measurement, metric
 from whycam.kit.options import NonNegative
 from whycam.kit.ranking import order
@@ -40,7 +41,6 @@ def pointing_game(
         steps = torch.arange(side, device=maps.device) - at[:, None]
         away += (steps**2).reshape(len(maps), *[side if axis == each else 1 for each in range(maps.ndim - 1)])
     near = ((away < tolerance**2) | (away == 0)) & masks
-    flat = maps.flatten(1).amin(1) == maps.flatten(1).amax(1)
-    hits = (near.flatten(1).any(1) & ~flat).to(maps.dtype)
+    hits = (near.flatten(1).any(1) & ~is_flat(maps)).to(maps.dtype)
     hits = hits.where(masks.flatten(1).any(1), hits.new_tensor(float("nan")))
     return Measurement(hits, torch.stack([hits, classes.to(hits)], 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError, missing
-from whycam.kit.files import for_json, write_whole
+from whycam.kit.files import for_json, from_json, write_whole
 from whycam.kit.metric import Metric, metrics
 from whycam.results.evaluation_values import EvaluationValues
 from whycam.results.recommendation import Recommendation
@@ -87,8 +87,8 @@ def load(path: Path) -> dict[str, Any]:
     if schema != SCHEMA or "rows" not in held:
         raise WhycamError(f"{path} has schema {schema!r}, and this version reads {SCHEMA}, with a row for each sample.")
     return {
-        "rows": tuple({**row, "value": _number(row["value"])} for row in held["rows"]),
-        "curves": {tuple(key): tuple(map(_number, curve)) for *key, curve in held["curves"]},
+        "rows": tuple({**row, "value": from_json(row["value"])} for row in held["rows"]),
+        "curves": {tuple(key): tuple(map(from_json, curve)) for *key, curve in held["curves"]},
         "at": {name: tuple(points) for name, points in held["at"].items()},
         "metrics": {name: _known(name, each) for name, each in held["metrics"].items()},
         "seconds": {(method, layer): each for method, layer, each in held["seconds"]},
@@ -96,10 +96,6 @@ def load(path: Path) -> dict[str, Any]:
         "notes": tuple(held["notes"]),
         "asked": held["asked"],
     }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _metric(metric: Metric) -> dict[str, Any]:
@@ -115,7 +111,7 @@ def _known(name: str, said: Mapping[str, Any]) -> Metric:
         return metrics()[name]
     if not said["is_mean"]:
         raise WhycamError(f"the metric {name!r} is no mean of its values and is not registered here; import it first.")
-    low, high = (_number(said["low"]), _number(said["high"]))
+    low, high = (from_json(said["low"]), from_json(said["high"]))
     return Metric(
         name, said["title"], said["paper"], _gone, frozenset(said["takes"]), {}, said["better"],
         -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high,
