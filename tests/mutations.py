@@ -31,6 +31,52 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "evaluation/choosing.py",
+        "evaluation/test_choosing.py",
+        {
+            'sign = 1 if metric.better == "higher" else -1': "sign = 1",
+            "found.samples[start::2]": "found.samples[0::2]",
+            "for place in accounts if not place.is_control]": "for place in accounts]",
+            "sign * (there[best] - there[usual_place]) >= 0": "True",
+            "if each.count}": "}",
+            "each.compute(first)": "each.compute(held)",
+            "everywhere[place] > everywhere[chosen]": "everywhere[place] < everywhere[chosen]",
+            "(len(images) - 1) / (count - 1)": "1",
+            "if count < FEWEST:": "if len(images) < FEWEST:",
+            "-{fingerprint(session.module)}": "",
+        },
+    ),
+    Faults(
+        "evaluation/controls.py",
+        "evaluation/test_controls.py",
+        {
+            "generator(seed, sample)": "generator(seed)",
+            "(side - 1) / 2) / (side / 4)": "side / 2) / (side / 4)",
+            ".square().sum(0).sqrt()": ".abs().sum(0)",
+            "inputs.double().mean(1)": "inputs.double().sum(1)",
+        },
+    ),
+    Faults(
+        "evaluation/on_mosaics.py",
+        "evaluation/test_on_mosaics.py",
+        {
+            "Measurement(torch.stack(cells).mean(0))": "Measurement(cells[0])",
+            "made.mask(cell)[some]": "made.mask(0)[some]",
+            "if len(cells) == made.side**2:": "if True:",
+            'shrink=options["shrink"]': "shrink=False",
+            "if callable(each)}": "}",
+        },
+    ),
+    Faults(
+        "network/fingerprint.py",
+        "network/test_fingerprint.py",
+        {
+            "{name} {tensor.dtype}": "{tensor.dtype}",
+            "{tensor.dtype} ": "",
+            ".view(torch.uint8).numpy().tobytes()": ".view(torch.uint8).numpy().tobytes()[:4]",
+        },
+    ),
+    Faults(
         "cli/evaluate.py",
         "cli/test_cli_evaluate.py",
         {
@@ -127,7 +173,6 @@ FAULTS = [
         {
             "else for_json(each)": "else each",
             "found.rows if samples else found.summary()": "found.summary()",
-            "math.nan if value is None else value": "0.0 if value is None else value",
             'if not said["is_mean"]:': "if False:",
             "schema != SCHEMA or": "",
         },
@@ -146,7 +191,7 @@ FAULTS = [
         {
             "(away < tolerance**2)": "(away <= tolerance**2)",
             "| (away == 0)": "",
-            " & ~flat)": ")",
+            " & ~is_flat(maps))": ")",
             'hits = hits.where(masks.flatten(1).any(1), hits.new_tensor(float("nan")))': "pass",
             "of_class[number]": "of_class[0.0]",
             "order(maps, seed=seed)[:, 0]": "maps.flatten(1).argmax(1)",
@@ -208,7 +253,6 @@ FAULTS = [
             'held[: held.rfind(b"\\n") + 1]': "held",
             "write_whole(path, whole)": "pass",
             "if part.samples:": "if part.rows or part.failures:",
-            "math.nan if value is None else value": "0.0 if value is None else value",
             "mine.get(name) != theirs.get(name)]": "name == 'weights' and mine.get(name) != theirs.get(name)]",
         },
     ),
@@ -249,8 +293,8 @@ FAULTS = [
             "deviation=1.5, size=11": "deviation=1.5, size=7",
             "- low**2 + mean(second**2)": "+ mean(second**2)",
             "spearman(one.abs(), other.abs())": "spearman(one, other.abs())",
-            ".where(~_flat(other), nothing)": "",
-            "known = ~_flat(one) &": "known =",
+            ".where(~is_flat(other), nothing)": "",
+            "known = ~is_flat(one) &": "known =",
             "& (one + other).flatten(1).isfinite().all(1)": "",
         },
     ),
@@ -323,15 +367,35 @@ FAULTS = [
             "generator(seed, key[2])": "generator(seed)",
             ".amax(0)": ".mean(0)",
             "shared=True": "shared=False",
-            "(away / length).where(length > 0, nan)": "(away / (length + 1e-7))",
+            "over_length(away, maps) if relative": "away if relative",
         },
     ),
     Faults(
         "metrics/input_invariance.py",
         "metrics/test_input_invariance.py",
+        {"over_length(away, maps)": "away", "explain_shifted(shift)": "explain_shifted(1.0)"},
+    ),
+    Faults(
+        "kit/likeness.py",
+        "metrics/test_input_invariance.py",
+        {".where(length > 0, maps.new_tensor(torch.nan))": ".nan_to_num(0)"},
+    ),
+    Faults(
+        "kit/likeness.py",
+        "metrics/test_max_sensitivity.py",
+        {"(distances / length).where": "(distances / (length + 1e-7)).where"},
+    ),
+    Faults(
+        "kit/files.py",
+        "results/test_evaluation.py evaluation/test_going_on.py",
+        {"math.nan if value is None else value": "0.0 if value is None else value"},
+    ),
+    Faults(
+        "methods/d_rise.py",
+        "methods/test_d_rise.py",
         {
-            ".where(length > 0, maps.new_tensor(torch.nan))": ".nan_to_num(0)",
-            "explain_shifted(shift)": "explain_shifted(1.0)",
+            ".where(~flat, halves[0].new_zeros(()))": "",
+            "pearson(*halves)": "0 * pearson(*halves)",
         },
     ),
     Faults(
@@ -420,7 +484,7 @@ FAULTS = [
     Faults(
         "metrics/average_drop.py",
         "metrics/test_average_drop.py",
-        {".clamp(min=0) / scores)": ".clamp(min=0))", ".clamp(min=0)": "", "scores > 0": "scores == scores"},
+        {"100 * share_lost": "share_lost"},
     ),
     Faults(
         "kit/random_pixels.py",
@@ -655,7 +719,7 @@ FAULTS = [
         "engine/test_usual_method.py",
         {
             "found.choosing.plus(*looked)": "found.choosing",
-            "maker.notes = (said, *maker.notes)": "pass",
+            "maker.notes = (*filter(None, (said, request.said)), *maker.notes)": "pass",
             "if not request.open or": "if",
         },
     ),
