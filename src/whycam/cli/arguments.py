@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -169,6 +169,11 @@ def engine_options(
         "layout": _layout(layout) if layout is not None else None,
         "views": [_number_or_name(each) for each in split_list([views])] if views is not None else None,
     }
+
+
+def of_evaluate(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `engine_options` evaluations take: they measure maps as methods make them, and compile nothing."""
+    return {name: each for name, each in options.items() if name not in ("compile", "smoothing")}
 
 
 def wanted(

@@ -151,11 +151,10 @@ def compare(
         unmeasured: list[str] = []
         if measured:
             names = {each.name for each in measured}
-            how = {name: each for name, each in how.items() if name not in ("smoothing", "compile")}
             found_out = evaluate_all(
                 vision, picture, list(dict.fromkeys(method for method, _, _ in made)), places if layers else None,
                 measured, list(asked), fusion=fusion, options={name: each for name, each in options.items() if each},
-                controls=False, sanity=0, **how,
+                controls=False, sanity=0, **given.of_evaluate(how),
             )  # fmt: skip
             values = _by_key(made, found_out)
             unmeasured = [

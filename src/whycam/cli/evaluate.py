@@ -127,7 +127,6 @@ def evaluate(
             precision=precision, compile=False, budget=budget, smoothing=None, answer=answer, layout=layout,
             views=views, quiet=quiet,
         )  # fmt: skip
-        asked = {name: each for name, each in asked.items() if name not in ("compile", "smoothing")}
         found = find(photos)
         vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
         truth: dict[str, Any] = {
@@ -144,7 +143,8 @@ def evaluate(
             made = evaluate_all(
                 vision, found.photos, [each.name for each in chosen], places if layers else None, measured, aims,
                 options={name: each for name, each in options.items() if each}, controls=not no_controls,
-                sanity=sanity, seed=seed, batch=batch, folder=output, fusion=fusion, **truth, **asked,
+                sanity=sanity, seed=seed, batch=batch, folder=output, fusion=fusion, **truth,
+                **given.of_evaluate(asked),
             )  # fmt: skip
         except Interrupted as stop:
             made, stopped = stop.evaluation, True

@@ -17,11 +17,8 @@ def as_masks(masks: Any, boxes: Any, samples: int, size: Sequence[int]) -> Bool[
         InputError: another number, another size, or boxes for other than pictures.
     """
     if masks is not None:
-        found = (
-            torch.as_tensor(masks)
-            if not isinstance(masks, (list, tuple))
-            else torch.stack([*map(torch.as_tensor, masks)])
-        )
+        several = isinstance(masks, (list, tuple))
+        found = torch.stack([torch.as_tensor(each) for each in masks]) if several else torch.as_tensor(masks)
         if found.shape != (samples, *size):
             raise InputError(
                 f"masks has shape {tuple(found.shape)}; where the target is takes (batch, *space), {(samples, *size)}."

@@ -1,0 +1,72 @@
+"""What a table of eight methods and three metrics costs, in plain forwards: counted, and by the clock of one process.
+
+python benchmarks/evaluating.py --images FOLDER --photos 16
+
+Average drop takes one forward of each map, insertion and deletion as many as their steps; that is what is needed. The
+plain forwards beside it are of the same photos and as many rows at once, so many times as the table ran the network.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import whycam
+
+METHODS = (
+    *("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam"),
+    *("xgrad_cam", "eigen_cam", "cam", "grad_cam_elementwise"),
+)
+METRICS = ("average_drop", "insertion", "deletion")
+
+
+class Counted:
+    """Counts the rows that a network answers, and how many come at once."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.rows, self.packs = 0, list[int]()
+        module.register_forward_pre_hook(self._see)
+
+    def _see(self, _: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        self.rows += len(given[0])
+        self.packs.append(len(given[0]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, default=Path("photos"))
+    parser.add_argument("--photos", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=28)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    paths = sorted(path for path in args.images.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    chosen = [paths[k * len(paths) // args.photos] for k in range(args.photos)]
+    vision = whycam.load("builtin")
+    explainer, counted = whycam.Explainer(vision), Counted(vision.module)
+    explainer.explain(chosen[:1])  # the layer is chosen once
+    counted.rows, counted.packs = 0, []
+    options = {"insertion": {"steps": args.steps}, "deletion": {"steps": args.steps}}
+    started = time.perf_counter()
+    explainer.evaluate(chosen, METHODS, metrics=METRICS, options=options, controls=False, sanity=0)
+    taken, ran = time.perf_counter() - started, counted.rows
+    needed = len(chosen) * (1 + len(METHODS) * (1 + 2 * args.steps))
+    at_once = max(set(counted.packs), key=counted.packs.count)
+    assert callable(vision.preprocess)
+    inputs = torch.stack([vision.preprocess(whycam.read_photo(path))[0] for path in chosen])
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    packs = inputs.split(at_once)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for number in range(ran // at_once):
+            vision.module(packs[number % len(packs)])
+    plain = time.perf_counter() - started
+    plain *= ran / (ran // at_once * at_once)
+    print(f"{len(chosen)} photos, {len(METHODS)} methods: {needed:,} forwards of a photo are needed, {ran:,} were run "
+          f"({ran / needed:.3f}), {at_once} at once")  # fmt: skip
+    print(f"time over that of so many plain forwards: {taken / plain:.2f} ({taken:.0f} s, {plain:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
