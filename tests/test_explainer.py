@@ -203,6 +203,7 @@ def plainly():
     with torch.no_grad():
         model(inputs)
 
+torch.manual_seed(0)  # an answer whose numbers are all positive is looked at closer
 for blocks in (37, 2):
     model, inputs = Deep(blocks).eval(), torch.randn(1, 3, 8, 8)
     explainer = whycam.Explainer(model)

@@ -20,7 +20,7 @@ METHODS = {name: path for name, path in SOURCES.items() if name.startswith("meth
 OF_TENSORS = {
     "torch", "einops", "jaxtyping", "typing", "collections.abc", "math", "whycam.kit.arrays", "whycam.kit.attention",
     "whycam.kit.registry",
-    "whycam.errors", "whycam.kit.masks", "whycam.kit.options", "whycam.kit.quantities",
+    "whycam.errors", "whycam.kit.likeness", "whycam.kit.masks", "whycam.kit.options", "whycam.kit.quantities",
     "whycam.kit.status", "functools", "itertools",
 }  # fmt: skip
 
