@@ -8,6 +8,8 @@ from PIL import Image
 from torch import nn
 
 import whycam
+from whycam.evaluation import on_mosaics
+from whycam.evaluation.evaluate import Interrupted
 
 
 def colors():
@@ -133,3 +135,33 @@ def test_too_few_photos_are_a_failure_of_the_metric_alone():
     )
     assert "4 classes" in found.failures["grid_pointing_game"]
     assert {row["metric"] for row in found.rows} == {"entropy"}
+
+
+def test_mosaics_go_on_where_they_were_stopped(monkeypatch, tmp_path):
+    asked = (["hires_cam"], None, ["entropy", "grid_pointing_game"])
+    given = {"sanity": 0, "options": OPTIONS, "batch": 1}
+    whole = whycam.evaluate(colors(), pictures(), *asked, **given)
+    measured, real = [], on_mosaics._measure
+
+    def stopping(*args):
+        if len(measured) == 1:
+            raise KeyboardInterrupt
+        measured.append(args[2])
+        real(*args)
+
+    monkeypatch.setattr(on_mosaics, "_measure", stopping)
+    with pytest.raises(Interrupted) as caught:
+        whycam.evaluate(colors(), pictures(), *asked, folder=tmp_path, **given)
+    (first,) = [row for row in caught.value.evaluation.rows if row["metric"] == asked[2][1] and row["layer"] != "-"]
+    assert caught.value.evaluation.images == 8
+    monkeypatch.setattr(on_mosaics, "_measure", lambda *args: (measured.append(args[2]), real(*args)))
+    for _ in range(2):  # the second time nothing is left
+        found = whycam.evaluate(colors(), pictures(), *asked, folder=tmp_path, **given)
+        assert list(map(str, found.rows)) == list(map(str, whole.rows))
+        assert (found.notes[-1], found.images) == (whole.notes[-1], 8)
+        assert measured == [[0], [1]]
+    assert first in found.rows
+    assert {len(set(row["sample"].split("+"))) for row in found.rows if row["metric"] == asked[2][1]} == {4}
+    # another picture is in another mosaic
+    other = whycam.evaluate(colors(), pictures() * 0.99, *asked, folder=tmp_path, **given)
+    assert (measured, other.images) == ([[0], [1], [0], [1]], 8)

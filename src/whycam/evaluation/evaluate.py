@@ -49,6 +49,7 @@ def evaluate(
     asked = _asked(session, questions)
     journal = Journal(folder, asked)
     done = images.called_as(journal.samples)
+    journal.wanted = {*images.names}
     progress = progress or Progress()
     if done:
         progress.say(f"going on: {len(done)} of {plural(len(images), 'image')} were measured before ({journal.path})")
@@ -59,10 +60,10 @@ def evaluate(
                 if numbers:
                     _measure_some(session, images, numbers, questions, journal)
                 advance(len(numbers))
-            mosaics = measure_mosaics(session, images, questions, batch)
+        measure_mosaics(session, images, questions, batch, journal, progress)
     except KeyboardInterrupt:
         raise Interrupted(_evaluation(journal, images, questions, asked)) from None
-    return _evaluation(journal, images, questions, asked, mosaics)
+    return _evaluation(journal, images, questions, asked)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -194,34 +195,37 @@ def _asked(session: Session, questions: Questions) -> dict[str, Any]:
     }
 
 
-def _evaluation(
-    journal: Journal, images: Images, questions: Questions, asked: Mapping[str, Any], mosaics: Part | None = None
-) -> Evaluation:
-    """What the journal says of these images, and what was measured on mosaics of them."""
-    mosaics = mosaics if mosaics is not None else Part()
-    parts = [part for part in journal.parts if not part.samples or not part.samples.keys().isdisjoint(images.names)]
+def _evaluation(journal: Journal, images: Images, questions: Questions, asked: Mapping[str, Any]) -> Evaluation:
+    """What the journal says of these images and of the mosaics of them."""
+    parts = journal.found
     known = {metric.name: metric for metric, _ in questions.metrics}
     known |= {metric.name: metric for metric in questions.looked_into}
-    rows = tuple([row for part in parts for row in part.rows if row["sample"] in images.names])
-    measured = sum(len(part.samples) for part in parts)
-    seconds: dict[tuple[str, str], float] = {}
-    for part in parts:
-        for key, each in part.seconds.items():
-            seconds[key] = seconds.get(key, 0.0) + each * len(part.samples) / measured
+    rows = tuple([row for part in parts for row in part.rows if row["sample"] in journal.wanted])
     return Evaluation(
-        rows=(*rows, *mosaics.rows),
-        curves={key: each for part in parts for key, each in part.curves.items() if key[-1] in images.names},
+        rows=rows,
+        curves={key: each for part in parts for key, each in part.curves.items() if key[-1] in journal.wanted},
         at={name: at for part in parts for name, at in part.at.items()},
         metrics=known,
-        seconds=seconds,
-        failures={name: why for part in (*parts, mosaics) for name, why in part.failures.items()},
-        notes=(*dict.fromkeys(note for part in (*parts, mosaics) for note in part.notes), *_off(parts)),
+        seconds=_seconds(parts),
+        failures={name: why for part in parts for name, why in part.failures.items()},
+        notes=(*dict.fromkeys(note for part in parts for note in part.notes), *_off(parts)),
         asked={
             **asked,
-            "images": len({row["sample"] for row in rows}),
-            "forwards": sum(p.forwards for p in (*parts, mosaics)),
+            "images": len({row["sample"] for row in rows}.intersection(images.names)),
+            "forwards": sum(part.forwards for part in parts),
         },
     )
+
+
+def _seconds(parts: Sequence[Part]) -> dict[tuple[str, str], float]:
+    """What an image takes, by method and layer; mosaics are not timed."""
+    timed = [part for part in parts if part.seconds]
+    measured = sum(len(part.samples) for part in timed)
+    seconds: dict[tuple[str, str], float] = {}
+    for part in timed:
+        for key, each in part.seconds.items():
+            seconds[key] = seconds.get(key, 0.0) + each * len(part.samples) / measured
+    return seconds
 
 
 def _off(parts: Sequence[Part]) -> list[str]:

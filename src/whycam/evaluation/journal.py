@@ -35,6 +35,9 @@ class Journal:
 
     A line is written when its part is done and is whole or absent: what a killed run left half written is dropped.
 
+    Attributes:
+        wanted: the samples that are asked about now; a journal may hold others.
+
     Raises:
         WhycamError: the folder holds an evaluation of something else; what differs is said.
     """
@@ -42,6 +45,7 @@ class Journal:
     def __init__(self, folder: Path | None, asked: Mapping[str, Any]) -> None:
         self.path = None if folder is None else folder / NAME
         self.parts: list[Part] = []
+        self.wanted: set[str] = set()
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +61,11 @@ class Journal:
     def samples(self) -> dict[str, str]:
         """The samples that need not be measured again, with the digest of each."""
         return {name: digest for part in self.parts for name, digest in part.samples.items()}
+
+    @property
+    def found(self) -> list[Part]:
+        """What is known of the samples that are wanted."""
+        return [part for part in self.parts if not part.samples or not part.samples.keys().isdisjoint(self.wanted)]
 
     def add(self, part: Part) -> None:
         """Keep a part. What failed is tried again the next time."""

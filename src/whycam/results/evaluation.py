@@ -25,9 +25,9 @@ class Evaluation(EvaluationValues):
     Attributes:
         rows: one dict for each method, layer, target, metric and sample, with the keys `method`, `layer`, `target`,
             `metric`, `sample`, `value` and `status` (of the map). Controls are methods named `control: random`,
-            `control: centre`, ... at the layer `-`; parts of a metric are metrics named `adcc.coherency`. A value that
-            is not defined is NaN. The target is `top` where it is each sample's top class, and `own` where each sample
-            had one of its own.
+            `control: centre`, ... at the layer `-`; parts of a metric are metrics named `adcc.coherency`; a mosaic is a
+            sample named by its photos, `one+two+three+four`. A value that is not defined is NaN. The target is `top`
+            where it is each sample's top class, and `own` where each sample had one of its own.
         curves: what lies behind a value, by (method, layer, target, metric, sample); `at` says where its points lie.
         metrics: the metrics by name. `seconds`: for each (method, layer), per image.
         failures: what could not be explained or measured, with the reason.
