@@ -263,6 +263,26 @@ FAULTS = [
             "names.pop(0) for": "names[0] for",
             "*(_bytes(each[number]) for each in self.of_each)": "",
             "            unused(name)": "            pass",
+            "*([_digits(map(_bytes, inside))] if (inside := arrays(value)) else [])": "",
+            "isfunction(value) and value.__closure__ is None": "False",
+            "code.co_code, code.co_names, code.co_consts, ": "",
+        },
+    ),
+    Faults(
+        "evaluation/evaluate.py",
+        "evaluation/test_going_on.py",
+        {
+            '"preprocess": preprocess,': "",
+            "modules.get(spec, str(spec)) if isinstance(spec, nn.Module) else str(spec)": "str(spec)",
+            '("fusion", "layout", "output", "views")': "()",
+        },
+    ),
+    Faults(
+        "evaluation/questions.py",
+        "evaluation/test_going_on.py",
+        {
+            "names(_called(each)) for each": "_called(each) for each",
+            "not arrays(own) and ": "not arrays(own) or ",
         },
     ),
     Faults(

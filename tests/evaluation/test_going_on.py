@@ -13,6 +13,7 @@ import whycam
 from whycam.evaluation import evaluate as module
 from whycam.evaluation.evaluate import Interrupted
 from whycam.evaluation.journal import NAME
+from whycam.targets import Region
 
 PICTURES = nets.images(7, seed=3)
 METRICS = ["insertion", "entropy"]
@@ -115,6 +116,74 @@ def test_another_question_is_refused_and_what_differs_is_said(other, said, tmp_p
     assert (tmp_path / NAME).read_bytes() == before
 
 
+def _first(output):
+    return output[:, 0]
+
+
+def _square(row):
+    mask = torch.zeros(48, 48, dtype=torch.bool)
+    mask[row : row + 4, 20:24] = True
+    return mask
+
+
+SEGMENTER = nets.fixed(
+    torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 1))
+)
+SCENES = nets.images(2, side=48)
+HEADS = nets.fixed(nets.TwoHeads())
+NETWORK, BOTH = nets.plain(), ["relu1", "relu2"]
+
+
+@pytest.mark.parametrize(
+    ("model", "one", "other"),
+    [
+        (NETWORK, {"layers": [NETWORK.relu1]}, {"layers": [NETWORK.relu2]}),
+        (NETWORK, {"layers": [BOTH], "fusion": "mean"}, {"layers": [BOTH], "fusion": "sum"}),
+        (NETWORK, {"layout": whycam.layouts.ChannelsFirst()}, {}),
+        (NETWORK, {"targets": [_first]}, {"targets": [lambda output: output[:, 1]]}),
+        (NETWORK, {"targets": [lambda output: output[:, 0]]}, {"targets": [lambda output: output[:, 1]]}),
+        (SEGMENTER, *({"targets": [Region(1, mask=_square(row))]} for row in (20, 30))),
+        (SEGMENTER, *({"targets": [Region(1, mask=_square(row).numpy())]} for row in (20, 30))),
+        (HEADS, {"output": "logits"}, {"output": "auxiliary"}),
+    ],
+    ids=["modules", "fusion", "layout", "functions", "lambdas", "tensors", "arrays", "outputs"],
+)  # fmt: skip
+def test_questions_whose_texts_are_the_same_are_others(model, one, other, tmp_path):
+    pictures = SCENES if model is SEGMENTER else PICTURES[:2]
+
+    def asked(given):
+        return whycam.evaluate(
+            model, pictures, ["grad_cam"], metrics=["entropy"], sanity=0, controls=False, folder=tmp_path, **given
+        )
+
+    first = asked(one)
+    same(asked(one), first)
+    with pytest.raises(whycam.WhycamError, match="holds another evaluation"):
+        asked(other)
+
+
+def test_a_target_that_is_a_function_is_known_in_another_process(tmp_path):
+    evaluated(targets=[_first], folder=tmp_path)
+    head = json.loads((tmp_path / NAME).read_text().splitlines()[0])
+    assert head["asked"]["targets"][0].startswith(f"{__name__}:_first ")
+    assert " at 0x" not in json.dumps(head)
+
+
+def test_several_targets_of_one_text_have_rows_of_their_own():
+    labels = [0, 1, 2, 3, 4, 0, 1]
+    both = evaluated(targets=[labels, labels[::-1], 2, 2])
+    assert both.targets == ["own", "own-2", "2", "2-2"]
+    for place, asked in {"own": labels, "own-2": labels[::-1], "2-2": 2}.items():
+        alone = evaluated(targets=[asked], controls=False)
+        found = [
+            row["value"] for row in both.rows if row["target"] == place and not row["method"].startswith("control")
+        ]
+        assert found == pytest.approx([row["value"] for row in alone.rows])
+    regions = [Region(1, mask=_square(20)), Region(1, mask=_square(30))]
+    found = whycam.evaluate(SEGMENTER, SCENES, ["grad_cam"], metrics=["entropy"], targets=regions, sanity=0)
+    assert found.targets == ["Region(of=1, where='mask')", "Region(of=1, where='mask')-2"]
+
+
 def test_another_network_is_refused(tmp_path):
     evaluated(folder=tmp_path)
     with pytest.raises(whycam.WhycamError, match="weights was"):
@@ -211,6 +280,14 @@ def test_a_photo_that_cannot_be_read_is_a_failure_and_tried_again(model, tmp_pat
     photo(bad, 9)
     repaired = of_photos(model, photos, folder=tmp_path / "out")
     assert (sorted(repaired.samples), repaired.failures) == (["a", "b", "bad", "c"], {})
+
+
+def test_photos_that_are_prepared_in_another_way_are_others(model, tmp_path):
+    photos = [photo(tmp_path / "a.png", 1)]
+    of_photos(model, photos, folder=tmp_path / "out")
+    other = whycam.VisionModel(model.module, whycam.Preprocess((8, 8), "stretch"), list("abcde"), "tiny")
+    with pytest.raises(whycam.WhycamError, match=r"preprocess was .*'shorter'.* and is .*'stretch'"):
+        of_photos(other, photos, folder=tmp_path / "out")
 
 
 def test_photos_that_cannot_be_had_together_are_had_one_by_one(tmp_path):

@@ -1,16 +1,19 @@
 """Metrics of methods at layers, over any number of images, beside controls."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from whycam.engine.inputs import Batch
 from whycam.engine.maps import told
 from whycam.engine.session import Session
 from whycam.errors import InputError, OptionError, WhycamError
 from whycam.evaluation.explained import Explained
-from whycam.evaluation.images import Images, is_of_each, of_images
+from whycam.evaluation.images import Images, identity, is_of_each, of_images
 from whycam.evaluation.journal import Journal, Part
 from whycam.evaluation.on_mosaics import measure_mosaics
 from whycam.evaluation.quantities import Asking
@@ -179,14 +182,23 @@ def _check_lengths(questions: Questions, images: int) -> None:
 def _asked(session: Session, questions: Questions) -> dict[str, Any]:
     """What an evaluation is of: the same again goes on, anything else is another."""
     request = questions.request
+    modules = {module: name for name, module in session.module.named_modules()}
+    how = {name: getattr(request, name) for name in ("fusion", "layout", "output", "views")}
+    # one that cannot be told from another by its text is known by its kind, or no other process could go on
+    preprocess = re.sub(r" at 0x\w+", "", identity(session.vision.preprocess))
     return {
         "model": session.vision.name,
         "weights": fingerprint(session.module),
+        "preprocess": preprocess,
         "methods": [each.name for each in request.methods],
-        "layers": [[str(spec) for spec in each.specs] for each in request.layers],
-        "targets": ["own" if is_of_each(each) else str(each) for each in request.targets],
-        "options": {name: {k: str(v) for k, v in each.items()} for name, each in request.options.items() if each},
-        "metrics": {each.name: {k: str(v) for k, v in options.items()} for each, options in questions.metrics},
+        "layers": [
+            [modules.get(spec, str(spec)) if isinstance(spec, nn.Module) else str(spec) for spec in each.specs]
+            for each in request.layers
+        ],
+        "targets": ["own" if is_of_each(each) else identity(each) for each in request.targets],
+        "options": {name: {k: identity(v) for k, v in each.items()} for name, each in request.options.items() if each},
+        "metrics": {each.name: {k: identity(v) for k, v in options.items()} for each, options in questions.metrics},
+        **{name: identity(each) for name, each in how.items() if each is not None},
         "maps": sorted(questions.maps),
         "controls": questions.controls,
         "sanity": questions.sanity,

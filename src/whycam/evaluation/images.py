@@ -1,7 +1,8 @@
 """The images of an evaluation: read when they are needed, and known by what they hold."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from whycam.errors import InputError, OptionError, PhotoError
 from whycam.kit.files import Names
-from whycam.network.pytree import mapped, tensors
+from whycam.network.pytree import leaves, mapped, tensors
 from whycam.pictures.photos import Photo, name_of, read_photo
 
 
@@ -53,7 +54,7 @@ class Images:
             held = Path(one).expanduser().read_bytes() if isinstance(one, (str, Path)) else _bytes(one)
         except (OSError, ValueError):  # a path with a null byte
             return ""
-        return hashlib.sha256(b"".join([held, *(_bytes(each[number]) for each in self.of_each)])).hexdigest()[:16]
+        return _digits([held, *(_bytes(each[number]) for each in self.of_each)])
 
     def called_as(self, known: Mapping[str, str]) -> set[str]:
         """Give the images that are known by their digests the names that they have there; these names."""
@@ -101,6 +102,28 @@ def of_images(each: Any, numbers: Sequence[int]) -> Any:
     if not is_of_each(each):
         return each
     return [each[number] for number in numbers] if isinstance(each, (list, tuple)) else each[list(numbers)]
+
+
+def arrays(value: Any) -> list[Any]:
+    """Every tensor and array inside."""
+    return [*leaves(value, lambda each: isinstance(each, (Tensor, np.ndarray)))]
+
+
+def identity(value: Any) -> str:
+    """How a value is spelled, so that two that differ are spelled differently, and one in the same way every time.
+
+    Digits tell tensors and arrays inside apart, whose text leaves out most numbers, and functions, whose text is
+    another in every process. A function that closes over values keeps that text: what these are is not known.
+    """
+    if isfunction(value) and value.__closure__ is None:
+        code = value.__code__
+        held = (code.co_code, code.co_names, code.co_consts, value.__defaults__, value.__kwdefaults__)
+        return f"{value.__module__}:{value.__qualname__} {_digits([repr(held).encode()])}"
+    return " ".join([str(value), *([_digits(map(_bytes, inside))] if (inside := arrays(value)) else [])])
+
+
+def _digits(held: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(held)).hexdigest()[:16]
 
 
 def _bytes(value: Any) -> bytes:

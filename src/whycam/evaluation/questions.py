@@ -1,7 +1,7 @@
 """What is asked of a network's maps, and the maps it is asked of: of methods, of other libraries, and controls."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from whycam.engine.request import Request
 from whycam.evaluation.controls import CONTROLS, Control, boxed
 from whycam.evaluation.explained import Explained
-from whycam.evaluation.images import is_of_each, of_images
+from whycam.evaluation.images import arrays, is_of_each, of_images
 from whycam.evaluation.journal import Part
 from whycam.evaluation.quantities import Asking, Maps, enlarged, foreign_maps, own_maps
+from whycam.kit.files import Names
 from whycam.kit.metric import Metric, find_metric
 from whycam.network.variants.scoring import RunConfig
 
@@ -49,6 +50,12 @@ class Questions:
         return [find_metric(name) for name in SANITY if self.sanity and name not in named]
 
     @property
+    def called(self) -> list[str]:
+        """What each target is called in the rows; no two are alike."""
+        names = Names()
+        return [names(_called(each)) for each in self.request.targets]
+
+    @property
     def of_each(self) -> list[Any]:
         """What belongs to each image: its mask and boxes, its maps of other libraries, its own targets."""
         given = [self.masks, self.boxes, *self.maps.values(), *self.request.targets]
@@ -64,7 +71,7 @@ def places(
     questions: Questions,
 ) -> Iterator[tuple[tuple[str, str, str], Callable[[], Maps], Sequence[str]]]:
     """What is measured for one target: the methods' maps, those of other libraries, and controls; with statuses."""
-    named = "top" if target is None else "own" if is_of_each(target) else str(target)
+    named = questions.called[number] if len(questions.called) == len(explained.targets) else _called(target)
     for key, entry in explained.entries.items():
         if not entry.explanation.target or key[2] == target:
             statuses = [status.kind for status in entry.explanation.status]
@@ -80,6 +87,17 @@ def places(
     if any(found):
         made = boxed(found, explained.batch.context.size)
         yield ("control: box", "-", named), partial(Maps, made, None, lambda **_: made), ok
+
+
+def _called(target: Any) -> str:
+    """A target's name in a table: of one with fields those that were set and hold no tensors."""
+    if target is None or is_of_each(target):
+        return "top" if target is None else "own"
+    if not is_dataclass(target):
+        return str(target)
+    given = {each.name: (getattr(target, each.name), each.default) for each in fields(target) if each.repr}
+    said = [f"{name}={own!r}" for name, (own, usual) in given.items() if not arrays(own) and own != usual]
+    return f"{type(target).__name__}({', '.join(said)})"
 
 
 def _foreign(explained: Explained, number: int, source: Any) -> Maps:
