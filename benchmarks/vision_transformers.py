@@ -1,6 +1,6 @@
 """Which method shows what a transformer decided by, where that is known: badges that are called by their two colors.
 
-python benchmarks/transformers.py [--network token|avg] [--cases 60] [METHOD ...]
+python benchmarks/vision_transformers.py [--network token|avg] [--cases 60] [METHOD ...]
 
 The networks are the toys of `examples/toys/patches.py`. A case is a badge that is seen (its logit above 0) and, erased,
 is not (below). For each method, where no layer is named: the share of the map's positive part in the badge's box and in
