@@ -128,7 +128,9 @@ FAULTS = [
         {
             "chosen = best if few else self._cheapest()": "chosen = best",
             "chosen = best if": "chosen = self._cheapest() if",
-            "== len(self.controls)] or equal": "< 0] or equal",
+            "list(filter(self._beats_all, equal)) or equal[:1]": "equal",
+            "or equal[:1]": "or equal",
+            "if sound(chosen) and not sound(first):": "if False:",
             "list(filter(self._hangs, better)) or better": "better",
             "* CHEAPER <= least": "<= least",
             "if not each.is_positive}": "if each.is_negative}",

@@ -122,7 +122,25 @@ def test_of_equal_ones_that_which_beats_the_controls_is_preferred():
         seconds={"rise": 9.0, "grad_cam": 0.1},
     ).recommendation
     assert advice.method == "rise"
+    assert "grad_cam at l4 has a better value, but is not surely better than every control. It beats" in advice.text
     assert "It beats every control (random)." in advice.text
+    assert "quicker" not in advice.text
+
+
+def test_of_equal_ones_that_whose_maps_are_ok_is_preferred():
+    statuses = {"rise": ["flat map"] * 11 + ["ok"] * 9}
+    advice = over({"rise": 0.501, "grad_cam": 0.5, "control: random": 0.3}, statuses=statuses).recommendation
+    assert advice.method == "grad_cam"
+    assert "rise at l4 has a better value, but most of its maps are not ok. It beats" in advice.text
+    assert "quicker" not in advice.text
+
+
+@pytest.mark.parametrize("control", [0.52, 0.4995])
+def test_where_no_equal_one_beats_the_controls_the_best_is_named(control):
+    means, costs = {"rise": 0.501, "grad_cam": 0.5, "control: centre": control}, {"rise": 9.0, "grad_cam": 0.1}
+    advice = over(means, seconds=costs).recommendation
+    assert advice.method == "rise"
+    assert "by insertion the best of them, rise at l4 with 0.501, is" in advice.text
 
 
 def test_without_controls_that_is_said():

@@ -125,14 +125,18 @@ class _Advice:
 
     def _cheapest(self) -> Place:
         """Of those that cannot be told apart from the best: who beats the controls, hangs on the network and has maps
-        that are ok, then who is quicker, and of those that take about as long the better.
+        that are ok, then who is quicker, and of those that take about as long the better. The best where none beats the
+        controls.
         """
         equal = [place for place in self.standing.order if place in self.standing.equal]
-        better = [place for place in equal if len(self._beaten(place)) == len(self.controls)] or equal
+        better = list(filter(self._beats_all, equal)) or equal[:1]
         sound = list(filter(self._hangs, better)) or better
         sound = list(filter(self._mostly_ok, sound)) or sound
         least = min(map(self._seconds, sound))
         return next(place for place in sound if self._seconds(place) * CHEAPER <= least)
+
+    def _beats_all(self, place: Place) -> bool:
+        return len(self._beaten(place)) == len(self.controls)
 
     def _mostly_ok(self, place: Place) -> bool:
         kinds = self.found.statuses[place]
@@ -199,14 +203,21 @@ class _Advice:
             yield f"It is better than all others (than {nearest}, the next, by {self._ends(found)})."
             return
         yield f"It cannot be told apart from {_listed(same)} (from the first by {self._ends(apart[same[0]])})."
-        if chosen != self.standing.order[0]:
-            times = self._seconds(self.standing.order[0]) / self._seconds(chosen)
+        first = self.standing.order[0]
+        for sound, what in (
+            (self._beats_all, "is not surely better than every control"),
+            (self._hangs, "its maps stay when the network is randomized"),
+            (self._mostly_ok, "most of its maps are not ok"),
+        ):
+            if sound(chosen) and not sound(first):
+                yield f"{first} has a better value, but {what}."
+                return
+        if chosen != first:
+            times = self._seconds(first) / self._seconds(chosen)
             yield (
-                f"{self.standing.order[0]} has a better value, but its maps stay when the network is randomized."
-                if not self._hangs(self.standing.order[0])
-                else f"It is the quicker one: {self.standing.order[0]} takes {times:.1f} times as long."
+                f"It is the quicker one: {first} takes {times:.1f} times as long."
                 if math.isfinite(times)
-                else f"{self.standing.order[0]} was not made here, so what it costs is not known."
+                else f"{first} was not made here, so what it costs is not known."
             )
 
     def _of_controls(self) -> Iterator[str]:
