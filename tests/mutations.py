@@ -48,12 +48,22 @@ FAULTS = [
     ),
     Faults(
         "evaluation/controls.py",
-        "evaluation/test_controls.py",
+        "evaluation/test_controls.py evaluation/test_truth.py",
         {
             "generator(seed, sample)": "generator(seed)",
             "(side - 1) / 2) / (side / 4)": "side / 2) / (side / 4)",
             ".square().sum(0).sqrt()": ".abs().sum(0)",
             "inputs.double().mean(1)": "inputs.double().sum(1)",
+            "if box is not None and box[0] <= box[2] and box[1] <= box[3] else": "if box is not None else",
+        },
+    ),
+    Faults(
+        "evaluation/truth.py",
+        "evaluation/test_truth.py",
+        {
+            "or any(each.shape != tuple(size) for each in found)": "",
+            "(own[:2] <= own[2:]).all()": "(own[0] <= own[2]).all()",
+            "torch.from_numpy(np.array(each))": "torch.as_tensor(each)",
         },
     ),
     Faults(

@@ -382,7 +382,7 @@ def test_boxes_and_masks_are_brought_to_the_input(tmp_path):
         read_masks(tmp_path / "masks", [wide, plain], vision)
 
 
-@pytest.mark.parametrize("held", ["[]", '{"a.png": [1, 2, 3]}', '{"a.png": "x"}', "{"])
+@pytest.mark.parametrize("held", ["[]", '{"a.png": [1, 2, 3]}', '{"a.png": "x"}', '{"a.png": [5, 1, 3, 3]}', "{"])
 def test_boxes_of_another_form_are_refused(held, tmp_path):
     (tmp_path / "boxes.json").write_text(held)
     with pytest.raises(whycam.WhycamError, match=r"--boxes"):

@@ -33,7 +33,7 @@ def read_boxes(path: Path, photos: Sequence[Path], vision: VisionModel) -> list[
     if not isinstance(held, dict) or not all(map(_is_boxes, held.values())):
         raise WhycamError(
             f"--boxes {path} holds for each photo's name a box [left, top, right, bottom] in its pixels, or several: "
-            '{"cat.jpg": [[10, 20, 110, 90]]}.'
+            '{"cat.jpg": [[10, 20, 110, 90]]}, where none ends before it begins.'
         )
 
     def own(photo: Path) -> list[list[float]]:
@@ -69,7 +69,8 @@ def read_masks(folder: Path, photos: Sequence[Path], vision: VisionModel) -> lis
 
 def _is_boxes(value: Any) -> bool:
     def is_box(each: Any) -> bool:
-        return isinstance(each, list) and len(each) == 4 and all(isinstance(n, (int, float)) for n in each)
+        numbers = isinstance(each, list) and len(each) == 4 and all(isinstance(n, (int, float)) for n in each)
+        return numbers and each[0] <= each[2] and each[1] <= each[3]
 
     return is_box(value) or (isinstance(value, list) and all(map(is_box, value)))
 

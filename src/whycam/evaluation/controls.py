@@ -49,5 +49,5 @@ CONTROLS: Mapping[str, Control] = {"control: random": random, "control: centre":
 
 def boxed(boxes: Sequence[tuple[float, float, float, float] | None], size: Sequence[int]) -> Tensor:
     """The predicted box, filled: whoever finds no more than this has learned nothing of the evidence inside."""
-    listed = [[box] if box is not None else [] for box in boxes]
+    listed = [[box] if box is not None and box[0] <= box[2] and box[1] <= box[3] else [] for box in boxes]
     return as_masks(None, listed, len(boxes), size).double()

@@ -13,7 +13,7 @@ from whycam.engine.session import Session
 from whycam.errors import WhycamError
 from whycam.evaluation.explained import ASKED, Explained, at_size
 from whycam.evaluation.quantities import Asking, Maps, enlarged, foreign_maps, own_maps
-from whycam.evaluation.truth import as_boxes, as_masks
+from whycam.evaluation.truth import as_boxes, as_masks, entries
 from whycam.kit.arrays import SAME, apart, resize
 from whycam.kit.metric import EXPLAINING, SCORING, Measurement, Metric
 from whycam.kit.registry import find
@@ -95,7 +95,8 @@ def _plain(metric: Metric, maps: Any, masks: Any, boxes: Any) -> dict[str, Any]:
         raise WhycamError(f"maps have shape (batch, *spatial); {tuple(found.shape)} came. For one pass map[None].")
     quantities: dict[str, Any] = {"maps": found, "classes": torch.full((len(found),), -1)}
     if masks is not None or boxes is not None:
-        size = tuple(torch.as_tensor(masks).shape[1:]) if masks is not None else tuple(found.shape[1:])
+        sizes = [each.shape for each in entries("masks", masks)] if masks is not None else []
+        size = next((tuple(each) for each in sizes if len(each) == found.ndim - 1), tuple(found.shape[1:]))
         quantities["maps"] = resize(found, size)
         quantities["masks"] = as_masks(masks, boxes, len(found), size).to(found.device)
         quantities["boxes"] = as_boxes(boxes, masks, len(found))
