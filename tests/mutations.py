@@ -621,7 +621,8 @@ FAULTS = [
         {
             "0.5 ** sum": "0.7 ** sum",
             "bool(gone.all())": "False",
-            "made = values.clone()": "made = values",
+            "order[unknown[order]]": "unknown.nonzero()[:, 0]",
+            "ThreadPoolExecutor(torch.get_num_threads())": "ThreadPoolExecutor(1)",
             "weight * inside[there].double()": "weight",
             "deviation: float = 0.01": "deviation: float = 0.1",
             "noise(inputs.shape[1:], seed)": "torch.randn(inputs.shape[1:])",

@@ -1,13 +1,17 @@
 """Noisy linear imputation against a dense system in float64, written out pixel by pixel."""
 
 import sys
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 import torch
 from metrics_by_hand import drawn, imputed
 
 from whycam.errors import MissingExtraError
+from whycam.kit import imputation
 from whycam.kit.imputation import impute
 
 
@@ -22,6 +26,38 @@ def test_solves_the_papers_system(space, share, generator):
     assert torch.equal(inputs, before)
     for n in range(3):
         np.testing.assert_allclose(found[n], imputed(inputs[n].numpy(), removed[n].numpy()), rtol=1e-9, atol=1e-12)
+
+
+def test_pictures_are_solved_by_as_many_threads_as_torch_may_use(monkeypatch, generator):
+    inputs, removed = drawn(5, 3, 12, 9), torch.rand(5, 12, 9, generator=generator) < 0.7
+    alone, solved, seen = impute(inputs, removed), imputation._solved, set()
+
+    def solving(*given: torch.Tensor) -> torch.Tensor:
+        seen.add(threading.get_ident())
+        together.wait()  # until all are at work
+        return solved(*given)
+
+    together = threading.Barrier(5, timeout=30)
+    monkeypatch.setattr(imputation, "_solved", solving)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert torch.equal(impute(inputs, removed), alone)
+    assert len(seen) == 5
+
+
+def test_the_order_of_the_pixels_keeps_what_is_solved_sparse(monkeypatch):
+    """In the order of memory each pixel fills in a whole row: 60 entries for each of 3,599."""
+    entries, solver = [], scipy.sparse.linalg.splu
+
+    def watched(*given: Any, **options: Any) -> Any:
+        made = solver(*given, **options)
+        entries.append(made.L.nnz)
+        return made
+
+    monkeypatch.setattr(scipy.sparse.linalg, "splu", watched)
+    removed = torch.ones(1, 60, 60, dtype=torch.bool)
+    removed[0, 0, 0] = False
+    assert impute(drawn(1, 1, 60, 60), removed).isfinite().all()
+    assert 3_599 < entries[0] < 30 * 3_599
 
 
 def test_three_pixels_in_a_row_by_hand():

@@ -5,12 +5,15 @@ pixel weigh 1/6 and those across a corner 1/12; at the border the weights of tho
 and volumes likewise, each diagonal step halving the weight.
 """
 
+import functools
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whycam.errors import missing
@@ -32,7 +35,8 @@ def impute(
     Raises:
         MissingExtraError: scipy is not there.
     """
-    filled = torch.stack([_solved(*each) for each in zip(inputs, removed, strict=True)])
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # scipy's solver lets other threads run meanwhile
+        filled = torch.stack([*threads.map(_solved, inputs, removed)])
     noisy = filled + deviation * noise(inputs.shape[1:], seed).to(inputs)
     return noisy.where(removed.unsqueeze(1), inputs)
 
@@ -44,17 +48,18 @@ def _solved(picture: Float[Tensor, "color *space"], removed: Bool[Tensor, "*spac
         from scipy.sparse.linalg import splu
     except ImportError:
         raise missing("scipy", "evaluate", "ROAD's imputation of pixels") from None
-    values = picture.detach().cpu().double()
     gone = removed.cpu()
     if bool(gone.all()):
         return picture.flatten(1).mean(1).reshape(-1, *[1] * gone.ndim).expand_as(picture)
     if not bool(gone.any()):
         return picture
     around = (1, 1) * gone.ndim  # a frame that is in no picture, so that every pixel has all neighbors
+    framed = F.pad(picture.detach().cpu().double().masked_fill(gone, 0), around)
     inside, unknown = (F.pad(each, around).flatten() for each in (torch.ones_like(gone), gone))
-    shown = F.pad(values.masked_fill(gone, 0), around).flatten(1)
-    places, numbers = unknown.nonzero()[:, 0], unknown.cumsum(0) - 1
-    diagonal, right = torch.zeros(len(places), dtype=torch.float64), torch.zeros(len(places), len(values)).double()
+    shown, order = framed.flatten(1), _dissected(tuple(side + 2 for side in gone.shape))
+    places = order[unknown[order]]
+    numbers = torch.empty_like(order).index_copy_(0, places, torch.arange(len(places)))
+    diagonal, right = torch.zeros(len(places), dtype=torch.float64), torch.zeros(len(places), len(shown)).double()
     rows, columns, entries = [numbers[places]], [numbers[places]], [diagonal]
     for step, weight in _neighbors(tuple(side + 2 for side in gone.shape)):
         there = places + step
@@ -66,10 +71,25 @@ def _solved(picture: Float[Tensor, "color *space"], removed: Bool[Tensor, "*spac
         entries.append(torch.full((int(both.sum()),), -weight, dtype=torch.float64))
     matrix = csc_matrix((torch.cat(entries).numpy(), (torch.cat(rows).numpy(), torch.cat(columns).numpy())))
     # symmetric and positive definite, so nothing is gained by exchanging rows, and fewer entries are filled in
-    factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    made = values.clone()
-    made[:, gone] = torch.from_numpy(factors.solve(right.numpy())).T
-    return made.to(picture)
+    factors = splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    shown[:, places] = torch.from_numpy(factors.solve(right.numpy())).T
+    return F.pad(framed, (-1, -1) * gone.ndim).to(picture)
+
+
+@functools.lru_cache(maxsize=8)
+def _dissected(shape: tuple[int, ...]) -> Int[Tensor, " pixel"]:
+    """The pixels in an order that fills in little: both halves of the picture, then the wall between them, and so on
+    in each half (nested dissection, George 1973).
+    """
+
+    def parts(block: Int[Tensor, "*space"]) -> list[Tensor]:
+        side = max(block.shape)
+        if side <= 4:
+            return [block.flatten()]
+        first, wall, second = torch.split(block, [side // 2, 1, (side - 1) // 2], block.shape.index(side))
+        return [*parts(first), *parts(second), wall.flatten()]
+
+    return torch.cat(parts(torch.arange(math.prod(shape)).reshape(shape)))
 
 
 def _neighbors(shape: tuple[int, ...]) -> Iterator[tuple[int, float]]:
