@@ -43,6 +43,8 @@ FAULTS = [
             "everywhere[place] > everywhere[chosen]": "everywhere[place] < everywhere[chosen]",
             "(len(images) - 1) / (count - 1)": "1",
             "if count < FEWEST:": "if len(images) < FEWEST:",
+            "of_images(each, numbers) if is_of_each(each) and": "each if is_of_each(each) and",
+            "    except OSError as error:\n        return": "    except ZeroDivisionError as error:\n        return",
             "-{fingerprint(session.module)}": "",
         },
     ),
@@ -287,6 +289,7 @@ FAULTS = [
             '"preprocess": preprocess,': "",
             "modules.get(spec, str(spec)) if isinstance(spec, nn.Module) else str(spec)": "str(spec)",
             '("fusion", "layout", "output", "views")': "()",
+            "and not questions.crossed": "",
         },
     ),
     Faults(

@@ -412,8 +412,9 @@ class Explainer:
 
         Args:
             inputs: photos, or a batch or several inputs as for `explain`. A photo that cannot be read is a failure.
-            methods, layers, targets: as for `compare`; a target that is a list or tensor holds one for each image.
-                Some quick methods, each at its usual layer, for each image's top class unless said.
+            methods, layers, targets: as for `compare`; a target that is a list or tensor holds one for each image, and
+                as many targets as images come in a tuple. Some quick methods, each at its usual layer, for each
+                image's top class unless said.
             metrics: names (`whycam.list_metrics()`), or metrics; without: average drop, insertion and deletion, and
                 with masks or boxes both pointing games too.
             masks: where the targets are, `(image, *space)` of the input. `boxes`: for each image `(box, 4)`: left, top,
@@ -453,7 +454,9 @@ class Explainer:
             views=views,
         )
         run = RunConfig(precision, False, budget, Progress(False))
-        questions = Questions(request, measured, maps or {}, masks, boxes, controls, sanity, seed, run)
+        questions = Questions(
+            request, measured, maps or {}, masks, boxes, controls, sanity, seed, run, crossed=isinstance(targets, tuple)
+        )
         where = Path(folder) if folder is not None else None
         return evaluation.evaluate(
             self._session, inputs, questions, batch=batch, folder=where, progress=Progress(progress)
@@ -490,7 +493,7 @@ class Explainer:
             WhycamError: fewer than 8 images, or none that can be measured.
         """
         measured = find_metric(metric)
-        some = choosing.some_of(inputs, most)
+        some, targets = choosing.some_of(inputs, targets, most)
         options = {measured.name: {"steps": steps}} if "steps" in measured.options else {}
         listed = layers if layers is not None else choosing.places(self._session, some)
         usual_first = [None, *(each for each in listed if each is not None)]
@@ -522,7 +525,8 @@ class Explainer:
             choice = choice if choice is not None else self.choose(inputs)
         except WhycamError as error:
             return None, layer, f"no choice could be made, so 'auto' is the usual method: {error}"
-        return choice.method, choice.layer if layer is None else layer, f"{choice.text} (kept in {choice.path})"
+        kept = f" (kept in {choice.path})" if choice.path is not None else ""
+        return choice.method, choice.layer if layer is None else layer, f"{choice.text}{kept}"
 
 
 def _over(method: Callable[..., Any]) -> Callable[[F], F]:

@@ -389,6 +389,13 @@ def test_boxes_of_another_form_are_refused(held, tmp_path):
         read_boxes(tmp_path / "boxes.json", [], whycam.VisionModel(torch.nn.Identity()))
 
 
+def test_as_many_targets_as_photos_are_all_asked_of_all(run):
+    asked = ("-m", "grad_cam", "-M", "entropy", "--sanity", "0", "--no-controls", "--model", "evalnets:build", "--json")
+    made = run("evaluate", "photos/a.png", "photos/b.png", "photos/c.png", "-t", "a,b,c", *asked)
+    assert made.exit_code == 0
+    assert [(row["target"], row["count"]) for row in made.document["summary"]] == [("a", 3), ("b", 3), ("c", 3)]
+
+
 def test_pointing_games_take_boxes_of_a_file(run):
     Path("boxes.json").write_text(json.dumps({f"{name}.png": [2, 2, 14, 10] for name in "abcdef"}))
     arguments = [*TINY[:-1], "pointing_game", "--boxes", "boxes.json"]

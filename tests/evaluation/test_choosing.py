@@ -67,8 +67,13 @@ def test_a_method_without_any_value_is_no_candidate_and_hinders_none():
 
 
 def test_the_images_that_are_looked_at_lie_at_even_distances():
-    assert some_of(torch.arange(15.0)[:, None], 8).flatten().tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
-    assert some_of([str(number) for number in range(15)], 8) == ["0", "2", "4", "6", "8", "10", "12", "14"]
+    assert some_of(torch.arange(15.0)[:, None], None, 8)[0].flatten().tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert some_of([str(number) for number in range(15)], None, 8)[0] == ["0", "2", "4", "6", "8", "10", "12", "14"]
+    labels = [number % 5 for number in range(15)]
+    _, targets = some_of(torch.rand(15, 1), [labels, None, torch.tensor(labels), [1, 2]], 8)
+    assert targets[:2] == [labels[::2], None]
+    assert targets[2].tolist() == labels[::2]
+    assert targets[3] == [1, 2]  # another number than that of the images, which is refused
 
 
 def test_without_values_there_is_no_choice():
@@ -120,6 +125,30 @@ def test_few_images_are_no_evidence(explainer, cache):
 def test_a_choice_counts_what_was_looked_at(explainer):
     made = explainer.choose(images(12), ["hires_cam"], steps=2, most=9)
     assert (made.images, made.held_out) == (9, 4)
+
+
+def test_targets_of_each_image_are_those_of_the_images_looked_at(explainer):
+    labels = [number % 5 for number in range(12)]
+    pictures = images(12)
+    some = [0, 1, 3, 4, 6, 7, 8, 10, 11]  # nine at even distances
+    made = explainer.choose(pictures, ["hires_cam"], steps=2, most=9, targets=[labels])
+    same = explainer.choose(pictures[some], ["hires_cam"], steps=2, targets=[[labels[number] for number in some]])
+    assert (made.value, made.usual, made.against) == (same.value, same.usual, same.against)
+    with pytest.raises(whycam.WhycamError, match="a list of 3 targets came"):
+        explainer.choose(pictures, ["hires_cam"], steps=2, most=9, targets=[[0, 1, 2]])
+
+
+def test_a_choice_that_cannot_be_kept_is_made_all_the_same(explainer, cache, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("whycam.evaluation.choosing.write_whole", full)
+    made = explainer.choose(images(), ["hires_cam"], steps=2)
+    assert made.path is None
+    assert made.text.endswith("; it could not be kept: [Errno 28] No space left on device")
+    found = explainer.explain(images(), "auto")
+    assert "could not be kept" in found.notes[0]
+    assert "kept in" not in found.notes[0]
 
 
 def test_inputs_by_name_are_images_too(cache):

@@ -184,6 +184,12 @@ def test_several_targets_of_one_text_have_rows_of_their_own():
     assert found.targets == ["Region(of=1, where='mask')", "Region(of=1, where='mask')-2"]
 
 
+def test_targets_of_one_list_may_be_meant_for_each_image():
+    with pytest.raises(whycam.WhycamError, match=r"7 entries for 7 images.*targets=\[labels\]; .* pass a tuple"):
+        evaluated(targets=[0, 1, 2, 3, 4, 0, 1])
+    assert evaluated(targets=(0, 1, 2, 3, 4, 0, 1)).targets == ["0", "1", "2", "3", "4", "0-2", "1-2"]
+
+
 def test_another_network_is_refused(tmp_path):
     evaluated(folder=tmp_path)
     with pytest.raises(whycam.WhycamError, match="weights was"):

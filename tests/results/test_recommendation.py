@@ -184,8 +184,12 @@ def test_nothing_that_has_a_value_recommends_nothing():
     advice = evaluation({("grad_cam", "l4"): {"insertion": [nan] * 8}}).recommendation
     assert (advice.method, advice.layer, advice.sure, advice.value) == ("", "", False, None)
     assert advice.text == "No method has a value of insertion, so none can be recommended."
-    nothing = evaluation({}, failures={"bad": "cannot be read"}).recommendation
-    assert (nothing.method, nothing.sure, nothing.text) == ("", False, "Nothing was measured: bad: cannot be read.")
+    nothing = evaluation({}, failures={"bad": "cannot be read.", "worse": "cannot be read."}).recommendation
+    assert (nothing.method, nothing.sure, nothing.text) == (
+        "",
+        False,
+        "Nothing was measured: bad, worse (cannot be read).",
+    )
 
 
 def test_maps_that_are_not_ok_are_counted():

@@ -10,7 +10,7 @@ from typing import Any
 
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
-from whycam.evaluation.images import Images
+from whycam.evaluation.images import Images, is_of_each, of_images
 from whycam.kit.files import write_whole
 from whycam.kit.metric import Metric
 from whycam.network.fingerprint import fingerprint
@@ -94,10 +94,13 @@ def recalled(session: Session) -> Choice | None:
 
 
 def keep(session: Session, choice: Choice) -> Choice:
-    """Write it down."""
+    """Write it down, where that can be; else the text says that it was not."""
     path = file_of(session)
     content = {"schema": SCHEMA, **{name: value for name, value in asdict(choice).items() if name != "path"}}
-    write_whole(path, json.dumps(content, indent=1).encode() + b"\n")
+    try:
+        write_whole(path, json.dumps(content, indent=1).encode() + b"\n")
+    except OSError as error:
+        return Choice(**{**vars(choice), "text": f"{choice.text}; it could not be kept: {error}"})
     return Choice(**{**vars(choice), "path": path})
 
 
@@ -156,13 +159,22 @@ def enough(inputs: Any) -> bool:
     return len(Images(inputs)) >= FEWEST
 
 
-def some_of(inputs: Any, most: int) -> Any:
-    """At most so many of the images, at even distances."""
+def some_of(inputs: Any, targets: Any, most: int) -> tuple[Any, Any]:
+    """At most so many of the images, at even distances, and the targets: of one for each image those of these.
+
+    Raises:
+        WhycamError: too few of them.
+    """
     images = Images(inputs)
     count = min(most, len(images))
     if count < FEWEST:
         raise WhycamError(f"a choice takes at least {FEWEST} images, half of them held out; {count} came.")
     numbers = [round(k * (len(images) - 1) / (count - 1)) for k in range(count)]
+    if isinstance(targets, (list, tuple)):  # of other lengths they are refused where they are used
+        of_these = [
+            of_images(each, numbers) if is_of_each(each) and len(each) == len(images) else each for each in targets
+        ]
+        targets = type(targets)(of_these)
     if images.several or not isinstance(images.inputs, (list, tuple)):
-        return images.some(numbers)[0]
-    return [images.inputs[number] for number in numbers]
+        return images.some(numbers)[0], targets
+    return [images.inputs[number] for number in numbers], targets

@@ -172,10 +172,10 @@ def _check_lengths(questions: Questions, images: int) -> None:
     for target in questions.request.targets:
         if is_of_each(target) and len(target) != images:
             raise InputError(f"a list of {len(target)} targets came for {plural(images, 'image')}; pass one for each.")
-    if images > 2 and len(questions.request.targets) == images:
+    if images > 2 and len(questions.request.targets) == images and not questions.crossed:
         raise InputError(
-            f"targets= has {images} entries, and each of them is asked of all {images} images. For one target of each "
-            "image pass them as one entry, targets=[labels]."
+            f"targets= has {images} entries for {images} images. For one target of each image pass them as one entry, "
+            "targets=[labels]; to ask each of them of all images pass a tuple."
         )
 
 

@@ -31,6 +31,7 @@ class Questions:
         maps: of other libraries, by name: `(image, *spatial)`, or a function of (module, inputs, classes).
         sanity: of how many images the maps are made again with the network randomized.
         run: how the variants of methods and metrics are run.
+        crossed: whether each target is meant for all images even where there are as many of both.
     """
 
     request: Request
@@ -42,6 +43,7 @@ class Questions:
     sanity: int = 8
     seed: int = 0
     run: RunConfig = field(default_factory=RunConfig)
+    crossed: bool = False
 
     @property
     def looked_into(self) -> list[Metric]:

@@ -68,8 +68,8 @@ def recommend(found: EvaluationValues) -> Recommendation:
     metric = primary(found.metrics)
     made = [_Advice(found, target, metric).given() for target in found.targets]
     if not made:
-        reasons = "; ".join(f"{name}: {why}" for name, why in found.failures.items())
-        return Recommendation("", "", "", metric, False, f"Nothing was measured{f': {reasons}' if reasons else ''}.")
+        reasons = f": {_grouped(found.failures)}" if found.failures else ""
+        return Recommendation("", "", "", metric, False, f"Nothing was measured{reasons}.")
     return replace(made[0], others=tuple(made[1:]))
 
 
@@ -332,4 +332,4 @@ def _grouped(said: Mapping[str, str]) -> str:
     names: dict[str, list[str]] = {}
     for name, what in said.items():
         names.setdefault(what, []).append(name)
-    return "; ".join(f"{', '.join(each)} ({what})" for what, each in names.items())
+    return "; ".join(f"{', '.join(each)} ({what.rstrip('.')})" for what, each in names.items())
