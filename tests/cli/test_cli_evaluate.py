@@ -396,6 +396,18 @@ def test_as_many_targets_as_photos_are_all_asked_of_all(run):
     assert [(row["target"], row["count"]) for row in made.document["summary"]] == [("a", 3), ("b", 3), ("c", 3)]
 
 
+def test_files_that_cannot_be_written_cost_no_table(run, tmp_path):
+    (tmp_path / "out" / "evaluation.csv").mkdir(parents=True)
+    asked = ("-m", "grad_cam", "-M", "entropy", "--sanity", "0", "--model", "evalnets:build", "-o", "out")
+    made = run("evaluate", "photos", *asked)
+    assert made.exit_code == 1
+    assert "tiny over 7 images" in made.out
+    assert "entropy" in made.out
+    assert "the files in out cannot be written: Is a directory." in made.err
+    (tmp_path / "out" / "evaluation.csv").rmdir()
+    assert run("evaluate", "photos", *asked).exit_code == 0
+
+
 def test_pointing_games_take_boxes_of_a_file(run):
     Path("boxes.json").write_text(json.dumps({f"{name}.png": [2, 2, 14, 10] for name in "abcdef"}))
     arguments = [*TINY[:-1], "pointing_game", "--boxes", "boxes.json"]

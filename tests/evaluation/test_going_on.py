@@ -1,7 +1,9 @@
 """An evaluation that is stopped, killed or asked again goes on and says what one run says, bit for bit."""
 
+import errno
 import json
 import math
+import os
 
 import nets
 import numpy as np
@@ -204,6 +206,32 @@ def test_another_file_of_that_name_is_left_alone(tmp_path):
     with pytest.raises(whycam.WhycamError, match="is no journal"):
         evaluated(folder=tmp_path)
     assert (tmp_path / NAME).read_text() == "my own notes\n"
+
+
+def test_a_disk_that_is_full_is_said_and_what_was_done_is_kept(monkeypatch, tmp_path):
+    calls, sync = [], os.fsync
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 4:  # of the head and four batches
+            os.ftruncate(handle, os.fstat(handle).st_size - 9)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(whycam.WhycamError, match=r"jsonl cannot be read or written: No space left on device.*goes on"):
+        evaluated(folder=tmp_path)
+    assert len((tmp_path / NAME).read_bytes().splitlines()) == 4
+    same(evaluated(folder=tmp_path), evaluated())
+    assert len(calls) == 4 + 2
+
+
+def test_a_journal_that_cannot_be_had_is_said(tmp_path):
+    (tmp_path / "a" / NAME).mkdir(parents=True)
+    (tmp_path / "b").write_text("a file")
+    for folder in "ab":
+        with pytest.raises(whycam.WhycamError, match="cannot be read or written"):
+            evaluated(folder=tmp_path / folder)
 
 
 def test_other_images_under_the_same_names_are_measured(tmp_path):

@@ -213,6 +213,27 @@ def test_long_layers_keep_their_ends():
     assert tables(found)[0].rows[0][1].text.endswith("attention.output")
 
 
+def test_wide_letters_keep_columns_below_each_other():
+    found = evaluation({("地図", "層4"): {"entropy": [1.0]}, ("grad_cam", "l4"): {"entropy": [2.0]}})
+    heads, _, first, second, *_ = found.table().splitlines()
+    wide = {"地": 2, "図": 2, "層": 2}
+    assert [sum(wide.get(letter, 1) for letter in line[: line.index(word)])
+            for line, word in ((heads, "Layer"), (first, "層4"), (second, "l4"))] == [10, 10, 10]  # fmt: skip
+    assert [sum(wide.get(letter, 1) for letter in line[: line.index(word)])
+            for line, word in ((first, "1.00"), (second, "2.00"))] == [21, 21]  # fmt: skip
+
+
+def test_html_breaks_no_value_and_sets_marks_apart():
+    page = few()._repr_html_()
+    cells = re.findall(r"<td style=\"([^\"]*)\">(.*?)</td>", page)
+    assert all("white-space:nowrap" in style for style, _ in cells)
+    marked = [inside for _, inside in cells if "±" in inside]
+    assert all(
+        re.fullmatch(r"[\d.]+ ±[\d.]+<span style=\"[^\"]*width:1.3em[^\"]*\">[*~!]*</span>", each) for each in marked
+    )
+    assert "Insertion\u00a0↑" in page
+
+
 def test_markdown_and_html_hold_the_same(tmp_path):
     found = few()
     text = found.to_markdown(tmp_path / "made" / "e.md")

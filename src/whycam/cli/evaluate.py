@@ -148,7 +148,11 @@ def evaluate(
             )  # fmt: skip
         except Interrupted as stop:
             made, stopped = stop.evaluation, True
-        files = _written(made, output) if made.rows else []
+        files, unwritten = list[Path](), ""
+        try:
+            files = _written(made, output) if made.rows else []
+        except OSError as error:
+            unwritten = f"the files in {output} cannot be written: {error.strerror or error}."
         # names of photos hold no spaces, and those of places do
         of_photos = {name: why for name, why in made.failures.items() if " " not in name and name not in made.metrics}
         refused = [f"{name}: {why}" for name, why in made.failures.items() if name not in of_photos]
@@ -164,11 +168,15 @@ def evaluate(
         _show(out, made, files)
         out.listed("photos not evaluated", unread)
         out.listed("not possible", refused)
+        if unwritten:
+            out.problem(unwritten)
         if stopped:
             done = f"{made.images} of {plural(len(found.photos), 'photo')} evaluated"
             out.problem(f"interrupted: {done}; the same command goes on, from {output / NAME}.")
             raise typer.Exit(INTERRUPTED)
-        raise typer.Exit(SOME_FAILED if unread or (refused and (methods or metrics)) or not made.rows else 0)
+        raise typer.Exit(
+            SOME_FAILED if unread or unwritten or (refused and (methods or metrics)) or not made.rows else 0
+        )
 
 
 def _written(made: Evaluation, folder: Path) -> list[Path]:
@@ -205,8 +213,5 @@ def _show(out: Output, made: Evaluation, files: Sequence[Path]) -> None:
         out.show("", text(f"{head}{each.text}", "bold"))
         out.show(*(fields({"-": text(warning)}) for warning in each.warnings))
     out.show("", fields({"notes": text("\n".join(made.notes))} if made.notes else {}))
-    out.show(
-        fields(
-            {"files": text(", ".join([str(files[0]), *(each.name.removeprefix("evaluation") for each in files[1:])]))}
-        )
-    )
+    listed = ", ".join([*map(str, files[:1]), *(each.name.removeprefix("evaluation") for each in files[1:])])
+    out.show(fields({"files": text(listed)} if files else {}))

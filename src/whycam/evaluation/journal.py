@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ class Journal:
         self.wanted: set[str] = set()
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _said(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         head = {"schema": SCHEMA, "asked": json.loads(json.dumps(dict(asked), default=str))}
         lines = _whole_lines(self.path)
         if lines:
@@ -75,7 +77,7 @@ class Journal:
 
     def _write(self, document: Mapping[str, Any]) -> None:
         if self.path is not None:
-            with self.path.open("a") as file:
+            with _said(self.path), self.path.open("a") as file:
                 file.write(json.dumps(document) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -92,14 +94,27 @@ class Journal:
             )
 
 
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turn what a disk answers into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise WhycamError(
+            f"{path} cannot be read or written: {error.strerror or error}. What it holds is kept: once that is put "
+            "right the same call goes on."
+        ) from error
+
+
 def _whole_lines(path: Path) -> list[Any]:
     """The lines of a journal; of the last one, which a killed run left half written, the file is rid."""
     if not path.exists():
         return []
-    held = path.read_bytes()
-    whole = held[: held.rfind(b"\n") + 1]
-    if whole != held:
-        write_whole(path, whole)
+    with _said(path):
+        held = path.read_bytes()
+        whole = held[: held.rfind(b"\n") + 1]
+        if whole != held:
+            write_whole(path, whole)
     try:
         return [json.loads(line) for line in whole.splitlines()]
     except ValueError:

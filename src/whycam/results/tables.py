@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
+from unicodedata import east_asian_width
 
 from whycam.kit.metric import Metric
 from whycam.kit.statistics import Interval
@@ -46,7 +47,7 @@ class Column:
     @property
     def wide(self) -> int:
         """How wide it is."""
-        return max(*map(len, self.head), max(len(cell.text) for cell in self.cells) + self.marked)
+        return max(*map(_wide, self.head), max(_wide(cell.text) for cell in self.cells) + self.marked)
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,14 @@ def _joined(table: Table, cells: Sequence[Cell], *, head: bool = False) -> str:
     made = []
     for column, cell in zip(table.columns, cells, strict=True):
         marked = 0 if head else column.marked
-        said = cell.text.ljust(column.wide) if column.left else cell.text.rjust(column.wide - marked)
-        made.append(said if column.left else said + cell.marks.ljust(marked))
+        rest = " " * (column.wide - (0 if column.left else marked) - _wide(cell.text))
+        made.append(cell.text + rest if column.left else rest + cell.text + cell.marks.ljust(marked))
     return _GAP.join(made).rstrip()
+
+
+def _wide(text: str) -> int:
+    """How many letters wide a text is on a terminal, where one of Chinese is two."""
+    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text)
 
 
 def _markdown(table: Table) -> str:
@@ -227,12 +233,20 @@ def _html(table: Table) -> str:
         made = []
         for column, cell in zip(table.columns, cells, strict=True):
             bold = ";font-weight:bold" if BEST in cell.marks else ""
-            text = markup.escape(f"{cell.text} {cell.marks}".strip())
-            made.append(f'<{kind} style="text-align:{"left" if column.left else "right"}{bold}{style}">{text}</{kind}>')
+            side = "left" if column.left else "right"
+            text = markup.escape(cell.text)
+            if column.marked and kind == "td":  # as wide in each row, so that numbers stand below each other
+                text += f'<span style="display:inline-block;width:1.3em;text-align:left">{cell.marks}</span>'
+            made.append(f'<{kind} style="text-align:{side};padding:2px 8px{bold}{style}">{text}</{kind}>')
         return f"<tr>{''.join(made)}</tr>"
 
-    heads = row([Cell(" ".join(column.head)) for column in table.columns], "th")
+    # where a head is broken its arrow goes with the last word, and values are not broken
+    heads = row([Cell("\u00a0".join(" ".join(column.head).rsplit(" ", 1))) for column in table.columns], "th")
     first = len(table.rows) - table.controls
-    rows = [row(cells, "td", ";border-top:1px solid" * (number == first)) for number, cells in enumerate(table.rows)]
+    rows = [
+        row(cells, "td", ";white-space:nowrap" + ";border-top:1px solid" * (number == first))
+        for number, cells in enumerate(table.rows)
+    ]
     title = f"<caption>{markup.escape(table.title)}</caption>" if table.title else ""
-    return f"<table>{title}<thead>{heads}</thead><tbody>{''.join(rows)}</tbody></table>"
+    style = "border-collapse:collapse;margin-bottom:1em"
+    return f'<table style="{style}">{title}<thead>{heads}</thead><tbody>{"".join(rows)}</tbody></table>'
