@@ -302,7 +302,7 @@ FAULTS = [
         "evaluation/test_going_on.py",
         {
             "names(_called(each)) for each": "_called(each) for each",
-            "not arrays(own) and ": "not arrays(own) or ",
+            "not arrays(own := getattr(target, each.name)) and ": "(own := getattr(target, each.name)) != 0 and ",
         },
     ),
     Faults(
@@ -588,6 +588,11 @@ FAULTS = [
         },
     ),
     Faults("kit/options.py", "metrics/test_road.py", {"min(each) > 0": "min(each) >= 0", "max(each) < 1": "True"}),
+    Faults(
+        "evaluation/quantities.py",
+        "evaluation/test_asked_again.py",
+        {"if all(each.ok for each in self.bound.status):": "if True:"},
+    ),
     Faults(
         "evaluation/quantities.py",
         "metrics/test_road.py",

@@ -3,6 +3,7 @@
 What comes is what `whycam.explain` makes of the same, for the class that was explained at first.
 """
 
+import math
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -246,3 +247,33 @@ def test_a_layers_layout_is_not_looked_for_in_randomized_networks():
         return len(calls)
 
     assert forwards(5) - forwards(2) == 3
+
+
+class Finder(nn.Module):
+    """Finds a box in bright pictures, in dark ones none."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        found = self.head(torch.relu(self.conv(x)).mean((2, 3))).softmax(1)
+        many = [int(each.mean() > 0.2) for each in x.detach()]
+        return [
+            {"boxes": x.new_tensor([[1, 1, 5, 5]])[:n], "scores": row[:n], "labels": torch.arange(n)}
+            for n, row in zip(many, found, strict=True)
+        ]
+
+
+def test_where_there_is_nothing_to_explain_no_metric_has_a_value():
+    pictures = 0.5 + 0.2 * torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pictures[1] = 0.01
+    asked = {"targets": [Box(0)], "metrics": ["insertion", "deletion", "pointing_game"], "sanity": 0}
+    boxes = torch.tensor([[1.0, 1, 5, 5]] * 4)
+    found = whycam.evaluate(nets.fixed(Finder()).float(), pictures, ["grad_cam"], boxes=boxes, **asked)
+    assert found.targets == ["Box(of=0)"]
+    assert {row["sample"] for row in found.rows if math.isnan(row["value"])} == {"sample1"}
+    assert {(row["count"], row["undefined"]) for row in found.summary()} == {(3, 1)}
+    assert {row["status"] for row in found.rows if row["method"] == "grad_cam" and row["sample"] == "sample1"} == {
+        "nothing to explain"
+    }

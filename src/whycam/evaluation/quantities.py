@@ -74,7 +74,7 @@ class Asking:
 
     def _quantity(self, name: str, metric: Metric, maps: "Maps") -> Any:
         if name == "maps":
-            return maps.values
+            return self._of_what_is_there(maps.values)
         if name == "inputs":
             return self.inputs
         if name == "masks":
@@ -109,6 +109,13 @@ class Asking:
         if name == "another_class":
             return partial(self._another_class, metric)
         return self._scores(name, metric)
+
+    def _of_what_is_there(self, values: Tensor) -> Tensor:
+        """The maps; NaN, so that no metric has a value, of a sample in which there is nothing to explain."""
+        if all(each.ok for each in self.bound.status):
+            return values
+        found = torch.tensor([each.ok for each in self.bound.status], device=values.device)
+        return values.where(found.reshape(-1, *[1] * (values.ndim - 1)), values.new_tensor(torch.nan))
 
     # Scores -----------------------------------------------------------------------------------------------------------
 

@@ -92,13 +92,16 @@ def places(
 
 
 def _called(target: Any) -> str:
-    """A target's name in a table: of one with fields those that were set and hold no tensors."""
+    """A target's name in a table: of one with fields the first, and those that were set, if they hold no tensors."""
     if target is None or is_of_each(target):
         return "top" if target is None else "own"
     if not is_dataclass(target):
         return str(target)
-    given = {each.name: (getattr(target, each.name), each.default) for each in fields(target) if each.repr}
-    said = [f"{name}={own!r}" for name, (own, usual) in given.items() if not arrays(own) and own != usual]
+    said = [
+        f"{each.name}={own!r}"
+        for number, each in enumerate(fields(target))
+        if each.repr and not arrays(own := getattr(target, each.name)) and (number == 0 or own != each.default)
+    ]
     return f"{type(target).__name__}({', '.join(said)})"
 
 
