@@ -69,6 +69,7 @@ def page(results: Path = RESULTS) -> str:
         "known causes": causes_table(json.loads((results / "known_causes.json").read_text())),
         "networks": "\n\n".join(sections),
         "metrics": metrics_table(),
+        "quantus": (results / "quantus.md").read_text().strip(),
     }
     text = (results / "page.md").read_text()
     for name, table in tables.items():

@@ -1,7 +1,7 @@
 """Our metrics beside Quantus' on the same maps, in one process: where values differ and why, and what a table costs.
 
-    python benchmarks/metrics.py values --images FOLDER --photos 4      # a row for each difference
-    python benchmarks/metrics.py cost --images FOLDER --photos 16       # eight methods, three metrics, and Quantus' own
+    python benchmarks/metrics.py values --images FOLDER --photos 4 > benchmarks/meaning/quantus.md  # for evaluation.md
+    python benchmarks/metrics.py cost --images FOLDER --photos 8    # eight methods, three metrics, and Quantus' own
 
 Quantus has to be installed (`pip install quantus`); without it `cost` measures ours alone. Times are of the process, on
 one thread.
@@ -123,7 +123,7 @@ def rows(vision: VisionModel, inputs: torch.Tensor) -> list[Row]:
             lambda: ask(moved, maps, explain_func=again), "the same but for what is drawn, where settings are equal"),
         Row("faithfulness_correlation", lambda: own("faithfulness_correlation", share=224 / 50176),
             lambda: ask(quantus.FaithfulnessCorrelation(return_aggregate=False, **ZERO), maps, softmax=False),
-            "theirs removes 224 values of single colors, ours 224 pixels"),
+            "theirs removes 224 values of single colors, drawn without a seed, ours 224 pixels"),
         Row("sensitivity_n, one batch", lambda: own("sensitivity_n"),
             lambda: ask(sensitivity, maps, 64, softmax=False), "theirs is another metric: it correlates across images"),
         Row("sensitivity_n, batches of 2", lambda: own("sensitivity_n"),
@@ -187,22 +187,29 @@ def values(vision: VisionModel, inputs: torch.Tensor) -> None:
 
 
 def cost(vision: VisionModel, inputs: torch.Tensor, rounds: int) -> None:
-    """Eight methods by three metrics, beside the plain forwards that they contain; and what Quantus has of these."""
+    """Eight methods by three metrics, beside the plain forwards that they contain; and what Quantus has of these.
+
+    Two photos at a time, by turns with plain forwards, since the machine may be busy.
+    """
     steps = {"insertion": {"steps": STEPS}, "deletion": {"steps": STEPS}}
-    works = {
-        "whycam: average drop, insertion, deletion": whole_table(vision, inputs, steps),
-        "whycam: deletion": whole_table(vision, inputs, {"deletion": steps["deletion"]}),
+    works: dict[str, Callable[[torch.Tensor], Callable[[], None]]] = {
+        "whycam: average drop, insertion, deletion": lambda pair: whole_table(vision, pair, steps),
+        "whycam: deletion": lambda pair: whole_table(vision, pair, {"deletion": steps["deletion"]}),
     }
     if importlib.util.find_spec("quantus") is not None:
-        works["Quantus: pixel flipping, without its maps"] = quantus_flipping(vision, inputs)
+        works["Quantus: pixel flipping, without its maps"] = lambda pair: quantus_flipping(vision, pair)
+    batch = quickest(vision, inputs)
     for _ in range(rounds):
-        for title, work in works.items():
-            before = plain(vision, inputs)
-            spent, ran = counted(vision, work)
-            unit = (before + plain(vision, inputs)) / 2
+        for title, make in works.items():
+            taken, ran, unit = 0.0, 0, 0.0
+            for pair in inputs.split(2):
+                work = make(pair)
+                before = plain(vision, batch)
+                spent, often = counted(vision, work)
+                taken, ran, unit = taken + spent, ran + often, unit + often * (before + plain(vision, batch)) / 2
             print(
-                f"{title}: {spent:.1f} s, {ran} forwards, {1000 * spent / ran:.1f} ms each; by themselves "
-                f"{1000 * unit:.1f} ms, so {spent / (ran * unit):.2f} times as long",
+                f"{title}: {taken:.1f} s, {ran:,} forwards; by themselves {unit:.1f} s, so {taken / unit:.2f} times "
+                "as long",
                 flush=True,
             )
 
@@ -249,15 +256,17 @@ def counted(vision: VisionModel, work: Callable[[], None]) -> tuple[float, int]:
         handle.remove()
 
 
-def plain(vision: VisionModel, inputs: torch.Tensor) -> float:
-    """Seconds per image of plain forwards, in the batches and the order of memory in which they are quickest."""
-    found = []
-    for size in (1, 2, 4, 8):
-        for order in (torch.contiguous_format, torch.channels_last):
-            batch = inputs[:size].contiguous(memory_format=order)
-            run = measuring.forward(vision.module, batch)
-            found.append(statistics.median([seconds(run) / len(batch) for _ in range(8)]))
-    return min(found)
+def quickest(vision: VisionModel, inputs: torch.Tensor) -> torch.Tensor:
+    """The batch, and the order of memory, in which plain forwards are quickest."""
+    orders = (torch.contiguous_format, torch.channels_last)
+    batches = [inputs[:size].contiguous(memory_format=order) for size in (1, 2, 4, 8) for order in orders]
+    return min(batches, key=lambda batch: plain(vision, batch))
+
+
+def plain(vision: VisionModel, batch: torch.Tensor) -> float:
+    """Seconds per image of plain forwards."""
+    run = measuring.forward(vision.module, batch)
+    return statistics.median([seconds(run) / len(batch) for _ in range(8)])
 
 
 def seconds(work: Callable[[], Any]) -> float:
