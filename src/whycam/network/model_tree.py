@@ -130,9 +130,10 @@ class ModelTree:
         return [module for module in self.modules if module._forward_pre_hooks or type(module) not in plain]
 
     @property
-    def devices(self) -> set[torch.device]:
-        """The devices of the parameters and buffers now."""
-        return {each.device for each in self.parameters} | {each.device for each in self._buffers}
+    def devices(self) -> list[torch.device]:
+        """The devices of the parameters and then of the buffers now, each once, in the order of the modules."""
+        held = [*self.parameters, *self._buffers] or self.model.parameters()  # Keras' are in no module of PyTorch's
+        return list(dict.fromkeys([each.device for each in held]))
 
     @cached_property
     def classes(self) -> int | None:
