@@ -48,6 +48,8 @@ def test_each_class_is_found_in_its_own_cell():
     for blind in ("eigen_cam", "control: random", "control: centre", "control: edges"):
         assert by[blind] == pytest.approx([0.25, 0.25])
     assert "2 mosaics of 2 x 2 photos" in found.notes[-1]
+    assert found.images == 8
+    assert "from 2 mosaics" in found.recommendation.text
     again = whycam.evaluate(model, inputs, ["hires_cam"], metrics=["grid_pointing_game"], sanity=0, options=OPTIONS)
     assert [r["value"] for r in again.rows if r["method"] == "hires_cam"] == pytest.approx(by["hires_cam"], abs=1e-12)
 

@@ -223,7 +223,7 @@ def _evaluation(journal: Journal, images: Images, questions: Questions, asked: M
         notes=(*dict.fromkeys(note for part in parts for note in part.notes), *_off(parts)),
         asked={
             **asked,
-            "images": len({row["sample"] for row in rows}.intersection(images.names)),
+            "images": len({name for part in parts for name in part.samples}.intersection(images.names)),
             "forwards": sum(part.forwards for part in parts),
         },
     )

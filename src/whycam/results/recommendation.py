@@ -159,6 +159,9 @@ class _Advice:
     def _spelled(self, value: float) -> str:
         return spelled(self.metric, value)
 
+    def _counted(self, found: Interval) -> str:
+        return plural(found.count, "mosaic" if self.metric.mosaics else "image")
+
     def _ends(self, found: Interval, metric: Metric | None = None) -> str:
         """A difference with its interval."""
         ends = [spelled(metric or self.metric, each, sign=True) for each in (found.value, found.low, found.high)]
@@ -167,8 +170,8 @@ class _Advice:
     def _too_few(self, chosen: Place, value: Interval) -> str:
         which = "the least" if self.metric.better == "lower" else "the highest"
         return (
-            f"Which method is best cannot be told from {plural(value.count, 'image')}: it takes {FEWEST} at least, and "
-            f"dozens for small differences. So far {chosen} has {which} {self.title}, "
+            f"Which method is best cannot be told from {self._counted(value)}: it takes {FEWEST} at least, and dozens "
+            f"for small differences. So far {chosen} has {which} {self.title}, "
             f"{self._spelled(value.value)}."
         )
 
@@ -183,14 +186,14 @@ class _Advice:
         return (
             f"{first}: by {self.title} the best of them, {chosen} with {self._spelled(value.value)}, is {how} "
             f"{worst.method} with {theirs}, which knows nothing of the network (by {self._ends(found)}; "
-            f"{plural(found.count, 'image')}).{more}"
+            f"{self._counted(found)}).{more}"
         )
 
     def _best(self, chosen: Place, value: Interval) -> str:
         low, high = self._spelled(value.low), self._spelled(value.high)
         return (
             f"Use {chosen}: its {self.title} is {self._spelled(value.value)} (95% interval {low} to {high}) over "
-            f"{plural(value.count, 'image')}; {self.metric.better} is better."
+            f"{self._counted(value)}; {self.metric.better} is better."
         )
 
     def _beside(self, chosen: Place, apart: Mapping[Place, Interval]) -> Iterator[str]:
