@@ -26,8 +26,11 @@ import whycam
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
-#: Those that train a network, load Keras' or compare layer after layer.
-LONG = {"alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py", "similar.py", "yolo.py"}
+#: Those that train a network, load Keras', compare layer after layer or measure.
+LONG = {
+    *("alexnet_layers.py", "keras_digits.py", "keras_vgg_and_mobilenet.py", "similar.py", "yolo.py"),
+    "which_map.py",
+}
 #: What some need that the tests do not install for certain.
 PACKAGES = {"yolo.py": "ultralytics"}
 
@@ -674,3 +677,22 @@ def test_attention_s_own_pictures_and_what_each_method_finds(ran):
     for each in ("heads", "rollout", "methods"):
         with done.picture(f"attention_{each}.png") as picture:
             assert picture.width > 1000
+
+
+@pytest.mark.slow
+def test_which_map_to_believe_is_told_by_a_table_beside_controls(ran):
+    done = ran("which_map.py")
+    found, rows = done["found"], done["found"].rows
+    by = {row["sample"]: row["value"] for row in rows if (row["method"], row["metric"]) == ("grad_cam", "deletion")}
+    assert done["alone"].tolist() == pytest.approx([*by.values()], abs=1e-6)
+    assert "it takes 6 at least" in done.printed
+    assert "deletion of Grad-CAM: [" in done.printed
+    table = (done.folder / "whycam-out" / "which_map.csv").read_text().splitlines()[1:]
+    assert len(table) == len(found.summary())
+    assert sum(line.startswith("control: ") for line in table) == 3 * 5  # three controls by five metrics
+    # a map that asks for no class is the same for another one
+    again = {row["method"]: row["value"] for row in rows if row["metric"] == "class_randomization"}
+    assert again["eigen_cam"] == pytest.approx(1)
+    assert again["grad_cam"] < 0.5
+    with done.picture("which_map.png") as curves:
+        assert curves.width > 1000

@@ -358,3 +358,29 @@ def test_batches_of_any_size_say_the_same(single, near):
         assert part.keys() == whole.keys()
         for key, value in part.items():
             assert value == pytest.approx(whole[key], rel=near, abs=near, nan_ok=True), key
+
+
+@pytest.mark.parametrize("small", [0, 3])
+def test_a_photo_that_the_network_refuses_is_a_failure_of_that_photo(small):
+    photos = [Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)) for number in range(5)]
+    photos[small] = photos[small].resize((1, 1))
+    model = whycam.VisionModel(
+        nets.plain(), preprocess=lambda photo: torch.from_numpy(np.array(photo)).movedim(2, 0) / 255
+    )
+    found = whycam.evaluate(model, photos, ["grad_cam"], metrics=["entropy"], sanity=0, controls=False, batch=4)
+    assert [*found.failures] == [f"sample{small}"]
+    assert "spatial axes" in found.failures[f"sample{small}"]
+    assert {row["sample"] for row in found.rows} == {f"sample{number}" for number in range(5) if number != small}
+    with pytest.raises(whycam.WhycamError, match="spatial axes"):  # then it is the question, as far as can be told
+        whycam.evaluate(model, [photos[small]] * 2, ["grad_cam"], metrics=["entropy"], sanity=0)
+
+
+def test_time_is_of_the_images_that_a_method_was_asked_of():
+    parts = [module.Part({"a": "", "b": ""}, seconds={("m", "l"): 1.0, ("n", "l"): 3.0})]
+    parts += [module.Part({"c": ""}, seconds={("n", "l"): 6.0}), module.Part({"mosaic": ""})]
+    assert module._seconds(parts) == {("m", "l"): 1.0, ("n", "l"): 4.0}
+
+
+def test_maps_are_not_named_as_a_control():
+    with pytest.raises(whycam.WhycamError, match=r"'control: edges', which is a control"):
+        evaluated(maps={"control: edges": torch.zeros(7, 4, 4)})

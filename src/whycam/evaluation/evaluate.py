@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from whycam.engine.inputs import Batch
 from whycam.engine.maps import told
 from whycam.engine.session import Session
 from whycam.errors import InputError, OptionError, WhycamError
+from whycam.evaluation.controls import CONTROLS
 from whycam.evaluation.explained import Explained
 from whycam.evaluation.images import Images, identity, is_of_each, of_images
 from whycam.evaluation.journal import Journal, Part
@@ -80,24 +82,46 @@ class Interrupted(KeyboardInterrupt):
 def _measure_some(
     session: Session, images: Images, numbers: Sequence[int], questions: Questions, journal: Journal
 ) -> None:
-    """One batch; where its images cannot be had together, each by itself. What cannot be had at all is a failure."""
+    """One batch; where its images cannot be had together, each by itself. What cannot be had at all is a failure.
+
+    Raises:
+        WhycamError: the network was asked in vain for the one image, and nothing was measured before it: what is asked
+            is at fault, as far as can be told.
+    """
+    parts = list[Part]()
     try:
         given, missing = images.some(numbers)
-        numbers = [number for number in numbers if images.names[number] not in missing]
-        made = session.batch(given, questions.request) if numbers else None
-    except InputError as error:
-        if len(numbers) == 1:
-            journal.add(Part(failures={images.names[numbers[0]]: str(error)}))
+        there = [number for number in numbers if images.names[number] not in missing]
+        if there:
+            samples = {images.names[number]: images.digest(number) if journal.path else "" for number in there}
+            made = session.batch(given, questions.request)
+            with session.tree():
+                parts.append(_measured(session, made, there, samples, questions))
+        if missing:
+            parts.append(Part(failures=missing))
+    except WhycamError as error:
+        if len(numbers) > 1:
+            _measure_each(session, images, numbers, questions, journal)
             return
-        for number in numbers:
+        if not isinstance(error, InputError) and not journal.samples:
+            raise
+        parts.append(Part(failures={images.names[numbers[0]]: str(error)}))
+    for part in parts:
+        journal.add(part)
+
+
+def _measure_each(
+    session: Session, images: Images, numbers: Sequence[int], questions: Questions, journal: Journal
+) -> None:
+    """Images of a batch by themselves. Those that come before the first that can be had are tried again after it."""
+    refused = list[int]()
+    for number in numbers:
+        with suppress(WhycamError):
             _measure_some(session, images, [number], questions, journal)
-        return
-    if missing:
-        journal.add(Part(failures=missing))
-    if made is not None:
-        samples = {images.names[number]: images.digest(number) if journal.path else "" for number in numbers}
-        with session.tree():
-            journal.add(_measured(session, made, numbers, samples, questions))
+            continue
+        refused.append(number)
+    for number in refused:
+        _measure_some(session, images, [number], questions, journal)
 
 
 def _measured(
@@ -169,6 +193,8 @@ def _check_lengths(questions: Questions, images: int) -> None:
     for name, each in {"masks": questions.masks, "boxes": questions.boxes, **questions.maps}.items():
         if each is not None and not callable(each) and len(each) != images:
             raise InputError(f"{name} holds {len(each)} entries for {plural(images, 'image')}; pass one for each.")
+    if taken := sorted(questions.maps.keys() & CONTROLS.keys()):
+        raise OptionError(f"maps= holds {taken[0]!r}, which is a control of every evaluation; call them otherwise.")
     for target in questions.request.targets:
         if is_of_each(target) and len(target) != images:
             raise InputError(f"a list of {len(target)} targets came for {plural(images, 'image')}; pass one for each.")
@@ -231,13 +257,12 @@ def _evaluation(journal: Journal, images: Images, questions: Questions, asked: M
 
 def _seconds(parts: Sequence[Part]) -> dict[tuple[str, str], float]:
     """What an image takes, by method and layer; mosaics are not timed."""
-    timed = [part for part in parts if part.seconds]
-    measured = sum(len(part.samples) for part in timed)
-    seconds: dict[tuple[str, str], float] = {}
-    for part in timed:
+    seconds, counts = dict[tuple[str, str], float](), dict[tuple[str, str], int]()
+    for part in parts:
         for key, each in part.seconds.items():
-            seconds[key] = seconds.get(key, 0.0) + each * len(part.samples) / measured
-    return seconds
+            seconds[key] = seconds.get(key, 0.0) + each * len(part.samples)
+            counts[key] = counts.get(key, 0) + len(part.samples)
+    return {key: each / counts[key] for key, each in seconds.items()}
 
 
 def _off(parts: Sequence[Part]) -> list[str]:

@@ -33,7 +33,7 @@ def pointing_game(
     several highest pixels one is drawn, by the seed. Not defined, NaN, where the mask is empty.
 
     Peers: Quantus has no tolerance, counts a hit where any of the highest pixels is on the target, so a map of zeros
-    always hits, and says that an empty mask is hit.
+    among others hits, and says that an empty mask is hit.
     """
     points = torch.unravel_index(order(maps, seed=seed)[:, 0], maps.shape[1:])
     away = torch.zeros_like(maps)
