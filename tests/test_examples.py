@@ -144,7 +144,7 @@ def test_it_runs_says_something_and_writes_pictures(name, ran):
     assert files
     for file in files:
         assert file.name.startswith(name.removesuffix(".py"))
-        if file.name.endswith(".nii.gz"):
+        if file.is_dir() or file.name.endswith((".nii.gz", ".csv")):
             continue  # no picture
         with Image.open(file) as image:
             assert min(image.size) >= 200
