@@ -2,18 +2,18 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError
-from whycam.kit.files import for_json, from_json, write_whole
+from whycam.kit.files import check_head, disk_errors_said, for_json, from_json, head_of, write_whole
 
 #: Of the file; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
 NAME = "evaluation.jsonl"
+ADVICE = "Ask the same, take another folder, or delete that file (whycam evaluate --again does)."
 
 
 @dataclass
@@ -49,12 +49,12 @@ class Journal:
         self.wanted: set[str] = set()
         if self.path is None:
             return
-        with _said(self.path):
+        with disk_errors_said(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        head = {"schema": SCHEMA, "asked": json.loads(json.dumps(dict(asked), default=str))}
+        head = head_of(SCHEMA, asked)
         lines = _whole_lines(self.path)
         if lines:
-            self._check(lines[0], head)
+            check_head(self.path, lines[0], head, "evaluation", ADVICE)
             self.parts = [_from_json(line) for line in lines[1:]]
         else:
             self._write(head)
@@ -77,40 +77,17 @@ class Journal:
 
     def _write(self, document: Mapping[str, Any]) -> None:
         if self.path is not None:
-            with _said(self.path), self.path.open("a") as file:
+            with disk_errors_said(self.path), self.path.open("a") as file:
                 file.write(json.dumps(document) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-
-    def _check(self, found: Mapping[str, Any], head: Mapping[str, Any]) -> None:
-        if found.get("schema") != SCHEMA:
-            raise WhycamError(f"{self.path} has schema {found.get('schema')}, and this version reads {SCHEMA}.")
-        mine, theirs = head["asked"], found["asked"]
-        if differ := [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]:
-            said = "; ".join(f"{name} was {theirs.get(name)!r} and is {mine.get(name)!r}" for name in sorted(differ))
-            raise WhycamError(
-                f"{self.path} holds another evaluation: {said}. Ask the same, take another folder, or delete that file "
-                "(whycam evaluate --again does)."
-            )
-
-
-@contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Turn what a disk answers into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise WhycamError(
-            f"{path} cannot be read or written: {error.strerror or error}. What it holds is kept: once that is put "
-            "right the same call goes on."
-        ) from error
 
 
 def _whole_lines(path: Path) -> list[Any]:
     """The lines of a journal; of the last one, which a killed run left half written, the file is rid."""
     if not path.exists():
         return []
-    with _said(path):
+    with disk_errors_said(path):
         held = path.read_bytes()
         whole = held[: held.rfind(b"\n") + 1]
         if whole != held:

@@ -1,26 +1,81 @@
 """Files that lose nothing: written whole or not at all, and no two under one name."""
 
+import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
+from whycam.errors import WhycamError
 
-def write_whole(path: Path, data: bytes) -> Path:
-    """Write `data` beside `path` and rename it into place; a missing folder is made. Returns the path."""
+
+def write_whole(path: Path, data: bytes, *, synced: bool = False) -> Path:
+    """Write `data` beside `path` and rename it into place; a missing folder is made. Returns the path.
+
+    Args:
+        synced: wait until the disk holds it, so that not even a machine that stops takes it back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         Path(name).chmod(0o644)  # mkstemp's files are the owner's alone
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    if synced:
+        sync_folder(path.parent)
     return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk holds which files are in a folder; Windows has no such call."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def disk_errors_said(path: Path) -> Iterator[None]:
+    """Turn what a disk answers into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise WhycamError(
+            f"{path} cannot be read or written: {error.strerror or error}. What it holds is kept: once that is put "
+            "right the same call goes on."
+        ) from error
+
+
+def head_of(schema: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of results begins with, as JSON gives it back: its schema, and what was asked."""
+    return {"schema": schema, "asked": json.loads(json.dumps(dict(asked), default=str))}
+
+
+def check_schema(path: Path, found: Any, schema: int) -> None:
+    """Refuse a file of another schema."""
+    if (theirs := found.get("schema")) != schema:
+        raise WhycamError(f"{path} has schema {theirs}, and this version reads {schema}.")
+
+
+def check_head(path: Path, found: Mapping[str, Any], head: Mapping[str, Any], holds: str, advice: str) -> None:
+    """Refuse a file of results to something else, and say what differs."""
+    check_schema(path, found, head["schema"])
+    mine, theirs = head["asked"], found["asked"]
+    if differ := [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]:
+        said = "; ".join(f"{name} was {theirs.get(name)!r} and is {mine.get(name)!r}" for name in sorted(differ))
+        raise WhycamError(f"{path} holds another {holds}: {said}. {advice}")
 
 
 class Names:
