@@ -1493,7 +1493,7 @@ FAULTS = [
             "<= np.finfo(np.float16).max": "< np.inf",
             "if not (folder / NAME).exists() and any": "if any",
             "if retry:": "if True:",
-            "            except BaseException:\n                lock.release()": "            except BaseException:\n                pass",
+            "lock.release()\n                raise": "raise",
             "if not (damaged := self.damaged()):": "if (damaged := []) == []:",
         },
     ),
