@@ -280,8 +280,8 @@ def writer(folder):
     return subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
 
 
-# of 25 shards five, or one and a half, fit between two kills at most, so that the last ones find work left
-@pytest.mark.parametrize(("kills", "most"), [(10, 5), pytest.param(50, 1.6, marks=pytest.mark.slow)])
+# of 25 shards four, or one, fit between two kills at most, so that the last ones find work left
+@pytest.mark.parametrize(("kills", "most"), [(10, 4), pytest.param(50, 1.2, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_every_image_is_there_once(tmp_path, kills, most):
     with writer(tmp_path / "whole") as child:
         assert child.stdout.readline() == "ready\n"
