@@ -15,6 +15,7 @@ FUNCTIONS = {
     "doctor": "doctor",
     "estimate_cost": "cost",
     "evaluate": "evaluate",
+    "run": "run",
 }
 
 
@@ -28,6 +29,7 @@ INTERNAL = {
     "WhycamError",
     "as_vision_model",
     "chosen_metrics",
+    "find",
 }
 
 
@@ -40,7 +42,7 @@ def stub() -> str:
         f"from {each.module} import {name.name} as {name.asname or name.name}"
         for each in tree.body
         if isinstance(each, ast.ImportFrom)
-        and each.module not in ("whycam", "whycam.checkup", "whycam.evaluation", "whycam.kit", "typing")
+        and each.module not in ("whycam", "whycam.checkup", "whycam.evaluation", "whycam.kit", "whycam.runs", "typing")
         for name in each.names
         if name.name not in INTERNAL
     ]

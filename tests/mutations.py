@@ -279,20 +279,26 @@ FAULTS = [
         "evaluation/test_going_on.py",
         {
             "names.pop(0) for": "names[0] for",
-            "*(_bytes(each[number]) for each in self.of_each)": "",
+            "*(bytes_of(each[number]) for each in self.of_each)": "",
             "            unused(name)": "            pass",
-            "*([_digits(map(_bytes, inside))] if (inside := arrays(value)) else [])": "",
+        },
+    ),
+    Faults(
+        "engine/identity.py",
+        "evaluation/test_going_on.py",
+        {
+            "*([digits(map(bytes_of, inside))] if (inside := arrays(value)) else [])": "",
             "isfunction(value) and value.__closure__ is None": "False",
             "code.co_code, code.co_names, code.co_consts, ": "",
+            '"preprocess": preprocess,': "",
+            "modules.get(spec, str(spec)) if isinstance(spec, nn.Module) else str(spec)": "str(spec)",
+            '("fusion", "layout", "output", "views")': "()",
         },
     ),
     Faults(
         "evaluation/evaluate.py",
         "evaluation/test_going_on.py",
         {
-            '"preprocess": preprocess,': "",
-            "modules.get(spec, str(spec)) if isinstance(spec, nn.Module) else str(spec)": "str(spec)",
-            '("fusion", "layout", "output", "views")': "()",
             "and not questions.crossed": "",
         },
     ),

@@ -53,11 +53,11 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     torchvision_shim.register()  # which timm imports
     names: dict[str, object] = networks()
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 12
+    assert len(blocks) == 13
     nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 4), np.float32), np.eye(4)), tmp_path / "scan.nii.gz")
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    written = {"chelsea.png", "panels.png", "trust.csv", "scan.nii.gz", "map.nii.gz", "clip.gif"}
+    written = {"chelsea.png", "panels.png", "trust.csv", "maps", "scan.nii.gz", "map.nii.gz", "clip.gif"}
     assert {path.name for path in tmp_path.iterdir()} == written
     made = names["c"]
     assert names["usual"].method == "generic_attention"

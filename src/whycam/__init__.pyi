@@ -72,6 +72,8 @@ from whycam.results.values import Cost as Cost
 from whycam.results.values import Layer as Layer
 from whycam.results.values import Prediction as Prediction
 from whycam.results.values import Sample as Sample
+from whycam.runs.run import Run as Run
+from whycam.runs.run import open_run as open_run
 from whycam.targets import TargetSpec as TargetSpec
 from whycam.targets.structured import OutputTarget as OutputTarget
 
@@ -256,3 +258,29 @@ def evaluate(
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,
 ) -> Evaluation: ...
+def run(
+    model: ModelLike,
+    source: Any,
+    out: str | Path,
+    *,
+    method: _MethodName | MethodLike | None = None,
+    target: TargetSpec = None,
+    layer: LayerLike = None,
+    methods: Sequence[_MethodName | MethodLike] | Literal["all"] | None = None,
+    targets: Sequence[TargetSpec] | None = None,
+    layers: Sequence[LayerLike] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    fusion: str | fusions.Fusion | None = None,
+    layout: Layout | None = None,
+    output: OutputPath | None = None,
+    precision: Precision | None = None,
+    budget: int | None = None,
+    batch: int = 16,
+    workers: int = 1,
+    maps: Literal["float16", "float32"] = "float16",
+    retry: bool = False,
+    new: bool = False,
+    progress: bool | None = None,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+) -> Run: ...

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from whycam.checkup import cost as costs
 from whycam.checkup import doctor as examination
@@ -16,7 +16,7 @@ from whycam.engine.request import LayerLike, MethodLike, Request
 from whycam.engine.session import Session
 from whycam.engine.smoothing import SmoothingLike
 from whycam.engine.tiling import Tiles
-from whycam.errors import WhycamError
+from whycam.errors import OptionError, WhycamError
 from whycam.evaluation import choosing
 from whycam.evaluation import evaluate as evaluation
 from whycam.evaluation.choosing import MOST, STEPS, Choice
@@ -25,6 +25,7 @@ from whycam.evaluation.questions import Questions
 from whycam.kit import fusions
 from whycam.kit.metric import Metric, find_metric
 from whycam.kit.progress import Progress
+from whycam.kit.registry import find
 from whycam.models.adopt import Labels, ModelLike, as_vision_model
 from whycam.models.vision_model import PreprocessLike, VisionModel
 from whycam.network.layouts import Layout
@@ -33,6 +34,8 @@ from whycam.network.variants.fast_copy import Precision
 from whycam.network.variants.scoring import RunConfig
 from whycam.results.evaluation import Evaluation
 from whycam.results.explanation import Comparison, Explanation
+from whycam.runs import local as running
+from whycam.runs.run import Run
 from whycam.targets import TargetSpec
 from whycam.targets.structured import OutputTarget
 
@@ -462,6 +465,79 @@ class Explainer:
             self._session, inputs, questions, batch=batch, folder=where, progress=Progress(progress)
         )
 
+    def run(
+        self,
+        source: Any,
+        out: str | Path,
+        *,
+        method: MethodLike | None = None,
+        target: TargetSpec = None,
+        layer: LayerLike = None,
+        methods: Sequence[MethodLike] | str | None = None,
+        targets: Sequence[TargetSpec] | None = None,
+        layers: Sequence[LayerLike] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        fusion: str | fusions.Fusion | None = None,
+        layout: Layout | None = None,
+        output: OutputPath | None = None,
+        precision: Precision | None = None,
+        budget: int | None = None,
+        batch: int = 16,
+        workers: int = 1,
+        maps: Literal["float16", "float32"] = "float16",
+        retry: bool = False,
+        new: bool = False,
+        progress: bool | None = None,
+    ) -> Run:
+        """Explain a whole set of images, each exactly once, into a folder; the same call goes on where it was stopped.
+
+        Photos are read and prepared in processes beside the network, so many at once, in constant memory. The folder
+        holds one table in shards (Parquet): for each image, method, layer and target a row with the prediction, the
+        score, the status and the raw map; for an image that cannot be read or explained a row with the reason.
+
+        Args:
+            source: a folder (with all below it), a glob, a list of paths in a text or CSV file, tar shards, Parquet
+                files with images, or any iterable of (id, photo). A target that the source gives is asked about.
+            out: the folder that is written. One that holds a run of something else is refused, and what differs said.
+            method, target, layer: as for `explain`: one row for each image.
+            methods, targets, layers, options: as for `compare`, in their place: a row for each combination.
+            fusion, layout, output, precision, budget, progress: as for `explain`.
+            batch: how many images are explained at once. `workers`: processes that read photos; 0 for none.
+            maps: how the maps' values are kept.
+            retry: ask again about images that failed before. `new`: begin anew in a folder beside `out`.
+
+        Returns:
+            The run, as `open_run` gives it.
+
+        Raises:
+            WhycamError: a source that cannot be read, a folder of another run, or nothing can be explained.
+
+        Examples:
+            >>> run = whycam.run("builtin", "photos/", "maps")                                  # doctest: +SKIP
+            >>> run.summary(), run.table.to_pandas(), run[0].maps                               # doctest: +SKIP
+        """
+        if several := methods is not None or targets is not None or layers is not None:
+            if method is not None or target is not None or layer is not None:
+                raise OptionError("pass method, target and layer, or methods, targets and layers; both came.")
+            first = targets[0] if targets else None
+            names = methods if methods is not None else [self._session.usual_method(first)]
+        usual = method if method is not None else self._session.usual_method(target)
+        common: dict[str, Any] = {
+            "layout": layout,
+            "output": output,
+            "run": RunConfig(precision, False, budget, Progress(False)),
+            "usual": method is None and methods is None,
+        }
+        request = (
+            Request.several(names, layers, targets, fusion, options, **common)
+            if several
+            else Request.one(usual, target, layer, fusion, (options or {}).get(find(usual).name, {}), **common)
+        )
+        return running.run(
+            self._session, source, Path(out), request, batch=batch, workers=workers, map_type=maps, retry=retry,
+            new=new, progress=Progress(progress),
+        )  # fmt: skip
+
     def choose(
         self,
         inputs: Any,
@@ -603,6 +679,19 @@ def evaluate(
     **more: Any,
 ) -> Evaluation:
     return _once(model, preprocess, labels).evaluate(inputs, *request, **more)
+
+
+@_over(Explainer.run)
+def run(
+    model: ModelLike,
+    source: Any,
+    out: str | Path,
+    *,
+    preprocess: PreprocessLike | None = None,
+    labels: Labels | None = None,
+    **more: Any,
+) -> Run:
+    return _once(model, preprocess, labels).run(source, out, **more)
 
 
 @_over(Explainer.choose)

@@ -12,6 +12,7 @@ from whycam.cli.evaluate import evaluate
 from whycam.cli.explain import explain
 from whycam.cli.layers_and_methods import layers, methods
 from whycam.cli.metrics import metrics
+from whycam.cli.run import run
 
 app = typer.Typer(
     name="whycam",
@@ -44,6 +45,7 @@ def _whycam(
       whycam explain photos/ -o maps           a whole folder
       whycam compare dog.jpg -m all            every method side by side, in one pass
       whycam evaluate photos/                  which method's maps can be trusted
+      whycam run photos/ -o maps               ten thousand photos, into one table
       whycam layers                            where in the network a map can be made
       whycam doctor my_file:build              what you would stumble over with a network
       whycam methods                           what there is to choose from, and to measure: whycam metrics
@@ -53,7 +55,7 @@ def _whycam(
     """
 
 
-for command in (explain, compare, evaluate, layers, doctor, methods, metrics):
+for command in (explain, compare, evaluate, run, layers, doctor, methods, metrics):
     app.command()(command)
 
 

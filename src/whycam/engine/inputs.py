@@ -20,6 +20,7 @@ from whycam.network.model_tree import tree_of
 from whycam.network.pytree import first_tensor, mapped, replaced, spell, tensors
 from whycam.network.recording.record import Inputs
 from whycam.network.recording.views import View
+from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
 from whycam.pictures.measured import Measured, measure
 from whycam.pictures.media import Medium, Volume
@@ -178,11 +179,9 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
             "whycam.Preprocess.imagenet(), or a ready batch, shape (N, C, H, W)."
         )
     photos = tuple(source if isinstance(source, Photo) else read_photo(source) for source in sources)
-    dtype = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32)
     if isinstance(model.preprocess, Preprocess):
-        made = [model.preprocess(photo) for photo in photos]
-        batch = _stack([tensor for tensor, _ in made]).to(device, dtype)
-        return Batch(batch, InputContext(batch, photos, tuple(geometry for _, geometry in made), model.preprocess))
+        return _of_prepared(model, [model.preprocess(photo) for photo in photos], photos, device)
+    dtype = _dtype(model.module)
     prepare = prepared_by(model)
     ready = [prepare(photo.image) for photo in photos]
     batch = _stack(ready).to(device, dtype)
@@ -199,6 +198,28 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
         why = f"photos are prepared by {name_of(model.preprocess)}, and where the input lies on the photo is not known"
         return Batch(batch, InputContext(batch, photos, note=f"{why}: {error}"))
     return Batch(batch, InputContext(batch, photos, tuple(one.geometry for one in each), each[0]))
+
+
+def prepared_batch(model: VisionModel, prepared: Sequence[tuple[Tensor, Geometry]]) -> Batch:
+    """A batch of photos that the model's `Preprocess` has been applied to, elsewhere; their pixels are not kept."""
+    batch = _of_prepared(model, prepared, None, _device(model.module))
+    canvas = canvas_of(model.module, batch.context.inputs)
+    return batch if canvas is None else replace(batch, context=replace(batch.context, canvas=canvas))
+
+
+def _of_prepared(
+    model: VisionModel,
+    prepared: Sequence[tuple[Tensor, Geometry]],
+    photos: tuple[Photo, ...] | None,
+    device: torch.device,
+) -> Batch:
+    assert isinstance(model.preprocess, Preprocess)
+    batch = _stack([tensor for tensor, _ in prepared]).to(device, _dtype(model.module))
+    return Batch(batch, InputContext(batch, photos, tuple(geometry for _, geometry in prepared), model.preprocess))
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
 
 def prepared_by(model: VisionModel) -> Callable[[Image.Image], Tensor]:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from whycam.engine.identity import is_of_each
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
-from whycam.evaluation.images import Images, is_of_each, of_images
+from whycam.evaluation.images import Images, of_images
 from whycam.kit.files import write_whole
 from whycam.kit.metric import Metric
 from whycam.network.fingerprint import fingerprint

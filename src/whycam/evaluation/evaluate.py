@@ -1,21 +1,19 @@
 """Metrics of methods at layers, over any number of images, beside controls."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from whycam.engine.identity import asked, identity, is_of_each
 from whycam.engine.inputs import Batch
 from whycam.engine.maps import told
 from whycam.engine.session import Session
 from whycam.errors import InputError, OptionError, WhycamError
 from whycam.evaluation.controls import CONTROLS
 from whycam.evaluation.explained import Explained
-from whycam.evaluation.images import Images, identity, is_of_each, of_images
+from whycam.evaluation.images import Images, of_images
 from whycam.evaluation.journal import Journal, Part
 from whycam.evaluation.on_mosaics import measure_mosaics
 from whycam.evaluation.quantities import Asking
@@ -25,7 +23,6 @@ from whycam.kit.declared import plain
 from whycam.kit.metric import TRUTH, Metric, find_metric
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
-from whycam.network.fingerprint import fingerprint
 from whycam.results.evaluation import Evaluation
 
 #: What is asked where nobody says. Methods that the network does not allow are listed with their reasons.
@@ -51,8 +48,8 @@ def evaluate(
     """
     images = Images(inputs, questions.of_each)
     _check_lengths(questions, len(images))
-    asked = _asked(session, questions)
-    journal = Journal(folder, asked)
+    question = _asked(session, questions)
+    journal = Journal(folder, question)
     done = images.called_as(journal.samples)
     journal.wanted = {*images.names}
     progress = progress or Progress()
@@ -67,8 +64,8 @@ def evaluate(
                 advance(len(numbers))
         measure_mosaics(session, images, questions, batch, journal, progress)
     except KeyboardInterrupt:
-        raise Interrupted(_evaluation(journal, images, questions, asked)) from None
-    return _evaluation(journal, images, questions, asked)
+        raise Interrupted(_evaluation(journal, images, questions, question)) from None
+    return _evaluation(journal, images, questions, question)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -207,24 +204,9 @@ def _check_lengths(questions: Questions, images: int) -> None:
 
 def _asked(session: Session, questions: Questions) -> dict[str, Any]:
     """What an evaluation is of: the same again goes on, anything else is another."""
-    request = questions.request
-    modules = {module: name for name, module in session.module.named_modules()}
-    how = {name: getattr(request, name) for name in ("fusion", "layout", "output", "views")}
-    # one that cannot be told from another by its text is known by its kind, or no other process could go on
-    preprocess = re.sub(r" at 0x\w+", "", identity(session.vision.preprocess))
     return {
-        "model": session.vision.name,
-        "weights": fingerprint(session.module),
-        "preprocess": preprocess,
-        "methods": [each.name for each in request.methods],
-        "layers": [
-            [modules.get(spec, str(spec)) if isinstance(spec, nn.Module) else str(spec) for spec in each.specs]
-            for each in request.layers
-        ],
-        "targets": ["own" if is_of_each(each) else identity(each) for each in request.targets],
-        "options": {name: {k: identity(v) for k, v in each.items()} for name, each in request.options.items() if each},
+        **asked(session, questions.request),
         "metrics": {each.name: {k: identity(v) for k, v in options.items()} for each, options in questions.metrics},
-        **{name: identity(each) for name, each in how.items() if each is not None},
         "maps": sorted(questions.maps),
         "controls": questions.controls,
         "sanity": questions.sanity,
@@ -233,7 +215,7 @@ def _asked(session: Session, questions: Questions) -> dict[str, Any]:
     }
 
 
-def _evaluation(journal: Journal, images: Images, questions: Questions, asked: Mapping[str, Any]) -> Evaluation:
+def _evaluation(journal: Journal, images: Images, questions: Questions, question: Mapping[str, Any]) -> Evaluation:
     """What the journal says of these images and of the mosaics of them."""
     parts = journal.found
     known = {metric.name: metric for metric, _ in questions.metrics}
@@ -248,7 +230,7 @@ def _evaluation(journal: Journal, images: Images, questions: Questions, asked: M
         failures={name: why for part in parts for name, why in part.failures.items()},
         notes=(*dict.fromkeys(note for part in parts for note in part.notes), *_off(parts)),
         asked={
-            **asked,
+            **question,
             "images": len({name for part in parts for name in part.samples}.intersection(images.names)),
             "forwards": sum(part.forwards for part in parts),
         },

@@ -1,20 +1,16 @@
 """The images of an evaluation: read when they are needed, and known by what they hold."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from inspect import isfunction
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
+from whycam.engine.identity import bytes_of, digits, is_of_each
 from whycam.errors import InputError, OptionError, PhotoError
 from whycam.kit.files import Names
-from whycam.network.pytree import leaves, mapped, tensors
-from whycam.pictures.photos import Photo, name_of, read_photo
+from whycam.network.pytree import mapped, tensors
+from whycam.pictures.photos import name_of, read_photo
 
 
 class Images:
@@ -51,10 +47,10 @@ class Images:
         """Sixteen hexadecimal digits of what the image holds, and of what belongs to it; none of what is not there."""
         one = mapped(self.inputs, lambda tensor: tensor[number]) if self.several else self.inputs[number]
         try:
-            held = Path(one).expanduser().read_bytes() if isinstance(one, (str, Path)) else _bytes(one)
+            held = Path(one).expanduser().read_bytes() if isinstance(one, (str, Path)) else bytes_of(one)
         except (OSError, ValueError):  # a path with a null byte
             return ""
-        return _digits([held, *(_bytes(each[number]) for each in self.of_each)])
+        return digits([held, *(bytes_of(each[number]) for each in self.of_each)])
 
     def called_as(self, known: Mapping[str, str]) -> set[str]:
         """Give the images that are known by their digests the names that they have there; these names."""
@@ -92,50 +88,8 @@ class Images:
         return read, missing
 
 
-def is_of_each(value: Any) -> bool:
-    """Whether it holds one entry for each image."""
-    return isinstance(value, (list, tuple)) or (hasattr(value, "__array__") and value.ndim > 0)
-
-
 def of_images(each: Any, numbers: Sequence[int]) -> Any:
     """What belongs to some of the images, of what is there for every one."""
     if not is_of_each(each):
         return each
     return [each[number] for number in numbers] if isinstance(each, (list, tuple)) else each[list(numbers)]
-
-
-def arrays(value: Any) -> list[Any]:
-    """Every tensor and array inside."""
-    return [*leaves(value, lambda each: isinstance(each, (Tensor, np.ndarray)))]
-
-
-def identity(value: Any) -> str:
-    """How a value is spelled, so that two that differ are spelled differently, and one in the same way every time.
-
-    Digits tell tensors and arrays inside apart, whose text leaves out most numbers, and functions, whose text is
-    another in every process. A function that closes over values keeps that text: what these are is not known.
-    """
-    if isfunction(value) and value.__closure__ is None:
-        code = value.__code__
-        held = (code.co_code, code.co_names, code.co_consts, value.__defaults__, value.__kwdefaults__)
-        return f"{value.__module__}:{value.__qualname__} {_digits([repr(held).encode()])}"
-    return " ".join([str(value), *([_digits(map(_bytes, inside))] if (inside := arrays(value)) else [])])
-
-
-def _digits(held: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"".join(held)).hexdigest()[:16]
-
-
-def _bytes(value: Any) -> bytes:
-    """What a value holds: a picture's or numbers' own bytes, or how it is spelled."""
-    if isinstance(value, Photo):
-        return _bytes(value.image)
-    if isinstance(value, (Tensor, np.generic)) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, (Image.Image, np.ndarray)):
-        return _bytes(torch.from_numpy(np.array(value)))
-    if isinstance(value, Tensor):
-        numbers = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        return f"{value.dtype} {tuple(value.shape)}".encode() + numbers
-    inside = [repr(path).encode() + _bytes(tensor) for path, tensor in tensors(value)]
-    return b"".join(inside) or repr(value).encode()

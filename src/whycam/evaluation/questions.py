@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from whycam.engine.identity import arrays, is_of_each
 from whycam.engine.request import Request
 from whycam.evaluation.controls import CONTROLS, Control, boxed
 from whycam.evaluation.explained import Explained
-from whycam.evaluation.images import arrays, is_of_each, of_images
+from whycam.evaluation.images import of_images
 from whycam.evaluation.journal import Part
 from whycam.evaluation.quantities import Asking, Maps, enlarged, foreign_maps, own_maps
 from whycam.kit.files import Names

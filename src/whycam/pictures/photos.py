@@ -44,8 +44,8 @@ class Photo:
         return self.image.height, self.image.width
 
 
-def read_photo(source: str | Path | Image.Image | np.ndarray, *, max_pixels: int = 178_956_970) -> Photo:
-    """Read a photo from a file (JPEG, PNG, WebP, GIF, BMP, TIFF), a PIL image, or a uint8 array.
+def read_photo(source: str | Path | bytes | Image.Image | np.ndarray, *, max_pixels: int = 178_956_970) -> Photo:
+    """Read a photo from a file (JPEG, PNG, WebP, GIF, BMP, TIFF), the bytes of one, a PIL image, or a uint8 array.
 
     Arrays are (height, width), (height, width, 3) or (height, width, 4). Gray becomes RGB; transparent parts are laid
     on white; gray of more than 8 bits is scaled from the full 16-bit range; of several frames the first is read; EXIF
@@ -65,8 +65,13 @@ def read_photo(source: str | Path | Image.Image | np.ndarray, *, max_pixels: int
         return _photo(source, "the PIL image", path, max_pixels)
     if isinstance(source, np.ndarray):
         return _photo(_from_array(source), "the array", None, max_pixels)
+    if isinstance(source, bytes):
+        with _Whole(io.BytesIO(source)) as file:
+            return _photo(_open(file, Path("the bytes")), "the bytes", None, max_pixels)
     if not isinstance(source, str | Path):
-        raise PhotoError(f"a photo is a path, a PIL image or a uint8 array, not {type(source).__name__}")
+        raise PhotoError(
+            f"a photo is a path, the bytes of a file, a PIL image or a uint8 array, not {type(source).__name__}"
+        )
 
     path = Path(source).expanduser()
     try:

@@ -1,0 +1,133 @@
+"""`whycam run`."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whycam.cli import arguments as given
+from whycam.cli.options import parse_options
+from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, text
+from whycam.cli.targets import HELP as TARGET_HELP
+from whycam.cli.targets import parse_target
+from whycam.kit.words import plural
+
+if TYPE_CHECKING:
+    from whycam.runs.run import Run
+else:
+    Run = Any  # brings torch
+
+#: Failed images that are named; the table holds all.
+_NAMED = 5
+
+
+def run(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A folder, a glob, a list (.txt, .csv), .tar shards, or Parquet files."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to keep the run in.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--methods", "-m", metavar="A,B,...", help="Methods; see 'whycam methods'.")
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option("--layers", "-l", metavar="X,Y,...", help="Layers; 'X+Y' fuses two.")
+    ] = None,
+    targets: Annotated[list[str] | None, typer.Option("--targets", "-t", metavar="T,U,...", help=TARGET_HELP)] = None,
+    model: given.Model = "builtin",
+    weights: given.Weights = None,
+    unsafe_pickle: given.UnsafePickle = False,
+    preprocess: given.Preprocess = None,
+    labels: given.Labels = None,
+    fusion: given.Fusion = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="NAME=VALUE", help="An option of a method; see 'whycam methods'."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="How many images are explained at once.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read photos.")] = 1,
+    maps: Annotated[str, typer.Option(metavar="TYPE", help="How maps are kept: float16 or float32.")] = "float16",
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again about images that failed before.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Begin anew, in a folder beside the one that is named.")] = False,
+    answer: given.Answer = None,
+    layout: given.Layout = None,
+    precision: given.Precision = None,
+    budget: given.Budget = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """Explain a whole set of images, each exactly once, into one table.
+
+    Photos are read beside the network. The table has a row for each image, method, layer and target: prediction, score,
+    status, and the raw map; an image that cannot be read is a row with the reason. After Ctrl-C, or a crash, the same
+    command goes on. Read it with whycam.open_run(DIR), pandas, polars or DuckDB (DIR/shards/*.parquet).
+
+    \b
+    Examples:
+      whycam run photos/ -o maps
+      whycam run list.csv -o maps -m grad_cam,layer_cam      a column of paths, and one of targets
+      whycam run 'shards-{000..012}.tar' -o maps --batch 64 --workers 4
+    """
+    out = Output(json=json, quiet=quiet)
+    with out.sentences():
+        from whycam.engine.request import chosen_methods
+        from whycam.explainer import run as run_all
+
+        listed = given.split_list(methods or [])
+        chosen = chosen_methods("all" if listed == ["all"] else listed) if listed else []
+        options = parse_options(option or [], chosen) if chosen else {}
+        aims = [parse_target(each) for each in given.split_list(targets or [])]
+        places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
+        asked = given.engine_options(
+            precision=precision, compile=False, budget=budget, smoothing=None, answer=answer, layout=layout, views=None,
+            quiet=quiet,
+        )  # fmt: skip
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
+        one = len(chosen) < 2 and len(places) < 2 and len(aims) < 2
+        what: dict[str, Any] = (
+            {
+                "method": chosen[0].name if chosen else None,
+                "target": aims[0] if aims else None,
+                "layer": places[0] if places else None,
+            }
+            if one
+            else {"methods": [each.name for each in chosen] or None, "targets": aims or None, "layers": places or None}
+        )
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        try:
+            made = run_all(
+                vision, source, output, **what, options=options, fusion=fusion, batch=batch, workers=workers, maps=maps,
+                retry=retry, new=new, **{name: asked[name] for name in ("output", "layout", "precision", "budget",
+                "progress") if name in asked},
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            out.problem(f"interrupted: what was explained is in {output}; the same command goes on.")
+            raise typer.Exit(INTERRUPTED) from None
+        found = made.summary()
+        out.document({**found, "folder": made.folder})
+        _show(out, made, found)
+        raise typer.Exit(SOME_FAILED if found["failed"] else 0)
+
+
+def _as_interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _show(out: Output, made: Run, found: dict[str, Any]) -> None:
+    """How many there are of what."""
+    listed = ", ".join(f"{kind} {count:,}" for kind, count in found["status"].items())
+    classes = ", ".join(f"{name} {count:,}" for name, count in [*found["prediction"].items()][:_NAMED])
+    others = len(found["prediction"]) - _NAMED
+    rows = {
+        "images": f"{found['images']:,}, {plural(found['rows'], 'row')}",
+        "status": listed,
+        "predicted": classes + (f" and {others:,} other classes" if others > 0 else ""),
+        "kept in": str(made.folder),
+    }
+    out.show(fields({name: text(said) for name, said in rows.items() if said}))
+    table = made.table.select(["source", "error"]).to_pydict()
+    failed = [f"{name}: {why}" for name, why in zip(table["source"], table["error"], strict=True) if why is not None]
+    out.listed(
+        "not explained", [*failed[:_NAMED], *([f"and {len(failed) - _NAMED:,} more"] if failed[_NAMED:] else [])]
+    )

@@ -1,0 +1,105 @@
+"""Photos read, and prepared for the network, in worker processes beside it."""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from whycam.engine.identity import bytes_of, digits
+from whycam.errors import PhotoError
+from whycam.pictures.geometry import Geometry
+from whycam.pictures.photos import Photo, read_photo
+from whycam.pictures.preprocess import Preprocess
+from whycam.runs.sources import Item
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An item as a worker gives it back.
+
+    Attributes:
+        content: sixteen hexadecimal digits of what the photo holds, or none where it cannot be read.
+        size: the photo's height and width. `photo`: itself, where the main process needs it.
+        prepared: the network's input and where it lies on the photo, by a `Preprocess`.
+        error: why it cannot be read.
+    """
+
+    item: Item
+    content: str = ""
+    size: tuple[int, int] | None = None
+    photo: Photo | None = None
+    prepared: tuple[Tensor, Geometry] | None = None
+    error: str = ""
+
+
+class _Decoder(Dataset[Decoded]):
+    """Decodes items where a loader's worker runs it."""
+
+    def __init__(self, preprocess: Preprocess | None) -> None:
+        self.preprocess = preprocess
+
+    def __getitems__(self, items: Sequence[Item]) -> list[Decoded]:
+        return [decode(item, self.preprocess) for item in items]
+
+
+def decoded(
+    items: Iterable[Item], preprocess: Preprocess | None, *, batch: int, workers: int
+) -> Iterator[list[Decoded]]:
+    """The items in their order, so many at once; no more are drawn from the source than are under way.
+
+    Args:
+        preprocess: what is applied in the workers; where there is none the photos come back whole.
+    """
+    loader: Iterable[list[Decoded]] = DataLoader(
+        _Decoder(preprocess),
+        batch_sampler=_Chunks(items, batch),  # of items in place of their numbers
+        collate_fn=_as_they_are,
+        num_workers=workers,
+        worker_init_fn=_deaf,
+        generator=torch.Generator(),  # which the caller's random numbers are not
+    )
+    return iter(loader)
+
+
+def decode(item: Item, preprocess: Preprocess | None) -> Decoded:
+    """One item, read and prepared; what cannot be is said."""
+    held: Any = item.photo
+    try:
+        if isinstance(held, Path):
+            photo = read_photo(held)  # first, for its sentences about what cannot be opened
+            content = held.expanduser().read_bytes()
+        else:
+            photo = read_photo(held)
+            content = held if isinstance(held, bytes) else bytes_of(held)
+        made = None if preprocess is None else preprocess(photo)
+    except (PhotoError, OSError) as error:
+        return Decoded(item, error=str(error))
+    kept = photo if preprocess is None else None
+    return Decoded(item, digits([content]), photo.size, kept, made)
+
+
+class _Chunks:
+    """Chunks of an iterable, which a loader draws when it needs them."""
+
+    def __init__(self, items: Iterable[Item], size: int) -> None:
+        self.items, self.size = items, size
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        drawn = iter(self.items)
+        while chunk := list(islice(drawn, self.size)):
+            yield chunk
+
+
+def _as_they_are(several: list[Decoded]) -> list[Decoded]:
+    return several
+
+
+def _deaf(_: int) -> None:
+    """Leave Ctrl-C to the main process, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,111 @@
+"""What is kept of each map: a row of a table, and the explanation that it holds."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from whycam.kit.files import for_json
+from whycam.kit.status import Status
+from whycam.pictures.geometry import Geometry
+from whycam.pictures.input_context import InputContext
+from whycam.pictures.photos import Photo
+from whycam.pictures.preprocess import Preprocess
+from whycam.results.explanation import Comparison, Cost, Explanation, Layer, Prediction
+from whycam.runs.decoding import Decoded
+from whycam.runs.sources import Item
+from whycam.runs.store import packed, unpacked
+from whycam.targets.resolved import Shown
+
+
+def rows_of(several: Sequence[Decoded], made: Comparison, map_type: str) -> Iterator[dict[str, Any]]:
+    """The rows of a batch, all of one image after each other: one for each method, layer and target."""
+    for number, each in enumerate(several):
+        for explanation in made.values():
+            yield {**_of_item(each.item), **_of_photo(each), **_of_map(explanation, number, map_type)}
+        for (method, layer, _), why in made.failures.items():
+            yield {**_of_item(each.item), **_of_photo(each), "method": method, "layer": layer, "error": why}
+
+
+def failed_row(each: Decoded, error: str) -> dict[str, Any]:
+    """The row of an image that has no map, with the reason."""
+    return {**_of_item(each.item), **_of_photo(each), "error": error}
+
+
+def _of_item(item: Item) -> dict[str, Any]:
+    return {"source": item.id, "label": item.label}
+
+
+def _of_photo(each: Decoded) -> dict[str, Any]:
+    if each.size is None:
+        return {}
+    geometry = None if each.prepared is None else json.dumps(asdict(each.prepared[1]))
+    return {"content": each.content, "height": each.size[0], "width": each.size[1], "geometry": geometry}
+
+
+def _of_map(explanation: Explanation, number: int, map_type: str) -> dict[str, Any]:
+    status = explanation.status[number]
+    score = float(explanation.scores[number])
+    return {
+        **_of_prediction(explanation.predictions[number] if explanation.predictions else None),
+        "target": explanation.target[number] if explanation.target else None,
+        "score": score if math.isfinite(score) else None,
+        "method": explanation.method,
+        "layer": explanation.layer.name,
+        "options": json.dumps(for_json({name: _plain(value) for name, value in explanation.options.items()})),
+        "status": status.kind,
+        "message": status.message,
+        **packed(explanation.maps[number].detach().float().cpu().numpy(), map_type),
+    }
+
+
+def _of_prediction(prediction: Prediction | None) -> dict[str, Any]:
+    if prediction is None:
+        return {}
+    probability = prediction.probability if math.isfinite(prediction.probability) else None
+    return {"prediction": prediction.name, "prediction_index": prediction.index, "probability": probability}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def explanation_of(
+    row: Mapping[str, Any], asked: Mapping[str, Any], photo: Photo | None, preprocess: Preprocess | None
+) -> Explanation:
+    """A row's explanation, of one sample; it draws itself where its photo and its `Preprocess` are known."""
+    context = None
+    if photo is not None and preprocess is not None:
+        tensor, geometry = preprocess(photo)
+        context = InputContext(tensor[None], (photo,), (geometry,), preprocess)
+    elif row["geometry"] is not None:
+        held = {name: tuple(value) for name, value in json.loads(row["geometry"]).items()}
+        geometry = Geometry(**held)
+        context = InputContext(torch.zeros(1, 3, *geometry.input_size), None, (geometry,))
+    made, score = torch.from_numpy(unpacked(row))[None], math.nan if row["score"] is None else row["score"]
+    return Explanation(
+        maps=made,
+        scores=torch.tensor([score]),
+        predictions=_predictions(row),
+        target=() if row["target"] is None else (row["target"],),
+        method=row["method"],
+        title=row["method"],
+        options=json.loads(row["options"]),
+        layer=Layer(row["layer"], tuple(made.shape), tuple(made.shape[1:]), (), "", "as the run says"),
+        status=(Status(row["status"], row["message"]),),
+        cost=Cost(0, 0, 0.0),
+        outputs=torch.tensor([[score]]),
+        shown=(Shown(),),
+        model=str(asked.get("model", "")),
+        context=context,
+    )
+
+
+def _predictions(row: Mapping[str, Any]) -> tuple[Prediction, ...]:
+    if row["prediction_index"] is None:
+        return ()
+    probability = math.nan if row["probability"] is None else row["probability"]
+    return (Prediction(row["prediction_index"], row["prediction"], probability),)

@@ -1,0 +1,123 @@
+"""`whycam run`: what is printed and kept, and how it goes on after it was stopped or killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import whycam
+from whycam.cli import app
+
+NETWORK = """
+import nets
+import time
+import whycam
+
+def build():
+    return whycam.VisionModel(nets.plain().float(), whycam.Preprocess.imagenet(8, 8), list("abcde"), "tiny")
+
+def slow():
+    model = build()
+    model.module.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+    return model
+"""
+MANY = 60
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network, photos in photos/, and this process in it."""
+    (tmp_path / "tiny_network.py").write_text(NETWORK)
+    (tmp_path / "photos").mkdir()
+    for number in range(MANY):
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number:02d}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def asked(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["run", *arguments, "--model", "tiny_network:build", "--workers", "0"])
+
+
+def started(*arguments: str) -> "subprocess.Popen[str]":
+    """The command in a process of its own."""
+    path = os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])
+    command = [sys.executable, "-m", "whycam", "run", *arguments, "--model", "tiny_network:slow", "--batch", "4"]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+
+
+def kept(folder: Path) -> list[str]:
+    """The images of a run, in its order."""
+    names: list[str] = whycam.open_run(folder).table["source"].to_pylist()
+    return names
+
+
+def test_a_folder_into_one_table(here: Path) -> None:
+    (here / "photos" / "broken.jpg").write_bytes(b"no photo")
+    result = asked("photos", "-o", "out", "-m", "grad_cam,fem", "--json")
+    assert result.exit_code == 1  # one could not be read
+    document = json.loads(result.stdout)
+    assert (document["images"], document["rows"], document["failed"]) == (MANY + 1, 2 * MANY + 1, 1)
+    assert "broken.jpg" in result.stderr
+    (here / "photos" / "broken.jpg").unlink()
+    again = asked("photos", "-o", "other", "-m", "grad_cam")
+    assert again.exit_code == 0
+    assert "60, 60 rows" in again.stdout
+    assert sorted(kept(here / "other")) == [f"{number:02d}.png" for number in range(MANY)]
+    refused = asked("photos", "-o", "other", "-m", "fem")
+    assert refused.exit_code == 2
+    assert "--new" in refused.stderr
+
+
+def test_a_list_with_targets(here: Path) -> None:
+    (here / "list.csv").write_text("path,target\nphotos/00.png,b\nphotos/01.png,3\nphotos/02.png,\n")
+    assert asked("list.csv", "-o", "out").exit_code == 0
+    targets = {row["source"]: row["target"] for row in whycam.open_run(here / "out").table.to_pylist()}
+    assert [targets[f"photos/0{number}.png"] for number in (0, 1)] == ["b", "d"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_keeps_what_it_has_and_goes_on(here: Path, sent: signal.Signals) -> None:
+    process = started("photos", "-o", "out", "--workers", "1")
+    while not (here / "out" / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    first = kept(here / "out")
+    assert len(first) < MANY
+    with started("photos", "-o", "out") as process:
+        assert process.wait(120) == 0
+    assert sorted(kept(here / "out")) == [f"{number:02d}.png" for number in range(MANY)]
+    assert kept(here / "out")[: len(first)] == first
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_every_image_is_there_once(here: Path, times: int) -> None:
+    draw = random.Random(times)
+    for _ in range(times):
+        process = started("photos", "-o", "out", "--workers", "1")
+        deadline = time.monotonic() + 30
+        while not (here / "out" / "run.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 4))
+        process.kill()
+        process.communicate()
+    with started("photos", "-o", "out") as process:
+        assert process.wait(120) == 0
+    assert sorted(kept(here / "out")) == [f"{number:02d}.png" for number in range(MANY)]

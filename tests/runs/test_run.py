@@ -1,0 +1,201 @@
+"""A run over a set of images: what `explain` says of each photo alone, each exactly once."""
+
+import csv
+import math
+
+import nets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import whycam
+from whycam.engine.session import Session
+from whycam.runs import local
+
+PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
+LABELS = [f"class {number}" for number in range(5)]
+
+
+@pytest.fixture
+def vision():
+    return whycam.VisionModel(nets.plain().float(), PREPROCESS, LABELS, "plain")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Seven photos, two of them in a folder below, and a file that is none."""
+    pixels = torch.randint(0, 256, (7, 20, 24, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    where = tmp_path / "photos"
+    (where / "b").mkdir(parents=True)
+    for number, each in enumerate(pixels):
+        Image.fromarray(each.numpy()).save(where / ("b" if number > 4 else ".") / f"{number}.png")
+    (where / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return where
+
+
+IDS = ["0.png", "1.png", "2.png", "3.png", "4.png", "b/5.png", "b/6.png"]
+
+
+def rows(run):
+    """Its rows as dicts, by image, without the maps."""
+    return {row["source"]: row for row in run.table.to_pylist()}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_photo_has_the_map_that_explain_makes(vision, folder, tmp_path, workers):
+    run = whycam.run(vision, folder, tmp_path / "out", method="layer_cam", batch=3, workers=workers, maps="float32")
+    held = rows(run)
+    assert sorted(held) == sorted([*IDS, "broken.png"])
+    for number, row in enumerate(run.table.to_pylist()):
+        if row["source"] == "broken.png":
+            assert row["status"] is None
+            assert "damaged" in row["error"] or "decoded" in row["error"]
+            with pytest.raises(whycam.WhycamError, match=r"broken\.png has no map"):
+                run[number]
+            continue
+        alone = whycam.explain(vision, folder / row["source"], "layer_cam")
+        torch.testing.assert_close(run[number].maps, alone.maps, rtol=1e-5, atol=1e-7)
+        assert row["score"] == pytest.approx(float(alone.scores[0]), rel=1e-5)
+        assert (row["prediction"], row["prediction_index"]) == (alone.predictions[0].name, alone.predictions[0].index)
+        assert row["probability"] == pytest.approx(alone.predictions[0].probability, rel=1e-5)
+        assert (row["target"], row["layer"], row["method"]) == (alone.target[0], alone.layer.name, "layer_cam")
+        assert (row["status"], row["error"]) == (alone.status[0].kind, None)
+        assert (row["height"], row["width"]) == (20, 24)
+        again = run.explanation(number, folder / row["source"])
+        assert np.array_equal(np.asarray(again.overlay()), np.asarray(alone.overlay()))
+        torch.testing.assert_close(run[number].heatmaps(), alone.heatmaps(), rtol=1e-4, atol=1e-6)
+    assert len(run) == 8
+
+
+def test_the_same_command_goes_on_and_asks_only_what_is_left(vision, folder, tmp_path, monkeypatch):
+    whole = whycam.run(vision, folder, tmp_path / "whole", method="grad_cam", batch=2, workers=0)
+    real, asked = Session.run, []
+
+    def stopping(session, batch, request):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(batch.inputs))
+        return real(session, batch, request)
+
+    monkeypatch.setattr(Session, "run", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        whycam.run(vision, folder, tmp_path / "out", method="grad_cam", batch=2, workers=0)
+    first = len(whycam.open_run(tmp_path / "out"))
+    assert first == sum(asked) == 4
+    monkeypatch.setattr(Session, "run", lambda *given: (asked.append(len(given[1].inputs)), real(*given))[1])
+    run = whycam.run(vision, folder, tmp_path / "out", method="grad_cam", batch=2, workers=0)
+    assert sum(asked) == 7
+    assert {name: row["score"] for name, row in rows(run).items()} == pytest.approx(
+        {name: row["score"] for name, row in rows(whole).items()}
+    )
+    assert len(run) == len(rows(run)) == 8  # each once
+    whycam.run(vision, folder, tmp_path / "out", method="grad_cam", batch=2, workers=0)
+    assert sum(asked) == 7
+
+
+def test_another_question_is_refused_and_begins_beside_where_asked_to(vision, folder, tmp_path):
+    whycam.run(vision, folder, tmp_path / "out", method="grad_cam", workers=0)
+    with pytest.raises(whycam.WhycamError, match=r"methods was \['grad_cam'\] and is \['fem'\]"):
+        whycam.run(vision, folder, tmp_path / "out", method="fem", workers=0)
+    beside = whycam.run(vision, folder, tmp_path / "out", method="fem", workers=0, new=True)
+    assert beside.folder == tmp_path / "out-2"
+    assert {row["method"] for row in rows(beside).values()} == {"fem", None}
+
+
+def test_a_photo_that_is_mended_is_asked_again_where_asked_to(vision, folder, tmp_path):
+    whycam.run(vision, folder, tmp_path / "out", workers=0)
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(folder / "broken.png")
+    assert rows(whycam.run(vision, folder, tmp_path / "out", workers=0))["broken.png"]["error"]
+    mended = whycam.run(vision, folder, tmp_path / "out", workers=0, retry=True)
+    assert rows(mended)["broken.png"]["error"] is None
+    assert len(mended) == 8
+
+
+def test_methods_layers_and_targets_in_one_pass_are_a_row_each(vision, folder, tmp_path):
+    asked = (["grad_cam", "layer_cam", "cam"], ["relu1", "relu2"], [0, "class 3"])
+    run = whycam.run(
+        vision, folder / "0.png", tmp_path / "out", methods=asked[0], layers=asked[1], targets=asked[2], workers=0,
+        maps="float32",
+    )  # fmt: skip
+    alone = whycam.compare(vision, folder / "0.png", *asked)
+    table = run.table.to_pylist()
+    kept = {(row["method"], row["layer"], row["target"]): n for n, row in enumerate(table) if row["error"] is None}
+    assert len(kept) == len(alone)
+    for (method, layer, _), each in alone.items():
+        torch.testing.assert_close(run[kept[method, layer, each.target[0]]].maps, each.maps, rtol=1e-5, atol=1e-7)
+    refused = {(row["method"], row["layer"]): row["error"] for row in table if row["error"] is not None}
+    assert refused == {key[:2]: why for key, why in alone.failures.items()}
+    with pytest.raises(whycam.OptionError, match="both came"):
+        whycam.run(vision, folder, tmp_path / "no", method="fem", targets=[1])
+
+
+def test_targets_that_the_source_says_are_asked_about(vision, folder, tmp_path):
+    listed = folder / "list.csv"
+    with listed.open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "target"], ["0.png", "3"], ["1.png", ""], ["2.png", "class 1"]])
+    run = whycam.run(vision, listed, tmp_path / "out", method="grad_cam", workers=0, maps="float32")
+    held = rows(run)
+    assert held["0.png"]["target"] == "class 3"
+    assert held["2.png"]["target"] == "class 1"
+    assert held["1.png"]["target"] == held["1.png"]["prediction"]
+    number = run.table["source"].to_pylist().index("0.png")
+    alone = whycam.explain(vision, folder / "0.png", "grad_cam", target=3)
+    torch.testing.assert_close(run[number].maps, alone.maps, rtol=1e-5, atol=1e-7)
+
+
+def test_half_precision_is_within_its_rounding(vision, folder, tmp_path):
+    run = whycam.run(vision, folder / "0.png", tmp_path / "out", method="grad_cam", workers=0)
+    alone = whycam.explain(vision, folder / "0.png", "grad_cam").maps
+    assert (run[0].maps - alone).abs().max() <= alone.abs().max() * 2**-11
+
+
+def test_an_image_that_the_network_refuses_is_a_row_and_the_others_are_explained(vision, tmp_path):
+    def shrinking(image):
+        return torch.from_numpy(np.asarray(image).copy()).movedim(2, 0).float() / 255
+
+    photos = [("large", np.full((9, 9, 3), 100, np.uint8)), ("dot", np.full((1, 1, 3), 100, np.uint8)),
+              ("other", np.full((9, 9, 3), 50, np.uint8))]  # fmt: skip
+    model = whycam.VisionModel(vision.module, shrinking, LABELS)
+    held = rows(whycam.run(model, photos, tmp_path / "out", method="grad_cam", workers=0))
+    assert held["large"]["error"] is held["other"]["error"] is None
+    assert "spatial axes" in held["dot"]["error"]
+    assert (held["dot"]["height"], held["dot"]["width"]) == (1, 1)
+    with pytest.raises(whycam.WhycamError, match="spatial axes"):  # nothing can be explained: the question is at fault
+        whycam.run(model, photos[1:2], tmp_path / "none", method="grad_cam", workers=0)
+
+
+def test_no_more_is_drawn_from_a_source_than_is_under_way(vision, tmp_path):
+    drawn = []
+
+    def endless():
+        number = 0
+        while True:
+            drawn.append(number)
+            yield f"{number}", np.full((8, 8, 3), number % 256, np.uint8)
+            number += 1
+
+    several = local.decoded(iter([]), None, batch=2, workers=0)
+    assert list(several) == []
+    items = local.open_source(endless())
+    for done, chunk in enumerate(local.decoded(items, PREPROCESS, batch=4, workers=0)):
+        assert [each.item.id for each in chunk] == [f"{4 * done + k}" for k in range(4)]
+        assert len(drawn) <= 4 * (done + 1) + 4
+        if done == 5:
+            break
+
+
+def test_the_model_is_left_as_found(vision, folder, tmp_path):
+    before = nets.state(vision.module)
+    whycam.run(vision, folder, tmp_path / "out", methods=["grad_cam", "score_cam", "guided_backprop"], workers=0)
+    assert nets.differences(before, nets.state(vision.module)) == []
+
+
+def test_a_summary_counts_images_rows_statuses_and_classes(vision, folder, tmp_path):
+    run = whycam.run(vision, folder, tmp_path / "out", methods=["grad_cam", "fem"], workers=0)
+    found = run.summary()
+    table = run.table.to_pylist()
+    assert (found["images"], found["rows"], found["failed"]) == (8, 15, 1)
+    assert sum(found["status"].values()) == 14
+    assert sum(found["prediction"].values()) == 14
+    assert all(not math.isnan(row["score"]) for row in table if row["score"] is not None)
