@@ -73,7 +73,7 @@ FAULTS = [
         "evaluation/test_on_mosaics.py",
         {
             "Measurement(torch.stack(cells).mean(0))": "Measurement(cells[0])",
-            "made.mask(cell)[some]": "made.mask(0)[some]",
+            "made.mask(cell)[numbers]": "made.mask(0)[numbers]",
             "if len(cells) == made.side**2:": "if True:",
             'shrink=options["shrink"]': "shrink=False",
             "if callable(each)}": "}",
@@ -93,7 +93,7 @@ FAULTS = [
         "cli/test_cli_evaluate.py",
         {
             "made, stopped = stop.evaluation, True": "made, stopped = stop.evaluation, False",
-            "if unread or (refused and (methods or metrics)) or not made.rows": "if unread or not made.rows",
+            "unwritten or (refused and (methods or metrics)) or not": "unwritten or not",
             "SOME_FAILED if unread or": "SOME_FAILED if",
             "controls=not no_controls": "controls=True",
             "if again:": "if False:",
