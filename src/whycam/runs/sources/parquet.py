@@ -36,7 +36,8 @@ def _read(file: Path) -> Any:
     except ImportError:
         raise missing("pyarrow", "runs", "a Parquet file") from None
     try:
-        return ParquetFile(file)
+        # by default it fetches every row group at once: 263 MB for a file of 200, against 100
+        return ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
     except (ArrowException, OSError) as error:
         raise WhycamError(f"{file}: cannot be read as a Parquet file: {error}") from error
 

@@ -18,7 +18,12 @@ _PHOTOS = ("jpg", "jpeg", "png", "webp")
 def opened(source: Any, asked: Asked) -> Source | None:
     """Ids are a shard's name, from the folder that all lie in, and an image's in it."""
     files = shards(source, ".tar")
-    return None if files is None else Source("tar", given_as(source), partial(_items, files))
+    if files is None:
+        return None
+    found = Source("tar", given_as(source), partial(_items, files))
+    if next(iter(found), None) is None:
+        raise WhycamError(f"{found.given}: there is no image in it; looked for {', '.join(_PHOTOS)}.")
+    return found
 
 
 def _items(files: list[Path]) -> Iterator[Item]:
@@ -64,7 +69,7 @@ def _members(file: Path) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     with tarfile.open(file, "r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # else every member's header is kept
-            folder, slash, name = member.name.removeprefix("./").rpartition("/")
+            folder, slash, name = member.name.rpartition("/")
             key, _, ending = name.partition(".")
             if member.isreg() and key and _kind(ending) in (*_PHOTOS, "cls", "json"):
                 held = archive.extractfile(member)
