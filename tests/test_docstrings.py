@@ -15,7 +15,7 @@ from whycam.kit import metric, registry
 WITHOUT = {
     "Checkup", "Cost", "Estimate", "Finding", "Layer", "LayerInfo", "Prediction", "Sample", "Score", "Trace",
     # the same as the methods of Explainer, where the examples are
-    "choose", "compare", "doctor", "estimate_cost", "evaluate", "explain", "layers",
+    "choose", "compare", "doctor", "estimate_cost", "evaluate", "explain", "layers", "run",
 }  # fmt: skip
 
 

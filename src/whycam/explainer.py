@@ -513,8 +513,11 @@ class Explainer:
             WhycamError: a source that cannot be read, a folder of another run, or nothing can be explained.
 
         Examples:
-            >>> run = whycam.run("builtin", "photos/", "maps")                                  # doctest: +SKIP
-            >>> run.summary(), run.table.to_pandas(), run[0].maps                               # doctest: +SKIP
+            >>> explainer = whycam.Explainer(net, preprocess=whycam.Preprocess.imagenet(16, 16))
+            >>> photos = ((f"{number}", np.full((20, 24, 3), number, dtype=np.uint8)) for number in range(3))
+            >>> run = explainer.run(photos, "maps", method="layer_cam", target=1, layer="0", workers=0)
+            >>> run.summary()["images"], run[2].maps.shape
+            (3, torch.Size([1, 14, 14]))
         """
         if several := methods is not None or targets is not None or layers is not None:
             if method is not None or target is not None or layer is not None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def started(*arguments: str) -> "subprocess.Popen[str]":
     """The command in a process of its own."""
     path = os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])
     command = [sys.executable, "-m", "whycam", "run", *arguments, "--model", "tiny_network:slow", "--batch", "4"]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    # a shell that starts this test in the background makes its children ignore Ctrl-C, unless they are told otherwise
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    env = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hearing)
 
 
 def kept(folder: Path) -> list[str]:

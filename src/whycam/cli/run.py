@@ -94,7 +94,7 @@ def run(
             if one
             else {"methods": [each.name for each in chosen] or None, "targets": aims or None, "layers": places or None}
         )
-        signal.signal(signal.SIGTERM, _as_interrupt)
+        before = signal.signal(signal.SIGTERM, _as_interrupt)
         try:
             made = run_all(
                 vision, source, output, **what, options=options, fusion=fusion, batch=batch, workers=workers, maps=maps,
@@ -104,6 +104,8 @@ def run(
         except KeyboardInterrupt:
             out.problem(f"interrupted: what was explained is in {output}; the same command goes on.")
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
         found = made.summary()
         out.document({**found, "folder": made.folder})
         _show(out, made, found)

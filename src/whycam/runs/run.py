@@ -29,8 +29,10 @@ class Run:
         folder: where it lies. `asked`: what was asked: the model, its weights' fingerprint, methods, layers, targets.
 
     Examples:
-        >>> run = whycam.open_run("out")                                    # doctest: +SKIP
-        >>> run[0].overlay(), run.table.to_pandas().status.value_counts()   # doctest: +SKIP
+        >>> photo, prepare = np.zeros((20, 24, 3), dtype=np.uint8), whycam.Preprocess.imagenet(16, 16)
+        >>> run = whycam.run(net, [("black", photo)], "maps", layer="0", preprocess=prepare, workers=0)
+        >>> run.explanation(0, photo).overlay(caption=False).size, run.table["source"].to_pylist()
+        ((24, 20), ['black'])
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -94,5 +96,11 @@ def open_run(folder: str | Path) -> Run:
 
     Raises:
         WhycamError: the folder holds none.
+
+    Examples:
+        >>> photo, prepare = np.zeros((20, 24, 3), dtype=np.uint8), whycam.Preprocess.imagenet(16, 16)
+        >>> _ = whycam.run(net, [("black", photo)], "maps", layer="0", preprocess=prepare, workers=0)
+        >>> len(whycam.open_run("maps"))
+        1
     """
     return Run(folder)
