@@ -98,6 +98,8 @@ def test_another_question_is_refused_and_begins_beside_where_asked_to(vision, fo
     whycam.run(vision, folder, tmp_path / "out", method="grad_cam", workers=0)
     with pytest.raises(whycam.WhycamError, match=r"methods was \['grad_cam'\] and is \['fem'\]"):
         whycam.run(vision, folder, tmp_path / "out", method="fem", workers=0)
+    with pytest.raises(whycam.WhycamError, match="maps was 'float16' and is 'float32'"):
+        whycam.run(vision, folder, tmp_path / "out", method="grad_cam", workers=0, maps="float32")
     beside = whycam.run(vision, folder, tmp_path / "out", method="fem", workers=0, new=True)
     assert beside.folder == tmp_path / "out-2"
     assert {row["method"] for row in rows(beside).values()} == {"fem", None}
