@@ -85,6 +85,15 @@ def test_a_folder_into_one_table(here: Path) -> None:
     assert "--new" in refused.stderr
 
 
+def test_an_option_is_never_dropped(here: Path) -> None:
+    result = asked("photos", "-o", "out", "-O", "k=2")
+    assert result.exit_code == 2
+    assert "no option 'k'" in result.stderr
+    assert not (here / "out").exists()
+    assert asked("photos/00.png", "-o", "out", "-m", "fem", "-O", "k=2").exit_code == 0
+    assert json.loads(whycam.open_run(here / "out").table["options"].to_pylist()[0])["k"] == 2
+
+
 def test_a_list_with_targets(here: Path) -> None:
     (here / "list.csv").write_text("path,target\nphotos/00.png,b\nphotos/01.png,3\nphotos/02.png,\n")
     assert asked("list.csv", "-o", "out").exit_code == 0

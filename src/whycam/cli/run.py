@@ -73,10 +73,11 @@ def run(
     with out.sentences():
         from whycam.engine.request import chosen_methods
         from whycam.explainer import run as run_all
+        from whycam.kit.registry import find as find_method
 
         listed = given.split_list(methods or [])
         chosen = chosen_methods("all" if listed == ["all"] else listed) if listed else []
-        options = parse_options(option or [], chosen) if chosen else {}
+        options = parse_options(option or [], chosen or [find_method("grad_cam")])
         aims = [parse_target(each) for each in given.split_list(targets or [])]
         places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
         asked = given.engine_options(
@@ -128,8 +129,7 @@ def _show(out: Output, made: Run, found: dict[str, Any]) -> None:
         "kept in": str(made.folder),
     }
     out.show(fields({name: text(said) for name, said in rows.items() if said}))
-    table = made.table.select(["source", "error"]).to_pydict()
-    failed = [f"{name}: {why}" for name, why in zip(table["source"], table["error"], strict=True) if why is not None]
+    failed = [f"{name}: {why}" for name, why in made.failures]
     out.listed(
         "not explained", [*failed[:_NAMED], *([f"and {len(failed) - _NAMED:,} more"] if failed[_NAMED:] else [])]
     )

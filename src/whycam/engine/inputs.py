@@ -86,9 +86,7 @@ def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None
             axis, or photos for a model without preprocessing.
         PhotoError: a photo that cannot be read.
     """
-    batch = _made(model, inputs, views)
-    canvas = canvas_of(model.module, batch.context.inputs)
-    return batch if canvas is None else replace(batch, context=replace(batch.context, canvas=canvas))
+    return _on_canvas(model, _made(model, inputs, views))
 
 
 def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> Batch:
@@ -202,7 +200,10 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
 
 def prepared_batch(model: VisionModel, prepared: Sequence[tuple[Tensor, Geometry]]) -> Batch:
     """A batch of photos that the model's `Preprocess` has been applied to, elsewhere; their pixels are not kept."""
-    batch = _of_prepared(model, prepared, None, _device(model.module))
+    return _on_canvas(model, _of_prepared(model, prepared, None, _device(model.module)))
+
+
+def _on_canvas(model: VisionModel, batch: Batch) -> Batch:
     canvas = canvas_of(model.module, batch.context.inputs)
     return batch if canvas is None else replace(batch, context=replace(batch.context, canvas=canvas))
 

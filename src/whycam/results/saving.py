@@ -112,7 +112,7 @@ def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
         "score": float(one.scores[0]),
         "method": one.method,
         "title": one.title,
-        "options": {name: _plain(value) for name, value in one.options.items()},
+        "options": {name: plain_option(value) for name, value in one.options.items()},
         "layer": asdict(one.layer),
         "status": {"kind": one.status[0].kind, "message": one.status[0].message},
         "map": {"shape": list(one.maps.shape[1:]), "min": float(one.maps.min()),
@@ -134,5 +134,6 @@ def _with(stem: Path, ending: str) -> Path:
     return stem.with_name(stem.name + ending)
 
 
-def _plain(value: Any) -> Any:
+def plain_option(value: Any) -> Any:
+    """An option's value as JSON can hold it, or how it is spelled."""
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

@@ -15,6 +15,7 @@ from whycam.pictures.input_context import InputContext
 from whycam.pictures.photos import Photo
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Comparison, Cost, Explanation, Layer, Prediction
+from whycam.results.saving import plain_option
 from whycam.runs.decoding import Decoded
 from whycam.runs.sources import Item
 from whycam.runs.store import packed, unpacked
@@ -55,7 +56,7 @@ def _of_map(explanation: Explanation, number: int, map_type: str) -> dict[str, A
         "score": score if math.isfinite(score) else None,
         "method": explanation.method,
         "layer": explanation.layer.name,
-        "options": json.dumps(for_json({name: _plain(value) for name, value in explanation.options.items()})),
+        "options": json.dumps(for_json({name: plain_option(value) for name, value in explanation.options.items()})),
         "status": status.kind,
         "message": status.message,
         **packed(explanation.maps[number].detach().float().cpu().numpy(), map_type),
@@ -67,10 +68,6 @@ def _of_prediction(prediction: Prediction | None) -> dict[str, Any]:
         return {}
     probability = prediction.probability if math.isfinite(prediction.probability) else None
     return {"prediction": prediction.name, "prediction_index": prediction.index, "probability": probability}
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
 def explanation_of(

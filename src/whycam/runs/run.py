@@ -72,8 +72,15 @@ class Run:
 
     @property
     def table(self) -> "pyarrow.Table":
-        """Every row, without the maps; `maps` has these."""
+        """Every row, without the maps, which `run[i]` has."""
         return self._store.table()
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Image and reason, of every row without a map."""
+        held = self._store.table(["source", "error"]).to_pydict()
+        pairs = zip(held["source"], held["error"], strict=True)
+        return [(name, why) for name, why in pairs if why is not None]
 
     def __repr__(self) -> str:
         return f"Run({self.folder}: {plural(len(self), 'row')})"
@@ -81,11 +88,10 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """How many images there are, and how many rows of each status, of each predicted class, and of each error."""
         held = self._store.table(_COUNTED).to_pydict()
-        failed = [why for why in held["error"] if why is not None]
         return {
             "images": len(set(held["source"])),
             "rows": len(self),
-            "failed": len(failed),
+            "failed": sum(why is not None for why in held["error"]),
             "status": dict(Counter(each for each in held["status"] if each is not None).most_common()),
             "prediction": dict(Counter(each for each in held["prediction"] if each is not None).most_common()),
         }
