@@ -171,6 +171,11 @@ def engine_options(
     }
 
 
+def split_layers(layers: Sequence[str] | None) -> list[str | list[str]]:
+    """The layers of a list: `X+Y` are two that are fused."""
+    return [each.split("+") if "+" in each else each for each in split_list(layers or [])]
+
+
 def of_evaluate(options: Mapping[str, Any]) -> dict[str, Any]:
     """What of `engine_options` evaluations take: they measure maps as methods make them, and compile nothing."""
     return {name: each for name, each in options.items() if name not in ("compile", "smoothing")}

@@ -119,7 +119,7 @@ def compare(
         aims = given.wanted(None, box=box, boxes=boxes, region=region, point=point, similar=similar, sentence=sentence)
         listed = [*given.split_list(targets or ([] if aims else ["top"])), *aims]
         asked = {key(parse_target(each)): each for each in listed}
-        places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
+        places = given.split_layers(layers)
         palette(colormap, signed)  # a name that does not exist is said before any work is done
         given.need_matplotlib("the figure that 'whycam compare' draws")
         found = find([photo])

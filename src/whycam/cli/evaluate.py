@@ -122,7 +122,7 @@ def evaluate(
         measured = [each for each, _ in chosen_metrics(given.metric_names(metrics, placed), {}, placed=placed)[0]]
         options = parse_options(option or [], [*chosen, *measured], "methods and metrics")
         aims = tuple(parse_target(each) for each in given.split_list(targets or ["top"]))
-        places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
+        places = given.split_layers(layers)
         asked = given.engine_options(
             precision=precision, compile=False, budget=budget, smoothing=None, answer=answer, layout=layout,
             views=views, quiet=quiet,

@@ -79,7 +79,7 @@ def run(
         chosen = chosen_methods("all" if listed == ["all"] else listed) if listed else []
         options = parse_options(option or [], chosen or [find_method("grad_cam")])
         aims = [parse_target(each) for each in given.split_list(targets or [])]
-        places = [each.split("+") if "+" in each else each for each in given.split_list(layers or [])]
+        places = given.split_layers(layers)
         asked = given.engine_options(
             precision=precision, compile=False, budget=budget, smoothing=None, answer=answer, layout=layout, views=None,
             quiet=quiet,

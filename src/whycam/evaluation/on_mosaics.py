@@ -1,6 +1,5 @@
 """Metrics of mosaics of the images that are evaluated, in which each class has its own cell."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whycam.engine.identity import digits
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
@@ -49,7 +49,7 @@ def measure_mosaics(
 
 def _digest(images: Images, photos: Sequence[int]) -> str:
     """Of what a mosaic's photos hold."""
-    return hashlib.sha256("".join(map(images.digest, photos)).encode()).hexdigest()[:16]
+    return digits(images.digest(photo).encode() for photo in photos)
 
 
 def _made(
