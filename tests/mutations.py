@@ -1525,15 +1525,21 @@ FAULTS = [
         },
     ),
     Faults(
-        "runs/local.py",
+        "runs/running.py",
         "runs/test_run.py",
         {
             "if item.id not in store.done": "if True",
-            "            known = True": "            pass",
+            ', "maps": map_type}': "}",
+        },
+    ),
+    Faults(
+        "runs/explaining.py",
+        "runs/test_run.py",
+        {
+            "                self.known = True": "                pass",
             "each.item.target is None, *(each.size": "*(each.size",
             "request = replace(request, targets=([each.item.target for each in several],))": "pass",
-            "            refused[several[0].item.id] = several[0], error": "            pass",
-            '"maps": map_type, ': "",
+            "                refused[several[0].item.id] = several[0], error": "                pass",
         },
     ),
     Faults(

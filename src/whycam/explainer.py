@@ -34,7 +34,7 @@ from whycam.network.variants.fast_copy import Precision
 from whycam.network.variants.scoring import RunConfig
 from whycam.results.evaluation import Evaluation
 from whycam.results.explanation import Comparison, Explanation
-from whycam.runs import local as running
+from whycam.runs import running
 from whycam.runs.run import Run
 from whycam.targets import TargetSpec
 from whycam.targets.structured import OutputTarget

@@ -11,7 +11,8 @@ from PIL import Image
 
 import whycam
 from whycam.engine.session import Session
-from whycam.runs import local
+from whycam.runs.decoding import decoded
+from whycam.runs.sources import open_source
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
 LABELS = [f"class {number}" for number in range(5)]
@@ -177,10 +178,10 @@ def test_no_more_is_drawn_from_a_source_than_is_under_way(vision, tmp_path):
             yield f"{number}", np.full((8, 8, 3), number % 256, np.uint8)
             number += 1
 
-    several = local.decoded(iter([]), None, batch=2, workers=0)
+    several = decoded(iter([]), None, batch=2, workers=0)
     assert list(several) == []
-    items = local.open_source(endless())
-    for done, chunk in enumerate(local.decoded(items, PREPROCESS, batch=4, workers=0)):
+    items = open_source(endless())
+    for done, chunk in enumerate(decoded(items, PREPROCESS, batch=4, workers=0)):
         assert [each.item.id for each in chunk] == [f"{4 * done + k}" for k in range(4)]
         assert len(drawn) <= 4 * (done + 1) + 4
         if done == 5:
