@@ -1529,17 +1529,45 @@ FAULTS = [
         "runs/test_run.py",
         {
             "if item.id not in store.done": "if True",
-            ', "maps": map_type}': "}",
+            "**kept.asked, ": "",
+        },
+    ),
+    Faults(
+        "runs/keeping.py",
+        "runs/test_run.py",
+        {
+            "if file not in _FORMATS:": "if False:",
+            "palette(self.look.colormap, self.look.signed)": "None",
+            '(overlay if kind == "overlays" else heat_picture)': "overlay",
+            "(one, self.look)": "(one, Look())",
+            'safe if safe == source else f"{safe}-': 'safe if True else f"{safe}-',
+            'or "image"': "",
+        },
+    ),
+    Faults(
+        "runs/local.py",
+        "runs/test_run.py",
+        {
+            "        while behind:\n            yield behind.popleft().result()\n": "",
+            "if len(behind) > threads:": "if False and threads:",
+        },
+    ),
+    Faults(
+        "evaluation/columns.py",
+        "runs/test_run.py",
+        {
+            "explained.targets.index(key[2]) if one.target else 0": "0",
+            "found.unmeasured.setdefault(key, []).append(": "str(",
         },
     ),
     Faults(
         "runs/explaining.py",
         "runs/test_run.py",
         {
-            "                self.known = True": "                pass",
+            "        self.known = True": "        pass",
             "each.item.target is None, *(each.size": "*(each.size",
             "request = replace(request, targets=([each.item.target for each in several],))": "pass",
-            "                refused[several[0].item.id] = several[0], error": "                pass",
+            "                refused.append(Made(several, error=error))": "                pass",
         },
     ),
     Faults(
@@ -1548,7 +1576,7 @@ FAULTS = [
         {
             "generator=torch.Generator(),": "",
             "islice(drawn, self.size)": "drawn",
-            "return Decoded(item, error=str(error))": "raise",
+            "return Decoded(item, error=error)": "raise",
         },
     ),
     Faults(

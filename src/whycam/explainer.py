@@ -32,10 +32,13 @@ from whycam.network.layouts import Layout
 from whycam.network.outputs import OutputPath
 from whycam.network.variants.fast_copy import Precision
 from whycam.network.variants.scoring import RunConfig
+from whycam.results.drawing import Look
 from whycam.results.evaluation import Evaluation
 from whycam.results.explanation import Comparison, Explanation
 from whycam.runs import running
+from whycam.runs.keeping import Kept
 from whycam.runs.run import Run
+from whycam.runs.sources import open_source
 from whycam.targets import TargetSpec
 from whycam.targets.structured import OutputTarget
 
@@ -485,6 +488,14 @@ class Explainer:
         batch: int = 16,
         workers: int = 1,
         maps: Literal["float16", "float32"] = "float16",
+        metrics: Sequence[str | Metric] | None = None,
+        overlays: str | None = None,
+        heatmaps: str | None = None,
+        colormap: str | None = None,
+        opacity: float = 0.5,
+        signed: bool = False,
+        columns: Mapping[str, str] | None = None,
+        label_from: str | None = None,
         retry: bool = False,
         new: bool = False,
         progress: bool | None = None,
@@ -504,6 +515,12 @@ class Explainer:
             fusion, layout, output, precision, budget, progress: as for `explain`.
             batch: how many images are explained at once. `workers`: processes that read photos; 0 for none.
             maps: how the maps' values are kept.
+            metrics: of `list_metrics`, those that need no mask or box: a column `metric.NAME` each; their options stand
+                in `options` as well. Of a map that explains no class they ask about the first target.
+            overlays, heatmaps: `"jpg"`, `"webp"` or `"png"`: also draw each map over its photo, or alone, into a folder
+                beside the table, which has a column of their names. colormap, opacity, signed: how; see `overlay`.
+            columns: of a table or Parquet files, which column holds the `photo`, `target`, `label` or `id`, where it
+                has another name. label_from: `"folder"` for an image-folder data set: a folder's name is the label.
             retry: ask again about images that failed before. `new`: begin anew in a folder beside `out`.
 
         Returns:
@@ -525,6 +542,8 @@ class Explainer:
             first = targets[0] if targets else None
             names = methods if methods is not None else [self._session.usual_method(first)]
         usual = method if method is not None else self._session.usual_method(target)
+        measured, options = chosen_metrics(metrics, options or {}, placed=False) if metrics else ((), options or {})
+        kept = Kept(maps, measured, overlays, heatmaps, Look(colormap, opacity, signed))
         common: dict[str, Any] = {
             "layout": layout,
             "output": output,
@@ -534,11 +553,11 @@ class Explainer:
         request = (
             Request.several(names, layers, targets, fusion, options, **common)
             if several
-            else Request.one(usual, target, layer, fusion, (options or {}).get(find(usual).name, {}), **common)
+            else Request.one(usual, target, layer, fusion, options.get(find(usual).name, {}), **common)
         )
         return running.run(
-            self._session, source, Path(out), request, batch=batch, workers=workers, map_type=maps, retry=retry,
-            new=new, progress=Progress(progress),
+            self._session, open_source(source, columns=columns, label_from=label_from), Path(out), request, kept,
+            batch=batch, workers=workers, retry=retry, new=new, progress=Progress(progress),
         )  # fmt: skip
 
     def choose(

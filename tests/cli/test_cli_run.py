@@ -134,3 +134,39 @@ def test_killed_at_random_moments_every_image_is_there_once(here: Path, times: i
     with started("photos", "-o", "out") as process:
         assert process.wait(120) == 0
     assert sorted(kept(here / "out")) == [f"{number:02d}.png" for number in range(MANY)]
+
+
+def test_metrics_pictures_and_columns_by_flags(here):
+    (here / "list.csv").write_text("where,what\nphotos/00.png,2\nphotos/01.png,\n")
+    done = asked(
+        *("list.csv", "-o", "out", "-m", "grad_cam", "-M", "insertion", "-O", "insertion.steps=3"),
+        *("--columns", "photo=where", "--columns", "target=what", "--overlays", "webp", "--colormap", "jet"),
+    )
+    assert done.exit_code == 0, done.output
+    run = whycam.open_run("out")
+    first, second = run.table.to_pylist()
+    assert (first["target"], first["overlay"]) == ("c", "overlays/photos/00.png.grad_cam.webp")
+    with Image.open(f"out/{second['overlay']}") as drawn:
+        assert (drawn.format, drawn.size) == ("WEBP", (16, 12))
+    from tiny_network import build
+
+    wanted = whycam.evaluate(
+        build(), ["photos/00.png"], ["grad_cam"], metrics=["insertion"], targets=[2], controls=False, sanity=0,
+        options={"insertion": {"steps": 3}},
+    )  # fmt: skip
+    assert first["metric.insertion"] == pytest.approx(wanted.rows[0]["value"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--columns", "where"], "--columns is written WHAT=NAME, such as photo=file, not 'where'"),
+        (["--device", "tpu9"], "--device tpu9: the network cannot be put there: "),
+        (["--overlays", "tiff"], "overlays are drawn as jpg, webp, png, not 'tiff'"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused_before_any_work(here, flags, said):
+    refused = asked("photos", "-o", "out", *flags)
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert not (here / "out").exists()

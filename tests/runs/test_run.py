@@ -10,9 +10,13 @@ import torch
 from PIL import Image
 
 import whycam
+from whycam.engine.request import Request
 from whycam.engine.session import Session
+from whycam.runs import local
 from whycam.runs.decoding import decoded
-from whycam.runs.sources import open_source
+from whycam.runs.explaining import Worker
+from whycam.runs.keeping import Kept
+from whycam.runs.sources import Item, open_source
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
 LABELS = [f"class {number}" for number in range(5)]
@@ -36,6 +40,11 @@ def folder(tmp_path):
 
 
 IDS = ["0.png", "1.png", "2.png", "3.png", "4.png", "b/5.png", "b/6.png"]
+
+
+def pixels(path):
+    with Image.open(path) as file:
+        return np.asarray(file)
 
 
 def rows(run):
@@ -202,3 +211,141 @@ def test_a_summary_counts_images_rows_statuses_and_classes(vision, folder, tmp_p
     assert sum(found["status"].values()) == 14
     assert sum(found["prediction"].values()) == 14
     assert all(not math.isnan(row["score"]) for row in table if row["score"] is not None)
+
+
+def test_metrics_are_columns_with_the_values_of_evaluate(vision, folder, tmp_path):
+    asked = {"methods": ["grad_cam", "eigen_cam"], "options": {"insertion": {"steps": 4}}, "targets": [1, 3]}
+    metrics = ["insertion", "average_drop"]
+    run = whycam.run(vision, folder, tmp_path / "out", **asked, metrics=metrics, batch=3, workers=0)
+    table = whycam.evaluate(vision, [folder / name for name in IDS], metrics=metrics, **asked, sanity=0, controls=False)
+    called = dict(zip(dict.fromkeys(row["sample"] for row in table.rows), IDS, strict=True))
+    wanted = {(called[row["sample"]], row["method"], row["target"], row["metric"]): row["value"] for row in table.rows}
+    held = [row for row in run.table.to_pylist() if row["source"] != "broken.png"]
+    assert len(held) == 21  # Eigen-CAM explains no class, and is measured by the first one
+    for row in held:
+        target = (row["target"] or "class 1").removeprefix("class ")
+        for name in metrics:
+            expected = wanted[row["source"], row["method"], target, name]
+            assert row[f"metric.{name}"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert {row["error"] for row in held} == {None}
+    assert run.asked["metrics"] == {"insertion": {"steps": "4"}, "average_drop": {}}
+    with pytest.raises(whycam.WhycamError, match=r"another run: metrics was \{'insertion'"):
+        whycam.run(vision, folder, tmp_path / "out", **{**asked, "options": {}}, metrics=["insertion"], workers=0)
+
+
+def test_a_metric_that_cannot_be_is_said_and_the_map_stays(vision, folder, tmp_path, monkeypatch):
+    from whycam.evaluation.quantities import Asking
+
+    def refuse(*_):
+        raise whycam.WhycamError("no such thing here")
+
+    monkeypatch.setattr(Asking, "measure", refuse)
+    run = whycam.run(vision, folder / "b", tmp_path / "out", method="grad_cam", metrics=["insertion"], workers=0)
+    assert run.failures == [(name, "insertion: no such thing here") for name in ("5.png", "6.png")]
+    assert run.table["metric.insertion"].to_pylist() == [None, None]
+    assert run[0].maps.any()
+
+
+def test_a_metric_that_needs_a_truth_is_refused_before_any_work(vision, folder, tmp_path):
+    with pytest.raises(whycam.WhycamError, match="asks where the targets are"):
+        whycam.run(vision, folder, tmp_path / "out", metrics=["pointing_game"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_are_those_of_the_explanation(vision, folder, tmp_path, workers):
+    look = {"colormap": "jet", "opacity": 0.3}
+    run = whycam.run(
+        vision, folder, tmp_path / "out", methods=["grad_cam", "layer_cam"], overlays="png", heatmaps="png", batch=2,
+        workers=workers, maps="float32", **look,
+    )  # fmt: skip
+    held = run.table.to_pylist()
+    assert [row["overlay"] for row in held if row["source"] == "broken.png"] == [None]
+    for number, row in enumerate(held):
+        if row["error"] is not None:
+            continue
+        assert row["overlay"] == f"overlays/{row['source']}.{row['method']}.png"
+        one = run.explanation(number, folder / row["source"])
+        drawn = pixels(run.folder / row["overlay"])
+        assert np.abs(drawn.astype(int) - np.asarray(one.overlay(**look))).max() <= 1
+        alone = pixels(run.folder / row["heatmap"])
+        expected = whycam.pictures.colormaps.colorize(one.heatmaps()[0], "jet")
+        assert alone.shape == (16, 16, 3)
+        assert (np.abs(alone.astype(int) - expected) > 1).mean() < 0.01  # a color may be the next one by rounding
+    assert len(list((run.folder / "overlays").rglob("*.png"))) == 14
+
+
+def test_no_more_is_explained_than_is_drawn(vision, tmp_path):
+    taken = []
+    items = (taken.append(number) or Item(f"{number}", np.full((8, 8, 3), number, np.uint8)) for number in range(40))
+    request = Request.one("grad_cam", None, None, None, {})
+    worker = Worker(Session(vision), request, Kept(overlays="jpg"), tmp_path)
+    for number, several in enumerate(local.explained(items, worker, batch=2, workers=0)):
+        assert [row["source"] for row in several] == [f"{2 * number}", f"{2 * number + 1}"]
+        assert len(taken) <= 2 * number + 6
+        if number > 4:
+            break
+
+
+def test_photos_are_drawn_small_where_they_are_large_and_maps_still_lie_right(vision, tmp_path):
+    large = Image.fromarray(np.full((30, 4100, 3), 90, np.uint8))
+    run = whycam.run(vision, [("large", large)], tmp_path / "out", overlays="png", maps="float32", workers=1)
+    drawn = pixels(run.folder / run.table["overlay"][0].as_py())
+    assert drawn.shape == (15, 2048, 3)
+    alone = whycam.explain(vision, np.asarray(large)).overlay()
+    assert np.array_equal(drawn, np.asarray(alone))
+    assert (run.table["width"][0].as_py(), run.table["height"][0].as_py()) == (4100, 30)
+
+
+def test_files_of_pictures_are_named_apart():
+    from whycam.runs.keeping import file_name
+
+    assert file_name("cats/one.jpg") == "cats/one.jpg"
+    odd = ["../one.jpg", "/one.jpg", "one.jpg ", "a:b", "a?b", "x" * 81, "x" * 82, "", "..", "<script>"]
+    made = [file_name(each) for each in odd]
+    assert len({*made, "one.jpg"}) == len(odd) + 1
+    for each in made:
+        assert all(part and not part.startswith(".") and len(part) < 100 for part in each.split("/"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"overlays": "gif"}, "overlays are drawn as jpg, webp, png, not 'gif'"),
+        ({"heatmaps": "png", "colormap": "no such"}, "no such"),
+    ],
+)
+def test_pictures_that_cannot_be_are_refused_before_any_work(vision, folder, tmp_path, more, said):
+    with pytest.raises(whycam.WhycamError, match=said):
+        whycam.run(vision, folder, tmp_path / "out", **more)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_while_drawing_keeps_what_was_done(vision, folder, tmp_path, monkeypatch):
+    import whycam.runs.keeping as keeping
+
+    real, written = keeping.write_whole, []
+
+    def full(path, data, **how):
+        if len(written) == 4:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        return real(path, data, **how)
+
+    monkeypatch.setattr(keeping, "write_whole", full)
+    asked = {"method": "grad_cam", "overlays": "jpg", "batch": 2, "workers": 0}
+    with pytest.raises(whycam.WhycamError, match="No space left"):
+        whycam.run(vision, folder, tmp_path / "out", **asked)
+    assert len(whycam.open_run(tmp_path / "out")) == 4
+    monkeypatch.undo()
+    run = whycam.run(vision, folder, tmp_path / "out", **asked)
+    assert sorted(run.table["source"].to_pylist()) == sorted([*IDS, "broken.png"])
+
+
+def test_labels_come_from_folders_and_columns_by_their_names(vision, folder, tmp_path):
+    run = whycam.run(vision, folder, tmp_path / "out", label_from="folder", workers=0)
+    assert {row["source"]: row["label"] for row in run.table.to_pylist()}["b/5.png"] == "b"
+    (tmp_path / "list.csv").write_text(f"where,class\n{folder / '0.png'},3\n")
+    columns = {"photo": "where", "target": "class"}
+    run = whycam.run(vision, tmp_path / "list.csv", tmp_path / "listed", columns=columns, workers=0)
+    assert run.table["target"].to_pylist() == ["class 3"]

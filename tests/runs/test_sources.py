@@ -59,8 +59,8 @@ def test_a_folder_is_named_as_it_was_given(tmp_path, monkeypatch):
 def test_labels_are_the_first_folders_names(tmp_path):
     made(tmp_path, "train/cat/a.jpg", "train/dog/more/a.jpg", "train/alone.jpg")
     expected = [("alone.jpg", None), ("cat/a.jpg", "cat"), ("dog/more/a.jpg", "dog")]
-    assert [(item.id, item.label) for item in open_source(tmp_path / "train", labels="folder")] == expected
-    globbed = open_source(str(tmp_path / "train" / "*" / "*.jpg"), labels="folder")
+    assert [(item.id, item.label) for item in open_source(tmp_path / "train", label_from="folder")] == expected
+    globbed = open_source(str(tmp_path / "train" / "*" / "*.jpg"), label_from="folder")
     assert [(item.id, item.label) for item in globbed] == [("cat/a.jpg", "cat")]
 
 
@@ -141,10 +141,10 @@ def test_options_that_fit_no_source_are_refused(tmp_path):
     made(tmp_path, "a.jpg", "list.txt")
     with pytest.raises(OptionError, match="columns= is for a source of kind table or parquet; leave it out for folder"):
         open_source(tmp_path, columns={"photo": "x"})
-    with pytest.raises(OptionError, match="labels= is for a source of kind folder or glob"):
-        open_source([tmp_path / "a.jpg"], labels="folder")
-    with pytest.raises(OptionError, match="labels is 'folder' or left out, not 'file'"):
-        open_source(tmp_path, labels="file")
+    with pytest.raises(OptionError, match="label_from= is for a source of kind folder or glob"):
+        open_source([tmp_path / "a.jpg"], label_from="folder")
+    with pytest.raises(OptionError, match="label_from is 'folder' or left out, not 'file'"):
+        open_source(tmp_path, label_from="file")
     with pytest.raises(OptionError, match="columns names photo, target, label, id; not 'picture'"):
         open_source(tmp_path, columns={"picture": "x"})
 

@@ -56,8 +56,14 @@ Fusion: TypeAlias = Annotated[
 Colormap: TypeAlias = Annotated[
     str | None, typer.Option("--colormap", metavar="NAME", help="Colors: inferno (default), jet, viridis, turbo, ...")
 ]
+Opacity: TypeAlias = Annotated[
+    float, typer.Option("--opacity", min=0, max=1, metavar="SHARE", help="Of the heat map over the photo, 0 to 1.")
+]
 Signed: TypeAlias = Annotated[
     bool, typer.Option("--signed", help="Diverging colors pinned at zero, to show evidence against as well.")
+]
+Device: TypeAlias = Annotated[
+    str | None, typer.Option("--device", metavar="NAME", help="Where the network runs: cpu, cuda, cuda:1, mps, ...")
 ]
 Precision: TypeAlias = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
@@ -259,11 +265,13 @@ def load_model(
     for_photos: bool = True,
     preprocess: str | None = None,
     labels: Path | None = None,
+    device: str | None = None,
 ) -> VisionModel:
-    """The model that the options name, with the preprocessing and the labels that they name.
+    """The model that the options name, with the preprocessing and the labels that they name, on a device.
 
     Raises:
-        WhycamError: there is none, its weights do not fit, or it does not say how a photo becomes its input.
+        WhycamError: there is none, its weights do not fit, it does not say how a photo becomes its input, or there is
+            no such device.
     """
     from whycam.models.conversion import NoPhotos
     from whycam.models.load import load
@@ -282,7 +290,22 @@ def load_model(
         )
     if for_photos and isinstance(vision.preprocess, NoPhotos):
         raise WhycamError(vision.preprocess.reason)
+    if device is not None:
+        _put_on(vision, device)
     return vision
+
+
+def _put_on(vision: VisionModel, device: str) -> None:
+    from whycam.network.adapted import Adapted
+
+    if isinstance(vision.module, Adapted):
+        raise WhycamError(f"--device is for networks in torch; {vision.module.framework} places its networks itself.")
+    try:
+        vision.module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either where a device is unknown or not there
+        raise WhycamError(
+            f"--device {device}: the network cannot be put there: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _preprocess(text: str) -> Any:

@@ -77,6 +77,7 @@ def compare(
     layout: given.Layout = None,
     views: given.Views = None,
     smoothing: given.Smoothing = None,
+    device: given.Device = None,
     precision: given.Precision = None,
     compile: given.Compile = False,
     budget: given.Budget = None,
@@ -132,7 +133,7 @@ def compare(
             out.document({"failed": [asdict(Failure.of(found.photos[0], error))]})
             raise typer.Exit(SOME_FAILED) from None
         path = given.figure_path(output, f"{picture.name}.compare.png")
-        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device)
         how = given.engine_options(
             precision=precision, compile=compile, budget=budget, smoothing=smoothing, answer=answer, layout=layout,
             views=views, quiet=quiet,

@@ -88,6 +88,7 @@ def evaluate(
     answer: given.Answer = None,
     layout: given.Layout = None,
     views: given.Views = None,
+    device: given.Device = None,
     precision: given.Precision = None,
     budget: given.Budget = None,
     json: given.Json = False,
@@ -128,7 +129,7 @@ def evaluate(
             views=views, quiet=quiet,
         )  # fmt: skip
         found = find(photos)
-        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device)
         truth: dict[str, Any] = {
             "boxes": read_boxes(boxes, found.photos, vision) if boxes is not None else None,
             "masks": read_masks(masks, found.photos, vision) if masks is not None else None,

@@ -65,9 +65,7 @@ def explain(
         Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")
     ] = given.DEFAULT_FOLDER,
     colormap: given.Colormap = None,
-    opacity: Annotated[
-        float, typer.Option(min=0, max=1, metavar="SHARE", help="Of the heat map over the photo, 0 to 1.")
-    ] = 0.5,
+    opacity: given.Opacity = 0.5,
     signed: given.Signed = False,
     figure: Annotated[
         bool, typer.Option("--figure", help="Also draw photo, raw map, resized map and overlay side by side.")
@@ -76,6 +74,7 @@ def explain(
     layout: given.Layout = None,
     views: given.Views = None,
     smoothing: given.Smoothing = None,
+    device: given.Device = None,
     precision: given.Precision = None,
     compile: given.Compile = False,
     budget: given.Budget = None,
@@ -129,7 +128,7 @@ def explain(
         if figure:
             given.need_matplotlib("--figure")
         found = find(photos)
-        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device)
         given.make_folder(output)
         if found.own:
             out.remark(own_note(found))

@@ -11,6 +11,7 @@ from whycam.cli.options import parse_options
 from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, text
 from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
+from whycam.errors import WhycamError
 from whycam.kit.words import plural
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 else:
     Run = Any  # brings torch
 
+#: What a run takes of the options that commands share.
+_TAKEN = ("output", "layout", "precision", "budget", "progress")
 #: Failed images that are named; the table holds all.
 _NAMED = 5
 
@@ -48,10 +51,31 @@ def run(
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="How many images are explained at once.")] = 16,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read photos.")] = 1,
     maps: Annotated[str, typer.Option(metavar="TYPE", help="How maps are kept: float16 or float32.")] = "float16",
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", "-M", metavar="A,B,...", help="Columns of metrics; see 'whycam metrics'."),
+    ] = None,
+    overlays: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Also draw each map over its photo, as jpg, webp or png.")
+    ] = None,
+    heatmaps: Annotated[str | None, typer.Option(metavar="FORMAT", help="Also draw each map alone.")] = None,
+    colormap: given.Colormap = None,
+    opacity: given.Opacity = 0.5,
+    signed: given.Signed = False,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns", metavar="WHAT=NAME", help="Which column of a list holds the photo, target, label or id."
+        ),
+    ] = None,
+    label_from: Annotated[
+        str | None, typer.Option(metavar="folder", help="Folders are named after what their photos show.")
+    ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Ask again about images that failed before.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Begin anew, in a folder beside the one that is named.")] = False,
     answer: given.Answer = None,
     layout: given.Layout = None,
+    device: given.Device = None,
     precision: given.Precision = None,
     budget: given.Budget = None,
     json: given.Json = False,
@@ -67,24 +91,30 @@ def run(
     Examples:
       whycam run photos/ -o maps
       whycam run list.csv -o maps -m grad_cam,layer_cam      a column of paths, and one of targets
+      whycam run photos/ -o maps -M insertion --overlays jpg a column of a metric, and pictures
       whycam run 'shards-{000..012}.tar' -o maps --batch 64 --workers 4
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
         from whycam.engine.request import chosen_methods
         from whycam.explainer import run as run_all
+        from whycam.kit.metric import find_metric
         from whycam.kit.registry import find as find_method
 
         listed = given.split_list(methods or [])
         chosen = chosen_methods("all" if listed == ["all"] else listed) if listed else []
-        options = parse_options(option or [], chosen or [find_method("grad_cam")])
+        named = given.metric_names(metrics, placed=False)
+        measured = [find_metric(each) for each in named or []]
+        options = parse_options(
+            option or [], [*(chosen or [find_method("grad_cam")]), *measured], "methods and metrics"
+        )
         aims = [parse_target(each) for each in given.split_list(targets or [])]
         places = given.split_layers(layers)
         asked = given.engine_options(
             precision=precision, compile=False, budget=budget, smoothing=None, answer=answer, layout=layout, views=None,
             quiet=quiet,
         )  # fmt: skip
-        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels)
+        vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device)
         one = len(chosen) < 2 and len(places) < 2 and len(aims) < 2
         what: dict[str, Any] = (
             {
@@ -99,8 +129,9 @@ def run(
         try:
             made = run_all(
                 vision, source, output, **what, options=options, fusion=fusion, batch=batch, workers=workers, maps=maps,
-                retry=retry, new=new, **{name: asked[name] for name in ("output", "layout", "precision", "budget",
-                "progress") if name in asked},
+                metrics=named, overlays=overlays, heatmaps=heatmaps, colormap=colormap, opacity=opacity, signed=signed,
+                columns=_columns(columns), label_from=label_from, retry=retry, new=new,
+                **{name: value for name, value in asked.items() if name in _TAKEN},
             )  # fmt: skip
         except KeyboardInterrupt:
             out.problem(f"interrupted: what was explained is in {output}; the same command goes on.")
@@ -111,6 +142,14 @@ def run(
         out.document({**found, "folder": made.folder})
         _show(out, made, found)
         raise typer.Exit(SOME_FAILED if found["failed"] else 0)
+
+
+def _columns(given: list[str] | None) -> dict[str, str] | None:
+    """`photo=where` and the like."""
+    pairs = [each.partition("=") for each in given or []]
+    if wrong := [left + equals + name for left, equals, name in pairs if not (equals and left and name)]:
+        raise WhycamError(f"--columns is written WHAT=NAME, such as photo=file, not {wrong[0]!r}.")
+    return {left: name for left, _, name in pairs} or None
 
 
 def _as_interrupt(*_: Any) -> None:

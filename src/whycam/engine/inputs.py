@@ -198,9 +198,15 @@ def _photos(model: VisionModel, sources: Sequence[Any], device: torch.device) ->
     return Batch(batch, InputContext(batch, photos, tuple(one.geometry for one in each), each[0]))
 
 
-def prepared_batch(model: VisionModel, prepared: Sequence[tuple[Tensor, Geometry]]) -> Batch:
-    """A batch of photos that the model's `Preprocess` has been applied to, elsewhere; their pixels are not kept."""
-    return _on_canvas(model, _of_prepared(model, prepared, None, _device(model.module)))
+def prepared_batch(
+    model: VisionModel, prepared: Sequence[tuple[Tensor, Geometry]], photos: tuple[Photo, ...] | None = None
+) -> Batch:
+    """A batch of photos that the model's `Preprocess` has been applied to, elsewhere.
+
+    Args:
+        photos: to draw on, which may have been made smaller since.
+    """
+    return _on_canvas(model, _of_prepared(model, prepared, photos, _device(model.module)))
 
 
 def _on_canvas(model: VisionModel, batch: Batch) -> Batch:

@@ -94,6 +94,11 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     drew = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler, more than a second, to keep that from tracing this."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.drew = self.drew or torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
         return func(*args, **(kwargs or {}))

@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +25,10 @@ PHOTO_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".we
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
+#: The longest side of a photo as it is drawn.
+LONGEST_SIDE = 2048
+
+
 @dataclass(frozen=True)
 class Photo:
     """A picture as a person sees it.
@@ -42,6 +46,15 @@ class Photo:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.image.height, self.image.width
+
+    @property
+    def to_draw(self) -> "Photo":
+        """Itself, or where it is large a small one: drawing on 12,000 pixels a side would need gigabytes."""
+        shrink = LONGEST_SIDE / max(self.image.size)
+        if shrink >= 1:
+            return self
+        size = [max(1, round(side * shrink)) for side in self.image.size]
+        return replace(self, image=self.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2))
 
 
 def read_photo(source: str | Path | bytes | Image.Image | np.ndarray, *, max_pixels: int = 178_956_970) -> Photo:

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 else:
     Figure = Any
 
-#: The longest side of a photo as it is drawn. Larger photos are shrunk first: a 12,000 px one would need gigabytes.
-LONGEST_SIDE = 2048
-
 #: Gradients of single pixels have a few spikes that would leave all else black: their colors end at this quantile.
 _PIXEL_QUANTILE = 0.995
 CLIPPED = f"colors end at the {_PIXEL_QUANTILE:.1%} quantile"
@@ -190,7 +187,7 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
 
 
 def _row(one: ExplanationValues, look: Look) -> list[Panel]:
-    context, heat = context_of(one), _map_heat(one, look.signed)[0]
+    context = context_of(one)
     raw = one.maps[0]
     status = one.status[0]
     size = " x ".join(map(str, raw.shape))
@@ -200,7 +197,7 @@ def _row(one: ExplanationValues, look: Look) -> list[Panel]:
     return [
         Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
         replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.short}, {size}"),
-        Panel("Map at the input's size", image=Image.fromarray(colorize(heat, look.colormap, look.signed))),
+        Panel("Map at the input's size", image=heat_picture(one, look)),
         Panel("Overlay", image=overlay(one, replace(look, caption=False)),
               note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
         *beside,
@@ -227,6 +224,11 @@ def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]
         for k, (picture, note) in enumerate(zip(pictures, notes, strict=True))
     ]
     return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
+
+
+def heat_picture(one: ExplanationValues, look: Look) -> Image.Image:
+    """One sample's map alone, in its colors, at the input's size."""
+    return Image.fromarray(colorize(_map_heat(one, look.signed)[0], look.colormap, look.signed))
 
 
 def raw_panel(raw: Tensor, signed: bool) -> Panel:
@@ -334,12 +336,8 @@ def canvas(context: InputContext, sample: int, on: str) -> tuple[Image.Image, Ge
     """The picture to draw on, and how the input lies on it; `None` where the picture is the input itself."""
     if on != "photo" or context.photos is None or context.geometries is None:
         return _input_picture(context, sample), None
-    image, geometry = context.photos[sample].image, context.geometries[sample]
-    shrink = LONGEST_SIDE / max(image.size)
-    if shrink >= 1:
-        return image, geometry
-    size = (max(1, round(image.height * shrink)), max(1, round(image.width * shrink)))
-    return image.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=2), geometry.on_photo_of(size)
+    photo = context.photos[sample].to_draw
+    return photo.image, context.geometries[sample].on_photo_of(photo.size)
 
 
 def _input_picture(context: InputContext, sample: int) -> Image.Image:

@@ -25,7 +25,7 @@ class Decoded:
 
     Attributes:
         content: sixteen hexadecimal digits of what the photo holds, or none where it cannot be read.
-        size: the photo's height and width. `photo`: itself, where the main process needs it.
+        size: the photo's height and width. `photo`: itself, where the main process needs it; small if only to draw on.
         prepared: the network's input and where it lies on the photo, by a `Preprocess`.
         error: why it cannot be read.
     """
@@ -35,29 +35,30 @@ class Decoded:
     size: tuple[int, int] | None = None
     photo: Photo | None = None
     prepared: tuple[Tensor, Geometry] | None = None
-    error: str = ""
+    error: PhotoError | None = None
 
 
 class _Decoder(Dataset[Decoded]):
     """Decodes items where a loader's worker runs it."""
 
-    def __init__(self, preprocess: Preprocess | None) -> None:
-        self.preprocess = preprocess
+    def __init__(self, preprocess: Preprocess | None, drawn: bool) -> None:
+        self.preprocess, self.drawn = preprocess, drawn
 
     def __getitems__(self, items: Sequence[Item]) -> list[Decoded]:
-        return [decode(item, self.preprocess) for item in items]
+        return [decode(item, self.preprocess, self.drawn) for item in items]
 
 
 def decoded(
-    items: Iterable[Item], preprocess: Preprocess | None, *, batch: int, workers: int
+    items: Iterable[Item], preprocess: Preprocess | None, *, batch: int, workers: int, drawn: bool = False
 ) -> Iterator[list[Decoded]]:
     """The items in their order, so many at once; no more are drawn from the source than are under way.
 
     Args:
         preprocess: what is applied in the workers; where there is none the photos come back whole.
+        drawn: whether photos come back to be drawn on.
     """
     loader: Iterable[list[Decoded]] = DataLoader(
-        _Decoder(preprocess),
+        _Decoder(preprocess, drawn),
         batch_sampler=_Chunks(items, batch),  # of items in place of their numbers
         collate_fn=_as_they_are,
         num_workers=workers,
@@ -67,7 +68,7 @@ def decoded(
     return iter(loader)
 
 
-def decode(item: Item, preprocess: Preprocess | None) -> Decoded:
+def decode(item: Item, preprocess: Preprocess | None, drawn: bool = False) -> Decoded:
     """One item, read and prepared; what cannot be is said."""
     held: Any = item.photo
     try:
@@ -78,9 +79,11 @@ def decode(item: Item, preprocess: Preprocess | None) -> Decoded:
             photo = read_photo(held)
             content = held if isinstance(held, bytes) else bytes_of(held)
         made = None if preprocess is None else preprocess(photo)
-    except (PhotoError, OSError) as error:
-        return Decoded(item, error=str(error))
-    kept = photo if preprocess is None else None
+    except PhotoError as error:
+        return Decoded(item, error=error)
+    except OSError as error:
+        return Decoded(item, error=PhotoError(str(error)))
+    kept = photo if preprocess is None else photo.to_draw if drawn else None
     return Decoded(item, digits([content]), photo.size, kept, made)
 
 

@@ -3,27 +3,38 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from whycam.engine.inputs import Batch, make_batch, prepared_batch
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
+from whycam.evaluation.columns import Measured, measured
 from whycam.pictures.preprocess import Preprocess
-from whycam.results.explanation import Comparison
 from whycam.runs.decoding import Decoded
+from whycam.runs.keeping import Kept
 from whycam.runs.rows import failed_row, rows_of
 
 
+class Made(NamedTuple):
+    """Some images and their maps; or one image and the reason why it has none."""
+
+    several: Sequence[Decoded]
+    maps: Measured | None = None
+    error: WhycamError | None = None
+
+
 class Worker:
-    """Makes the rows of decoded images.
+    """Explains decoded images, and makes rows of what it has explained.
 
     Attributes:
+        folder: the run's, below which pictures are written.
         known: whether the network has been asked before with success, so that a refusal is an image's own.
     """
 
-    def __init__(self, session: Session, request: Request, map_type: str, *, known: bool = False) -> None:
-        self.session, self.request, self.map_type, self.known = session, request, map_type, known
+    def __init__(self, session: Session, request: Request, kept: Kept, folder: Path, *, known: bool = False) -> None:
+        self.session, self.request, self.kept, self.folder, self.known = session, request, kept, folder, known
 
     @property
     def preprocess(self) -> Preprocess | None:
@@ -32,50 +43,66 @@ class Worker:
         return found if isinstance(found, Preprocess) else None
 
     def __call__(self, several: Sequence[Decoded]) -> Iterator[list[dict[str, Any]]]:
-        """Rows of some items, those of equal shape in one batch. What cannot be read or explained is a row too.
+        """Rows of some items, all those of an image in one list."""
+        for made in self.explained(several):
+            yield self.rows(made)
+
+    def explained(self, several: Sequence[Decoded]) -> Iterator[Made]:
+        """The maps of some items, those of equal shape in one batch, and the reasons where there is none.
 
         Raises:
             WhycamError: nothing was explained before, and this cannot be: what is asked is at fault, or the network.
         """
         for each in several:
-            if each.error:
-                yield [failed_row(each, each.error)]
-        readable = [each for each in several if not each.error]
-        refused = dict[str, tuple[Decoded, WhycamError]]()
+            if each.error is not None:
+                yield Made([each], error=each.error)
+        readable = [each for each in several if each.error is None]
+        refused = list[Made]()
         for _, group in groupby(sorted(readable, key=_together), _together):
-            for some, made in self._each_or_all([*group], refused):
-                self.known = True
-                yield [*rows_of(some, made, self.map_type)]
-        for each, why in refused.values():
+            yield from self._each_or_all([*group], refused)
+        for made in refused:
             if not self.known:
-                raise why
-            yield [failed_row(each, str(why))]
+                assert made.error is not None
+                raise made.error
+            yield made
 
-    def _each_or_all(
-        self, several: list[Decoded], refused: dict[str, tuple[Decoded, WhycamError]]
-    ) -> Iterator[tuple[list[Decoded], Comparison]]:
+    def rows(self, made: Made) -> list[dict[str, Any]]:
+        """The rows of what was explained, all those of an image after each other; its pictures are written first."""
+        if made.maps is None:
+            return [failed_row(each, str(made.error)) for each in made.several]
+        return [*rows_of(made.several, made.maps, self.kept, self.folder)]
+
+    def _each_or_all(self, several: list[Decoded], refused: list[Made]) -> Iterator[Made]:
         """All of them in one batch, or where that is refused each by itself; those that are refused alone are noted."""
         try:
-            yield several, self._compared(several)
+            maps = self._maps(several)
         except WhycamError as error:
             if len(several) == 1:
-                refused[several[0].item.id] = several[0], error
+                refused.append(Made(several, error=error))
                 return
             for each in several:
                 yield from self._each_or_all([each], refused)
+            return
+        self.known = True
+        yield Made(several, maps)
 
-    def _compared(self, several: Sequence[Decoded]) -> Comparison:
+    def _maps(self, several: Sequence[Decoded]) -> Measured:
         request = self.request
         if several[0].item.target is not None:  # and so of all of them
             request = replace(request, targets=([each.item.target for each in several],))
         with self.session.tree():
-            return self.session.run(self._batch(several), request)
+            batch = self._batch(several)
+            if self.kept.metrics:
+                return measured(self.session, batch, request, self.kept.metrics)
+            found = self.session.run(batch, request)
+        return Measured(found, found.failures)
 
     def _batch(self, several: Sequence[Decoded]) -> Batch:
         prepared = [each.prepared for each in several if each.prepared is not None]
+        photos = tuple([each.photo for each in several if each.photo is not None])
         if prepared:
-            return prepared_batch(self.session.vision, prepared)
-        return make_batch(self.session.vision, [each.photo for each in several], self.request.views)
+            return prepared_batch(self.session.vision, prepared, photos or None)
+        return make_batch(self.session.vision, list(photos), self.request.views)
 
 
 def _together(each: Decoded) -> tuple[int, ...]:

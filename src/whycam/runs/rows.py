@@ -4,29 +4,44 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from whycam.kit.files import for_json
+from whycam.evaluation.columns import Measured
+from whycam.kit.files import Names, for_json
 from whycam.kit.status import Status
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
 from whycam.pictures.photos import Photo
 from whycam.pictures.preprocess import Preprocess
-from whycam.results.explanation import Comparison, Cost, Explanation, Layer, Prediction
+from whycam.results.explanation import Cost, Explanation, Layer, Prediction
 from whycam.results.saving import plain_option
 from whycam.runs.decoding import Decoded
+from whycam.runs.keeping import Kept
 from whycam.runs.sources import Item
 from whycam.runs.store import packed, unpacked
 from whycam.targets.resolved import Shown
 
 
-def rows_of(several: Sequence[Decoded], made: Comparison, map_type: str) -> Iterator[dict[str, Any]]:
+def rows_of(several: Sequence[Decoded], made: Measured, kept: Kept, folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of a batch, all of one image after each other: one for each method, layer and target."""
     for number, each in enumerate(several):
-        for explanation in made.values():
-            yield {**_of_item(each.item), **_of_photo(each), **_of_map(explanation, number, map_type)}
+        names = Names()
+        for key, explanation in made.explanations.items():
+            metrics = {f"metric.{name}": values[number] for name, values in made.values.get(key, {}).items()}
+            drawn = {}
+            if kept.pictures:
+                drawn = kept.draw(explanation[number], folder, each.item.id, names(explanation.method))
+            yield {
+                **_of_item(each.item),
+                **_of_photo(each),
+                **_of_map(explanation, number, kept.maps),
+                **{name: value for name, value in metrics.items() if math.isfinite(value)},
+                **drawn,
+                "error": "; ".join(made.unmeasured.get(key, [])) or None,
+            }
         for (method, layer, _), why in made.failures.items():
             yield {**_of_item(each.item), **_of_photo(each), "method": method, "layer": layer, "error": why}
 

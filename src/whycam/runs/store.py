@@ -44,6 +44,8 @@ COLUMNS = {
     "map": "binary",
     "map_shape": "list<int32>",
     "map_type": "string",
+    "overlay": "string",
+    "heatmap": "string",
     "error": "string",
 }
 

@@ -16,10 +16,10 @@ __all__ = ["Item", "Source", "open_source"]
 _KINDS = (folder.opened, lists.opened, tar.opened, parquet.opened, iterable.opened)
 
 #: Which kinds each option is for.
-_TAKEN_BY = {"columns": ("table", "parquet"), "labels": ("folder", "glob")}
+_TAKEN_BY = {"columns": ("table", "parquet"), "label_from": ("folder", "glob")}
 
 
-def open_source(source: Any, *, columns: Mapping[str, str] | None = None, labels: str | None = None) -> Source:
+def open_source(source: Any, *, columns: Mapping[str, str] | None = None, label_from: str | None = None) -> Source:
     """The images that a source names, of which none is read yet.
 
     Args:
@@ -28,17 +28,17 @@ def open_source(source: Any, *, columns: Mapping[str, str] | None = None, labels
             such as `shards-{000..012}.tar`; or an iterable of paths, of (id, photo) or of (id, photo, target).
         columns: of a table or Parquet files, which column holds the `photo`, `target`, `label` or `id`, where it has
             another name.
-        labels: `"folder"` for an image-folder data set: the first folder's name is what a photo shows.
+        label_from: `"folder"` for an image-folder data set: the first folder's name is what a photo shows.
 
     Raises:
         WhycamError: there is no such source, it is of no known kind, or it holds no image.
         MissingExtraError: Parquet files, without pyarrow.
     """
-    if labels not in (None, "folder"):
-        raise OptionError(f"labels is 'folder' or left out, not {labels!r}.")
+    if label_from not in (None, "folder"):
+        raise OptionError(f"label_from is 'folder' or left out, not {label_from!r}.")
     if unknown := [name for name in columns or {} if name not in COLUMNS]:
         raise OptionError(f"columns names {', '.join(COLUMNS)}; not {unknown[0]!r}.")
-    asked = Asked(columns or {}, labels)
+    asked = Asked(columns or {}, label_from)
     found = next((made for each in _KINDS if (made := each(source, asked)) is not None), None)
     if found is None:
         raise _unknown(source)

@@ -17,9 +17,9 @@ def opened(source: Any, asked: Asked) -> Source | None:
     path = Path(source).expanduser()
     if path.is_dir():
         # one text for `photos` and `photos/`, which are one source
-        found = Source("folder", f"{Path(source).as_posix()}/", partial(_items, path, EVERYTHING, asked.labels))
+        found = Source("folder", f"{Path(source).as_posix()}/", partial(_items, path, EVERYTHING, asked.label_from))
     elif parts := glob_parts(path):
-        found = Source("glob", str(source), partial(_items, *parts, asked.labels))
+        found = Source("glob", str(source), partial(_items, *parts, asked.label_from))
     elif path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES:
         return Source("photo", str(source), partial(iter, [Item(id_of(Path(path.name)), path)]), 1)
     else:

@@ -65,7 +65,7 @@ class Asked:
     """What a caller says about a source."""
 
     columns: Mapping[str, str]
-    labels: str | None
+    label_from: str | None
 
     def columns_of(self, where: object, there: Iterable[str], photos_first: Iterable[str] = ()) -> dict[str, str]:
         """The columns to read, of those that are there, by what they hold.
