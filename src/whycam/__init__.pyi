@@ -65,6 +65,7 @@ from whycam.pictures.media import Volume as Volume
 from whycam.pictures.nifti import read_volume as read_volume
 from whycam.pictures.photos import read_photo as read_photo
 from whycam.pictures.preprocess import Preprocess as Preprocess
+from whycam.results.drawing import Look as Look
 from whycam.results.evaluation import Evaluation as Evaluation
 from whycam.results.explanation import Comparison as Comparison
 from whycam.results.explanation import Explanation as Explanation
@@ -72,8 +73,10 @@ from whycam.results.values import Cost as Cost
 from whycam.results.values import Layer as Layer
 from whycam.results.values import Prediction as Prediction
 from whycam.results.values import Sample as Sample
+from whycam.runs.keeping import Kept as Kept
 from whycam.runs.run import Run as Run
 from whycam.runs.run import open_run as open_run
+from whycam.runs.sources import open_source as open_source
 from whycam.targets import TargetSpec as TargetSpec
 from whycam.targets.structured import OutputTarget as OutputTarget
 
@@ -278,6 +281,14 @@ def run(
     batch: int = 16,
     workers: int = 1,
     maps: Literal["float16", "float32"] = "float16",
+    metrics: Sequence[str | Metric] | None = None,
+    overlays: str | None = None,
+    heatmaps: str | None = None,
+    colormap: str | None = None,
+    opacity: float = 0.5,
+    signed: bool = False,
+    columns: Mapping[str, str] | None = None,
+    label_from: str | None = None,
     retry: bool = False,
     new: bool = False,
     progress: bool | None = None,
