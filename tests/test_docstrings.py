@@ -6,6 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+import torchvision_shim
 from torch import nn
 
 import whycam
@@ -34,7 +35,9 @@ def public():
             yield from (
                 (f"{name}.{each}", value)
                 for each, value in vars(found).items()
-                if not each.startswith("_") and inspect.isclass(value) and value.__module__ == found.__name__
+                if not each.startswith("_")
+                and inspect.isclass(value)
+                and f"{value.__module__}.".startswith(f"{found.__name__}.")
             )
             if name == "fusions":
                 yield from ((f"fusions.{each}", getattr(found, each)) for each in ("mean", "winsor", "tanh"))
@@ -44,8 +47,11 @@ def public():
             yield name, found
 
 
+torchvision_shim.register()  # which Lightning imports
 PUBLIC = dict(public())
 HELPERS = {
+    "targets.Detections",
+    "targets.OutputTarget",
     "targets.ResolvedTarget",
     "targets.Target",
     "targets.ClassReading",

@@ -696,3 +696,16 @@ def test_which_map_to_believe_is_told_by_a_table_beside_controls(ran):
     assert again["grad_cam"] < 0.5
     with done.picture("which_map.png") as curves:
         assert curves.width > 1000
+
+
+def test_a_network_that_cheats_is_seen_while_it_trains(ran):
+    done = ran("watch_training.py")
+    (marked, cheats), (plain, honest) = (
+        (float(line.split(": ")[1].split("%")[0]), [float(each.strip(" %")) for each in line.split(": ")[2].split(",")])
+        for line in done.printed.splitlines()
+    )
+    assert min(marked, plain) > 95  # of 100, both
+    assert len(cheats) == len(honest) == 5
+    assert cheats[1] > 40
+    assert min(cheats[1:]) > 10
+    assert max(honest) < 5

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision_shim
 import towers
+import trainers
 from torch import nn
 
 import whycam
@@ -32,6 +33,7 @@ def networks():
         "volume_network": volumes,
         "video_network": clips,
         "ecg_network": signals,
+        "writer": trainers.Pictures(),
         "clip": torch.rand(1, 3, 4, 8, 8),
         "ecg": torch.rand(1, 2, 500),
         "detector": detector,
@@ -53,7 +55,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     torchvision_shim.register()  # which timm imports
     names: dict[str, object] = networks()
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 13
+    assert len(blocks) == 14
     nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 4), np.float32), np.eye(4)), tmp_path / "scan.nii.gz")
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
@@ -83,6 +85,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     assert names["word"].target[0].startswith("'dog', log-probability -")
     assert names["less"].target[0].startswith("less of value 0")
     assert [layer for _, layer, _ in names["strip"]] == [f"blocks.{number}" for number in range(6)]
+    assert [(tag, step) for tag, _, step in names["writer"].seen[1:3]] == [("whycam/sample1", 0), ("whycam/sample0", 5)]
     assert names["surgery"].target[0].startswith("'a dog' rather than")
 
 

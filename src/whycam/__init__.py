@@ -73,6 +73,7 @@ _MODULES = {
     "layouts": "whycam.network.layouts",
     "metrics": "whycam.metrics",
     "targets": "whycam.targets",
+    "training": "whycam.training",
 }
 
 __all__ = [*sorted(_HOMES), *sorted(_MODULES)]

@@ -9,6 +9,7 @@ from pathlib import Path as Path
 from whycam import adapters as adapters
 from whycam import metrics as metrics
 from whycam import targets as targets
+from whycam import training as training
 from whycam.checkup.cost import Estimate as Estimate
 from whycam.checkup.doctor import Checkup as Checkup
 from whycam.checkup.findings import Finding as Finding

@@ -3,6 +3,7 @@
 import base64
 import html as markup
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import Enlarge, normalize, resize
+from whycam.kit.files import Names
 from whycam.network.input_axes import channels_first
 from whycam.pictures import figures
 from whycam.pictures.colormaps import colorize, hues
@@ -39,7 +41,7 @@ _PIXEL_QUANTILE = 0.995
 CLIPPED = f"colors end at the {_PIXEL_QUANTILE:.1%} quantile"
 _THUMBNAIL, _THUMBNAILS = 256, 8
 
-#: Of the shorter side of a film at least, in pixels, up to the last whole number of times.
+#: Of the shorter side of a film or a logged picture at least, in pixels, up to the last whole number of times.
 _FILM = 256
 
 #: In each row of a figure of one explanation.
@@ -118,9 +120,13 @@ def film(explanation: ExplanationValues, look: Look) -> list[Image.Image]:
     """
     if len(context_of(explanation).size) != 3:
         raise WhycamError("a film needs a clip or a volume, with three spatial axes; for this save a folder.")
-    frames = [side_by_side(each) for each in zip(*(one.frames() for one in stacks(explanation, look)), strict=True)]
-    times = max(1, _FILM // min(frames[0].size))
-    return [frame.resize((times * frame.width, times * frame.height), Image.Resampling.NEAREST) for frame in frames]
+    slices = zip(*(one.frames() for one in stacks(explanation, look)), strict=True)
+    return [_large(side_by_side(each)) for each in slices]
+
+
+def _large(picture: Image.Image) -> Image.Image:
+    times = max(1, _FILM // min(picture.size))
+    return picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
 
 
 def _lay(explanation: ExplanationValues, look: Look, image: Image.Image, heat: Tensor, **how: Any) -> Image.Image:
@@ -169,14 +175,7 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
             picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
             data = io.BytesIO()
             picture.save(data, "png")
-            said = f"says {prediction(one)}" if one.predictions else ""
-            lines = [
-                said,
-                *(f"explains {text}" for text in one.target),
-                f"{one.title} at {one.layer.short}",
-                str(one.status[0]),
-            ]
-            text = "<br>".join(markup.escape(line) for line in lines if line)
+            text = "<br>".join(map(markup.escape, _words(one)))
             source = base64.b64encode(data.getvalue()).decode()
             cells.append(f'<figure style="margin:0 8px 8px 0"><img alt="{markup.escape(one.title)}" '
                          f'src="data:image/png;base64,{source}">'
@@ -184,6 +183,27 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
     total = sum(len(explanation) for explanation in explanations)
     more = f"<div>and {total - len(cells)} more</div>" if total > len(cells) else ""
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}{more}</div>'
+
+
+def with_words(explanation: ExplanationValues) -> dict[str, Image.Image]:
+    """The overlay of each sample by a name of its own, above what a notebook says of it.
+
+    Names are plain ASCII, which every logger takes. Small pictures are enlarged, each pixel as a block.
+    """
+    names, context = Names(), context_of(explanation)
+    return {
+        names(re.sub(r"[^ -~]", "_", context.name(i))): captioned(
+            _large(overlay(one, Look(caption=False))), "\n".join(_words(one))
+        )
+        for i, one in enumerate(explanation)
+    }
+
+
+def _words(one: ExplanationValues) -> list[str]:
+    """What a reader of one sample's overlay has to know, a line each."""
+    said = [f"says {prediction(one)}"] if one.predictions else []
+    explained = [f"explains {text}" for text in one.target if text]
+    return [*said, *explained, f"{one.title} at {one.layer.short}", str(one.status[0])]
 
 
 def _row(one: ExplanationValues, look: Look) -> list[Panel]:

@@ -33,7 +33,7 @@ class Similarity(OutputTarget):
 
     Examples:
         >>> whycam.explain(net, batch, "hires_cam", target=whycam.targets.Similarity([1.0, 0.0])).target[0]
-        'similarity 1.00 to the reference'
+        'similarity 0.95 to the reference'
     """
 
     reference: Reference
