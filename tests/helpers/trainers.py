@@ -9,6 +9,8 @@ import torch
 import torchvision_shim
 from torch import nn
 
+import whycam
+
 torchvision_shim.register()  # which Lightning and transformers import
 # TensorBoard's own switch to leave out TensorFlow, which takes seconds and would change Keras' backend in other tests
 sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
@@ -32,9 +34,10 @@ WATCHED = batch(2, seed=2)
 
 def trained(watch=lambda network, epoch: None, *, network=None, epochs=3):
     """The network and its optimizer after a few epochs of training, with something called in each of them."""
-    network = network or Network()
+    network = Network() if network is None else network
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
     torch.manual_seed(3)
+    np.random.seed(3)
     for epoch in range(epochs):
         network.train()
         for _ in range(2):
@@ -69,3 +72,13 @@ class Pictures:
 
     def __call__(self, tag, picture, step):
         self.seen.append((tag, picture, step))
+
+
+def in_one_of_two_processes(rank, folder, watched):
+    """A training of DistributedDataParallel's, and what it left, in a file."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    network, pictures = nn.parallel.DistributedDataParallel(Network()), Pictures()
+    overlays = whycam.training.OverlayLogger(WATCHED, pictures)
+    _, optimizer = trained(overlays if watched else lambda network, epoch: None, network=network)
+    torch.save({"left": left(network, optimizer), "logged": len(pictures.seen)}, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

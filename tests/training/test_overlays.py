@@ -7,6 +7,7 @@ import nets
 import numpy as np
 import pytest
 import torch
+import trainers
 from PIL import Image
 from torch import distributed, nn
 from trainers import WATCHED, Network, Pictures, left, same, trained
@@ -198,6 +199,21 @@ def test_wrapped_and_compiled_networks_are_taken_as_they_are():
         assert wrapped.training
 
 
+def test_what_is_compiled_trains_on_without_being_compiled_anew():
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    def run(watch):
+        torch._dynamo.reset()
+        return left(*trained(watch, network=torch.compile(Network(), backend=backend)))
+
+    assert same(run(OverlayLogger(WATCHED, Pictures())), run(lambda network, epoch: None))
+    assert len(compiled) == 2  # once in each run
+
+
 def test_of_several_processes_the_first_one_logs(monkeypatch):
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     for rank, logged in ((0, 2), (1, 0)):
@@ -205,6 +221,19 @@ def test_of_several_processes_the_first_one_logs(monkeypatch):
         pictures = Pictures()
         OverlayLogger(WATCHED, pictures)(Network(), 0)
         assert len(pictures.seen) == logged
+
+
+@pytest.mark.slow
+def test_two_processes_end_at_the_same_bits_and_none_waits(tmp_path):
+    found = {}
+    for watched in (True, False):
+        folder = tmp_path / str(watched)
+        folder.mkdir()
+        torch.multiprocessing.spawn(trainers.in_one_of_two_processes, (folder, watched), 2)
+        found[watched] = [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    assert [each["logged"] for each in found[True]] == [3 * 2 * 2, 0]
+    for with_overlays, without in zip(found[True], found[False], strict=True):
+        assert same(with_overlays["left"], without["left"])
 
 
 class FullyShardedDataParallel(nn.Sequential):

@@ -37,9 +37,10 @@ class OverlayLogger:
     Args:
         images: as for `whycam.explain`: a batch `(N, C, *spatial)` as the model takes it, or photos. Files are read
             now, once.
-        logger: a `SummaryWriter` of TensorBoard, a run of Weights & Biases or the module `wandb`, the module `mlflow`,
-            a logger of Lightning's around one of these, any object with `add_image` or `log_image`, or a function of
-            (tag, picture, step), the picture a uint8 array `(height, width, 3)`; or a list of these.
+        logger: a `SummaryWriter` of TensorBoard, a run of Weights & Biases or the module `wandb` (where the step is a
+            value of its own, `whycam/step`), the module `mlflow`, a logger of Lightning's around one of these, any
+            object with `add_image` or `log_image`, or a function of (tag, picture, step), the picture a uint8 array
+            `(height, width, 3)`; or a list of these.
         every: log at epochs that are multiples of this one.
         tag: what the pictures' tags begin with; the name of each photo, or `sample0`, follows.
         module: the dotted name of the part that is explained, such as the network inside a LightningModule; all of it
