@@ -1545,11 +1545,11 @@ FAULTS = [
         },
     ),
     Faults(
-        "runs/local.py",
+        "kit/behind.py",
         "runs/test_run.py",
         {
-            "        while behind:\n            yield behind.popleft().result()\n": "",
-            "if len(behind) > threads:": "if False and threads:",
+            "        while waiting:\n            yield waiting.popleft().result()\n": "",
+            "if len(waiting) > threads:": "if False and threads:",
         },
     ),
     Faults(

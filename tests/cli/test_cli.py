@@ -28,6 +28,7 @@ from whycam.cli.inputs import find
 from whycam.cli.options import convert, parse_options
 from whycam.cli.output import Output, text
 from whycam.cli.targets import parse_target
+from whycam.engine.session import Session
 from whycam.kit.declared import Option
 from whycam.kit.files import Names
 from whycam.kit.registry import declare, methods
@@ -318,25 +319,50 @@ def test_mistakes_in_options_exit_with_2(run: Callable[..., Result], args: list[
 def test_a_refusal_for_one_photo_alone_is_listed(
     run: Callable[..., Result], mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = whycam.explainer.explain
+    real = Session.run
 
-    def picky(model: Any, photo: Any, *args: Any, **given: Any) -> Any:
-        if photo.name == "cat":
+    def picky(session: Session, batch: Any, request: Any) -> Any:
+        if "cat" in {photo.name for photo in batch.context.photos}:
             raise whycam.WhycamError("too much like a cat.")
-        return real(model, photo, *args, **given)
+        return real(session, batch, request)
 
-    monkeypatch.setattr("whycam.explainer.explain", picky)
+    monkeypatch.setattr(Session, "run", picky)
     result = run("explain", mixed / "cat.png", mixed / "zcoffee.jpg")
     assert result.exit_code == 1
     assert "cat.png: too much like a cat." in result.err
     assert "espresso" in result.out
 
 
+def test_a_folder_is_explained_in_batches_as_its_photos_alone(
+    run: Callable[..., Result], mixed: Path, builtin: VisionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, real = [], Session.run
+
+    def spy(session: Session, batch: Any, request: Any) -> Any:
+        sizes.append(len(batch.inputs))
+        return real(session, batch, request)
+
+    monkeypatch.setattr(Session, "run", spy)
+    for number in range(9):
+        _small("coffee.png", mixed / f"more{number}.png")
+    made = run("explain", mixed, "-o", "maps", "--json").document["explained"]
+    assert sizes == [2, 4, 4, 1]  # of 14 files, read four at once, three are no photos
+    assert len(made) == 11
+    for each in made:
+        path = Path(each["photo"])
+        alone = whycam.explain(builtin, path)
+        np.testing.assert_allclose(np.load(each["files"][1]), alone.maps[0], rtol=1e-4, atol=1e-5)
+        with Image.open(each["files"][0]) as drawn:
+            assert np.abs(np.asarray(drawn).astype(int) - np.asarray(alone.overlay())).max() <= 2
+    run("explain", mixed, "-o", "maps", "-m", "occlusion", "-O", "window=0.5", "-O", "stride=0.5")
+    assert sizes[4:] == [1] * 22  # half of them for what is compared here
+
+
 def test_a_bug_keeps_its_traceback(run: Callable[..., Result], cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("whycam.explainer.explain", broken)
+    monkeypatch.setattr(Session, "run", broken)
     with pytest.raises(ZeroDivisionError):
         run("explain", cat)
 
@@ -354,14 +380,15 @@ def test_a_full_disk_is_a_reason(run: Callable[..., Result], cat: Path, monkeypa
 def test_interruption_keeps_what_was_finished(
     run: Callable[..., Result], mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = whycam.explainer.explain
+    real = Session.run
 
-    def stop(model: Any, photo: Any, *args: Any, **given: Any) -> Any:
-        if photo.name == "zcoffee":
+    def stop(session: Session, batch: Any, request: Any) -> Any:
+        if batch.context.photos[0].name == "zcoffee":
             raise KeyboardInterrupt
-        return real(model, photo, *args, **given)
+        return real(session, batch, request)
 
-    monkeypatch.setattr("whycam.explainer.explain", stop)
+    monkeypatch.setattr(sys.modules["whycam.cli.explain"], "_BATCH", 1)
+    monkeypatch.setattr(Session, "run", stop)
     result = run("explain", mixed, "--json")
     assert result.exit_code == 130
     assert "interrupted: 1 of 5 photos explained; what was written stays in whycam-out." in result.err

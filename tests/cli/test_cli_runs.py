@@ -15,11 +15,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import whycam
-from whycam import explainer as engine
 from whycam.checkup.cost import Estimate
 from whycam.cli import app
 from whycam.cli.arguments import in_bytes
 from whycam.cli.output import Output
+from whycam.engine.session import Session
 from whycam.engine.smoothing import Smoothing
 from whycam.kit.progress import Progress
 from whycam.kit.registry import methods
@@ -107,13 +107,13 @@ TINY = ("--model", "runnets:build")
 @pytest.mark.parametrize("command", ["explain", "compare"])
 def test_how_to_run_reaches_the_engine(run, monkeypatch, command):
     given = {}
-    real = getattr(engine, command)
+    real = Session.run
 
-    def spy(*args: Any, **options: Any) -> Any:
-        given.update(options)
-        return real(*args, **options)
+    def spy(session: Session, batch: Any, request: Any) -> Any:
+        given.update(vars(request.run), smoothing=request.smoothing, progress=request.run.progress.shown)
+        return real(session, batch, request)
 
-    monkeypatch.setattr(f"whycam.explainer.{command}", spy)
+    monkeypatch.setattr(Session, "run", spy)
     names = ("precision", "compile", "budget", "smoothing", "progress")
     assert run(command, "cat.png", *TINY).exit_code == 0
     assert [given[name] for name in names] == [None, False, None, None, True]

@@ -1,9 +1,10 @@
 """`whycam explain`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import RenderableType
@@ -16,15 +17,23 @@ from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
 from whycam.errors import PhotoError, WhycamError
 from whycam.kit.files import Names
+from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 
 if TYPE_CHECKING:
-    from whycam.models.vision_model import VisionModel
-    from whycam.pictures.photos import Photo
+    from whycam.engine.request import Request
+    from whycam.engine.session import Session
     from whycam.results.explanation import Explanation
     from whycam.results.values import Cost
+    from whycam.runs.explaining import Made
 else:
-    Cost = Explanation = Photo = VisionModel = Any  # bring torch
+    Cost = Explanation = Made = Request = Session = Any  # bring torch
+
+#: The photo, its maps with their files, and why it has none or not all of them.
+Written: TypeAlias = tuple[Any, list[tuple[Explanation, list[Path]]], WhycamError | None]
+
+#: How many photos are explained at once, where that takes one pass.
+_BATCH = 4
 
 
 def explain(
@@ -103,6 +112,7 @@ def explain(
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
+        from whycam.engine.session import Session
         from whycam.kit.registry import find as find_method
         from whycam.pictures.colormaps import palette
 
@@ -117,13 +127,10 @@ def explain(
         chosen = find_method(method or usual or "grad_cam")
         options = parse_options(option or [], [chosen])[chosen.name]
         place = layer if layer is None or len(layer) > 1 else layer[0]
-        asked = {
-            "fusion": fusion,
-            **given.engine_options(
-                precision=precision, compile=compile, budget=budget, smoothing=smoothing, answer=answer, layout=layout,
-                views=views, quiet=quiet,
-            ),
-        }  # fmt: skip
+        asked = given.engine_options(
+            precision=precision, compile=compile, budget=budget, smoothing=smoothing, answer=answer, layout=layout,
+            views=views, quiet=quiet,
+        )  # fmt: skip
         palette(colormap, signed)  # a name that does not exist is said before any work is done
         if figure:
             given.need_matplotlib("--figure")
@@ -139,24 +146,42 @@ def explain(
 
             name, place, why = Explainer(vision).auto([*found.photos], what, place)
             out.remark(f"auto: {why}")
-        run = _Run(
-            out, vision, name, what, place, options, asked, output, look, opacity, figure, failures=found.failures
-        )
+        session = Session(vision)
+        request = _request(session, name, what, place, fusion, options, asked)
+        run = _Run(out, session, request, output, look, opacity, figure, failures=found.failures)
         run(found.photos)
         raise typer.Exit(run.finish())
 
 
+def _request(
+    session: Session,
+    method: str | None,
+    target: Any,
+    layer: Any,
+    fusion: str | None,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+) -> Request:
+    """What is asked of each photo: one map, or one of each thing that the target stands for."""
+    from whycam.engine.request import Request
+    from whycam.network.variants.scoring import RunConfig
+
+    named = method if method is not None else session.usual_method(target)
+    how = RunConfig(asked["precision"], asked["compile"], asked["budget"], Progress(asked["progress"]))
+    common = {name: asked[name] for name in ("smoothing", "output", "layout", "views")} | {"run": how}
+    if getattr(target, "several", False):
+        layers = None if layer is None else [layer]
+        return Request.several([named], layers, [target], fusion, {named: options}, **common)
+    return Request.one(named, target, layer, fusion, options, usual=method is None, **common)
+
+
 @dataclass
 class _Run:
-    """Photos one by one: what was finished stays finished, whatever becomes of the others."""
+    """A batch of photos after the other: what was finished stays finished, whatever becomes of the others."""
 
     out: Output
-    vision: VisionModel
-    method: str | None
-    target: Any
-    layer: Any
-    options: dict[str, Any]
-    asked: dict[str, Any]
+    session: Session
+    request: Request
     folder: Path
     look: dict[str, Any]
     opacity: float
@@ -170,57 +195,67 @@ class _Run:
     photos: int = 0
 
     def __call__(self, photos: Sequence[Path]) -> None:
+        from whycam.kit.behind import behind
+        from whycam.runs.explaining import Worker
+        from whycam.runs.keeping import Kept
+        from whycam.runs.local import made_of
+        from whycam.runs.sources import Item
+
         self.photos = len(photos)
-        names = Names()
+        several = any(getattr(target, "several", False) for target in self.request.targets)
+        # a map that takes many runs is shown when it is there, and what a target stands for differs from photo to photo
+        batch = 1 if several or self.request.varied else _BATCH
+        worker = Worker(self.session, self.request, Kept(), self.folder)
+        items = (Item(str(path), path) for path in photos)
+        made = made_of(items, worker, batch=batch, workers=len(photos) > batch, drawn=True)
         try:
             with self.out.progress("Explaining", len(photos)) as advance:
-                for path in photos:
-                    self._one(path, names)
+                for path, written, error in behind(self._to_write(made), 1):
+                    if error is not None:
+                        self.failures.append(Failure.of(path, error))
+                        self.refused += [] if isinstance(error, PhotoError) else [str(error)]
+                    for one, files in written:
+                        self._finished(path, one, files)
                     advance()
         except KeyboardInterrupt:
             self.interrupted = True
         if not self.done and not self.interrupted and len(set(self.refused)) == 1:
             raise WhycamError(self.refused[0])
 
-    def _one(self, path: Path, names: Names) -> None:
-        from whycam.pictures.photos import read_photo
+    def _to_write(self, made: Iterable[Made]) -> Iterator[Callable[[], Written]]:
+        """What writes the files of each photo, which goes on beside the next ones' maps."""
+        names = Names()
+        for each in made:
+            for number, photo in enumerate(each.several):
+                if each.maps is None:
+                    yield partial(_refused, photo.item.photo, each.error)
+                    continue
+                ones = [one[number] for one in each.maps.explanations.values()]
+                if not number:
+                    self.cost.append(ones[0].cost)
+                yield partial(self._write, photo.item.photo, [*_named(ones, names)])
 
+    def _write(self, path: Any, ones: Sequence[Explanation]) -> Written:
+        """Write the files of one photo."""
+        from whycam.pictures.figures import save_figure
+
+        written = []
         try:
-            photo = read_photo(path)
-            photo = replace(photo, name=names(photo.name))
-            made = self._explained(photo)
-            written = [self._write(one) for one in made]
-        except PhotoError as error:
-            self.failures.append(Failure.of(path, error))
-            return
-        except WhycamError as error:
-            self.failures.append(Failure.of(path, error))
-            self.refused.append(str(error))
-            if not self.done and self.refused == [str(error)] * 2:  # so the reason is no photo's, and the command's
-                raise
-            return
-        self.cost.append(made[0].cost)
-        for one, files in zip(made, written, strict=True):
-            self._finished(path, one, photo.notes, files)
+            for one in ones:
+                files = one.save(self.folder, opacity=self.opacity, **self.look)
+                if self.figure:
+                    assert one.context is not None  # photos are explained here
+                    panels = self.folder / f"{one.context.name(0)}.{one.method}.panels.png"
+                    files.append(save_figure(one.figure(**self.look), panels))
+                written.append((one, files))
+        except (OSError, WhycamError) as error:
+            said = (
+                f"its files cannot be written: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            )
+            return path, written, WhycamError(said)
+        return path, written, None
 
-    def _explained(self, photo: Photo) -> list[Explanation]:
-        """One map of a photo, or one of each thing that the target stands for, each under its own name."""
-        from whycam.explainer import compare, explain
-
-        if not getattr(self.target, "several", False):
-            asked = {**self.asked, **self.options}
-            return [explain(self.vision, photo, self.method, target=self.target, layer=self.layer, **asked)]
-        assert self.method is not None  # such a target has its usual one
-        layers, options = [self.layer] if self.layer is not None else None, {self.method: self.options}
-        found = compare(self.vision, photo, [self.method], layers, [self.target], options=options, **self.asked)
-        contexts = [
-            replace(one.context, photos=(replace(photo, name=f"{photo.name}.{number}"),))
-            for number, one in enumerate(found.values())
-            if one.context is not None
-        ]
-        return [replace(one, context=each) for one, each in zip(found.values(), contexts, strict=True)]
-
-    def _finished(self, path: Path, one: Explanation, notes: Sequence[str], files: Sequence[Path]) -> None:
+    def _finished(self, path: Path, one: Explanation, files: Sequence[Path]) -> None:
         """Keep and show what became of one map."""
         from whycam.results.saving import record
 
@@ -231,25 +266,9 @@ class _Run:
             self.done.append({**record(one, 0), "files": files})
         if self.out.quiet and not status.ok:
             self.out.problem(f"{path}: {status}")
-        self.out.show(*self._lines(path, one, notes, files))
+        self.out.show(*self._lines(path, one, files))
 
-    def _write(self, one: Explanation) -> list[Path]:
-        """Write the files of one map."""
-        from whycam.pictures.figures import save_figure
-
-        assert one.context is not None  # photos are explained here
-        try:
-            files = one.save(self.folder, opacity=self.opacity, **self.look)
-            if self.figure:
-                path = self.folder / f"{one.context.name(0)}.{one.method}.panels.png"
-                files.append(save_figure(one.figure(**self.look), path))
-        except OSError as error:
-            raise WhycamError(f"its files cannot be written: {error.strerror or error}") from error
-        return files
-
-    def _lines(
-        self, path: Path, one: Explanation, photo_notes: Sequence[str], files: Sequence[Path]
-    ) -> list[RenderableType]:
+    def _lines(self, path: Path, one: Explanation, files: Sequence[Path]) -> list[RenderableType]:
         """One photo for people; what holds for all of them is said the first time."""
         rows: dict[str, RenderableType] = {}
         if one.predictions:
@@ -259,8 +278,8 @@ class _Run:
         else:
             rows["explained"] = text(f"no class: {one.title} reads no score")
         rows["status"] = status_text(one.status[0].kind, one.status[0].message)
-        if photo_notes:
-            rows["photo"] = text("; ".join(photo_notes))
+        if one.context is not None and one.context.photos and (notes := one.context.photos[0].notes):
+            rows["photo"] = text("; ".join(notes))
         rows["files"] = _listed(files)
         heads = {
             "model": one.model,
@@ -295,6 +314,20 @@ class _Run:
             self.out.problem(f"interrupted: {len(self.done)} of {plural(self.photos, 'photo')} explained{kept}.")
             return INTERRUPTED
         return SOME_FAILED if self.failures else 0
+
+
+def _refused(path: Any, error: WhycamError | None) -> Written:
+    return path, [], error
+
+
+def _named(ones: Sequence[Explanation], names: Names) -> Iterator[Explanation]:
+    """The maps of one photo, their files under a name that no other photo has; several are numbered."""
+    contexts = [one.context for one in ones if one.context is not None and one.context.photos]
+    name = names(contexts[0].name(0))
+    for number, (one, context) in enumerate(zip(ones, contexts, strict=True)):
+        assert context.photos is not None
+        photo = replace(context.photos[0], name=f"{name}.{number}" if len(ones) > 1 else name)
+        yield replace(one, context=replace(context, photos=(photo,)))
 
 
 def _listed(files: Sequence[Path]) -> RenderableType:

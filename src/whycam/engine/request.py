@@ -71,9 +71,7 @@ class Request:
     def __post_init__(self) -> None:
         object.__setattr__(self, "smooth", Smoothing.of(self.smoothing, self.path))
         first = self.methods[0].title
-        if self.run.precision is not None and not any(
-            each.needs & {"score", "score_from", "score_dimmed"} for each in self.methods
-        ):
+        if self.run.precision is not None and not self.varied:
             raise WhycamError(
                 f"precision= is for methods that score variants, such as score_cam; {first} scores none and runs the "
                 "network as it is. Leave precision out."
@@ -96,6 +94,11 @@ class Request:
             raise OptionError("tiles= and smoothing= or path= exclude each other; leave one out.")
         if self.views is not None and not any(each.has_layer for each in self.methods):
             raise WhycamError(f"{first} works at the (first) input and at no layer. Leave views out.")
+
+    @property
+    def varied(self) -> bool:
+        """Whether a method scores variants, which runs the network many times for each sample."""
+        return any(each.needs & {"score", "score_from", "score_dimmed"} for each in self.methods)
 
     @property
     def open(self) -> bool:

@@ -40,7 +40,7 @@ class Worker:
     def preprocess(self) -> Preprocess | None:
         """What photos can be prepared with where they are read; where there is none they have to come here whole."""
         found = self.session.vision.preprocess
-        return found if isinstance(found, Preprocess) else None
+        return found if isinstance(found, Preprocess) and self.request.views is None else None
 
     def __call__(self, several: Sequence[Decoded]) -> Iterator[list[dict[str, Any]]]:
         """Rows of some items, all those of an image in one list."""
@@ -58,7 +58,7 @@ class Worker:
                 yield Made([each], error=each.error)
         readable = [each for each in several if each.error is None]
         refused = list[Made]()
-        for _, group in groupby(sorted(readable, key=_together), _together):
+        for _, group in groupby(sorted(readable, key=self._together), self._together):
             yield from self._each_or_all([*group], refused)
         for made in refused:
             if not self.known:
@@ -71,6 +71,16 @@ class Worker:
         if made.maps is None:
             return [failed_row(each, str(made.error)) for each in made.several]
         return [*rows_of(made.several, made.maps, self.kept, self.folder)]
+
+    def _together(self, each: Decoded) -> tuple[Any, ...]:
+        """What has to be equal in a batch: whether the source says a target, and the input's or photo's shape.
+
+        Images of a method that makes one answer of a whole batch come each alone: a map is to hang on no neighbor.
+        """
+        assert each.size is not None  # it was read
+        alone = [each.item.id] if any(method.couples for method in self.request.methods) else []
+        shape = each.size if each.prepared is None else each.prepared[0].shape
+        return each.item.target is None, *shape, *alone
 
     def _each_or_all(self, several: list[Decoded], refused: list[Made]) -> Iterator[Made]:
         """All of them in one batch, or where that is refused each by itself; those that are refused alone are noted."""
@@ -103,9 +113,3 @@ class Worker:
         if prepared:
             return prepared_batch(self.session.vision, prepared, photos or None)
         return make_batch(self.session.vision, list(photos), self.request.views)
-
-
-def _together(each: Decoded) -> tuple[int, ...]:
-    """What has to be equal in a batch: whether the source says a target, and the input's shape, or else the photo's."""
-    assert each.size is not None  # it was read
-    return each.item.target is None, *(each.size if each.prepared is None else each.prepared[0].shape)
