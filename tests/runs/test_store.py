@@ -20,7 +20,7 @@ import pytest
 
 from whycam.errors import MissingExtraError, OptionError, WhycamError
 from whycam.runs import lock
-from whycam.runs.store import COLUMNS, Store, packed, unpacked
+from whycam.runs.store import COLUMNS, Store, drop_damaged, packed, unpacked
 
 ASKED = {"model": "resnet18", "method": "grad_cam"}
 
@@ -434,9 +434,8 @@ def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
 
 def test_a_reader_cannot_write(tmp_path):
     store = written(tmp_path)
-    for call in (lambda: store.add([row(20)]), lambda: store.drop(store.shards)):
-        with pytest.raises(WhycamError, match=r"is not open for writing\. Store\.create_or_continue"):
-            call()
+    with pytest.raises(WhycamError, match=r"is not open for writing\. Store\.create_or_continue"):
+        store.add([row(20)])
     store.close()
 
 
@@ -501,11 +500,13 @@ def test_a_damaged_shard_is_named_dropped_and_computed_again(tmp_path):
     assert store.damaged() == [hurt]
     assert Store.open(tmp_path).damaged() == [hurt]
 
-    with Store.create_or_continue(tmp_path, ASKED, rows_per_shard=4) as store:
-        store.drop(store.damaged())
-        assert store.damaged() == []
-        assert store.done == {f"000{number}.jpg" for number in (0, 1, 2, 3, 8, 9)}
-        assert len(store) == 6
+    with Store.create_or_continue(tmp_path, ASKED), pytest.raises(WhycamError, match="another run writes to"):
+        drop_damaged(tmp_path)
+    assert drop_damaged(tmp_path) == [hurt]
+    store = Store.open(tmp_path)
+    assert store.damaged() == drop_damaged(tmp_path) == []
+    assert store.done == {f"000{number}.jpg" for number in (0, 1, 2, 3, 8, 9)}
+    assert len(store) == 6
     store = written(tmp_path)
     assert sorted(store.table(["source"])["source"].to_pylist()) == [f"000{number}.jpg" for number in range(10)]
     assert store.damaged() == []
@@ -521,10 +522,23 @@ def test_reading_a_damaged_shard_names_it(tmp_path, hurt):
     store = Store.open(tmp_path)
     assert store.damaged() == [path.name]
     for call in (store.table, lambda: len(store), lambda: store.done):
-        with pytest.raises(WhycamError, match=rf"holds damaged shards: {path.name}\. Delete them, and the same run"):
+        with pytest.raises(WhycamError, match=rf"holds damaged shards: {path.name}\. .*--drop-damaged' deletes them"):
             call()
     path.unlink()
     assert len(written(tmp_path)) == 10
+
+
+def test_a_damaged_shard_beside_what_took_its_place_can_be_dropped(tmp_path):
+    (name,) = written(tmp_path, 3).shards
+    twin = f"part-000000-{'0' * 16}.parquet"
+    (tmp_path / "shards" / twin).write_bytes(b"half of it")
+    with pytest.raises(WhycamError, match=f"holds damaged shards: {twin}"):
+        Store.open(tmp_path)
+    assert drop_damaged(tmp_path) == [twin]
+    assert Store.open(tmp_path).shards == [name]
+    with pytest.raises(WhycamError, match="holds no run"):
+        drop_damaged(tmp_path / "shards")
+    assert files(tmp_path / "shards") == [name]
 
 
 def test_every_byte_of_a_shard_is_watched(tmp_path):

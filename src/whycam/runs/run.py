@@ -1,25 +1,24 @@
 """A run that was kept: its table, its maps as explanations, and what it comes down to."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whycam.errors import WhycamError
+from whycam.kit.arrays import Normalize
 from whycam.kit.words import plural
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Explanation
+from whycam.runs import looking, looking_at_maps
+from whycam.runs.looking_at_maps import MeanMap
 from whycam.runs.rows import explanation_of
-from whycam.runs.store import Store
+from whycam.runs.store import Store, drop_damaged
 
 if TYPE_CHECKING:
     import pyarrow
 else:
     pyarrow = Any  # an extra
-
-#: What the columns are read for that say how a run went.
-_COUNTED = ["source", "status", "prediction", "error"]
 
 
 class Run:
@@ -86,15 +85,118 @@ class Run:
         return f"Run({self.folder}: {plural(len(self), 'row')})"
 
     def summary(self) -> dict[str, Any]:
-        """How many images there are, and how many rows of each status, of each predicted class, and of each error."""
-        held = self._store.table(_COUNTED).to_pydict()
-        return {
-            "images": len(set(held["source"])),
-            "rows": len(self),
-            "failed": sum(why is not None for why in held["error"]),
-            "status": dict(Counter(each for each in held["status"] if each is not None).most_common()),
-            "prediction": dict(Counter(each for each in held["prediction"] if each is not None).most_common()),
-        }
+        """How many images and rows there are, how many rows `failed`, and how many are of each status, `prediction`,
+        `target`, `method` and `error`, the most frequent first. Reasons of failures are without the image's own name.
+        """
+        return looking.summary(self._store)
+
+    def best(self, column: str = "score", number: int = 10, **where: Any) -> "pyarrow.Table":
+        """The rows at the good end of a column of numbers, the best first, with their numbers as the column `row`.
+
+        Args:
+            column: `score`, `probability`, or `metric.NAME`, whose better end the metric knows; of any other the larger
+                is the better. Rows without a number are left out; of equal ones the first come first.
+            number: of rows, at most.
+            where: only the rows with this value in another column, or one of several: `prediction="tabby"`.
+
+        Raises:
+            OptionError: no such column, or one that holds no numbers.
+
+        Examples:
+            >>> photos = [(name, np.full((20, 24, 3), level, np.uint8)) for name, level in (("dark", 9), ("light", 99))]
+            >>> prepare = whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "two", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> run.best("score", 1)["source"].to_pylist(), run.worst("score", 1)["row"].to_pylist()
+            (['dark'], [1])
+        """
+        return looking.ranked(self._store, column, number, where, best=True)
+
+    def worst(self, column: str = "score", number: int = 10, **where: Any) -> "pyarrow.Table":
+        """The rows at the bad end of a column of numbers, the worst first; see `best`."""
+        return looking.ranked(self._store, column, number, where, best=False)
+
+    def duplicates(self) -> list[list[str]]:
+        """The images that hold the same, group by group, by the digits of their `content`.
+
+        Two files are the same to the byte; a photo that was saved again is another.
+
+        Examples:
+            >>> photos = [(name, np.full((20, 24, 3), 9, np.uint8)) for name in ("one", "again")]
+            >>> prepare = whycam.Preprocess.imagenet(16, 16)
+            >>> whycam.run(net, photos, "twice", layer="0", preprocess=prepare, workers=0).duplicates()
+            [['one', 'again']]
+        """
+        return looking.duplicates(self._store)
+
+    def mean_maps(
+        self,
+        by: str = "target",
+        *,
+        size: Sequence[int] | None = None,
+        normalize: Normalize = "max",
+        **where: Any,
+    ) -> dict[str, MeanMap]:
+        """The mean map of each class, of the maps of one method at one layer, the most frequent class first.
+
+        Maps lie on what the network saw, so that the mean shows where in the picture the evidence for a class lies.
+        They are read once, a shard at a time; maps that are not finite are left out.
+
+        Args:
+            by: the column that says which rows belong together: `target`, or `prediction` for methods that explain no
+                class, `label`, ...
+            size: what maps are resized to, between pixel centers; the size that most of them have by default.
+            normalize: as for `Explanation.heatmaps`. By default each map is divided by its own peak, negative values to
+                0, so that every image counts the same and a map that shows nothing counts as 0 everywhere. `"none"`
+                takes raw maps, of which strong ones count more, in the method's units.
+            where: only the rows with these values: `method="fem"`, `status="ok"`.
+
+        Raises:
+            OptionError: no map of these, or maps of several methods or layers.
+
+        Examples:
+            >>> photos, prepare = [("dark", np.zeros((20, 24, 3), np.uint8))], whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "one", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> {name: (mean.count, mean.map.shape) for name, mean in run.mean_maps().items()}
+            {'class 1': (1, torch.Size([14, 14]))}
+        """
+        return looking_at_maps.mean_maps(self._store, by, size, normalize, where)
+
+    def at_border(self, ratio: float = 3.0, **where: Any) -> "pyarrow.Table":
+        """The maps that stick to the border, the most first: `share` of the positive evidence lies in the outer ring of
+        cells, where an `even` map would have that share.
+
+        Such maps tell of padding, frames and watermarks more often than of the object.
+
+        Args:
+            ratio: a map is listed from where a cell of the ring holds so many times as much as one inside. Evidence at
+                a single edge stays below 3, also a spot that is centered there and a tenth of the map in deviation, as
+                of an object that the frame cuts: what is listed fills a corner, or runs along the ring.
+            where: as for `mean_maps`.
+
+        Raises:
+            OptionError: no map of these.
+
+        Examples:
+            >>> photos, prepare = [("dark", np.zeros((20, 24, 3), np.uint8))], whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "one", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> len(run.at_border()), run.at_border(ratio=0)["source"].to_pylist()
+            (0, ['dark'])
+        """
+        return looking_at_maps.at_border(self._store, ratio, where)
+
+    def damaged(self) -> list[str]:
+        """The shards that are not what was written, by name. Every byte is read."""
+        return self._store.damaged()
+
+    def drop_damaged(self) -> list[str]:
+        """Delete these, so that the same run computes their images again; their names.
+
+        Raises:
+            WhycamError: another process writes to the folder.
+        """
+        gone = drop_damaged(self.folder)
+        self._store = Store.open(self.folder)
+        return gone
 
 
 def open_run(folder: str | Path) -> Run:

@@ -8,7 +8,7 @@ so an image is either done or was never begun.
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from itertools import accumulate
@@ -65,6 +65,7 @@ class Store:
         self._rows_per_shard, self._lock = rows_per_shard, lock
         # one attribute, so that an interrupt finds rows either waiting or in a shard
         self._state: tuple[list[str], dict[str, list[Mapping[str, Any]]]] = (self._settled(), {})
+        self._last: tuple[str, Any] | None = None  # the shard that a row was read from
 
     @classmethod
     def create_or_continue(
@@ -169,18 +170,7 @@ class Store:
 
     def damaged(self) -> list[str]:
         """The shards that are not what was written. Every byte is read."""
-        return [name for name in _names(self.folder) if _checksum(self._path(name)) != _parts(name)[1]]
-
-    def drop(self, shards: Iterable[str]) -> None:
-        """Delete shards, so that their images are computed again."""
-        self._check_writable()
-        gone = set(shards)
-        with disk_errors_said(self.folder):
-            for name in gone:
-                self._path(name).unlink(missing_ok=True)
-            sync_folder(self.folder / "shards")
-        self._state = ([name for name in self.shards if name not in gone], self._state[1])
-        self._reread()
+        return damaged_shards(self.folder)
 
     def table(self, columns: Sequence[str] | None = None, filter: Any = None) -> Any:
         """The rows as an Arrow table.
@@ -199,17 +189,24 @@ class Store:
             return held.to_table(columns=wanted, filter=filter)
 
     def row(self, number: int) -> dict[str, Any]:
-        """One row, with its map; of the other shards nothing is read."""
-        from pyarrow import parquet
-
+        """One row, with its map; of the other shards nothing is read, and of the same one nothing again."""
         if not 0 <= number < len(self):
             raise IndexError(f"rows are 0 to {len(self) - 1}, not {number}")
         shard = bisect_right(self._ends, number)
         within = number - (self._ends[shard - 1] if shard else 0)
-        with self._reading():
-            held = parquet.read_table(self._path(self.shards[shard]), schema=self._schema, partitioning=None)
-        row: dict[str, Any] = held.slice(within, 1).to_pylist()[0]
+        name = self.shards[shard]
+        if self._last is None or self._last[0] != name:
+            self._last = name, self.shard(name)
+        row: dict[str, Any] = self._last[1].slice(within, 1).to_pylist()[0]
         return row
+
+    def shard(self, name: str, columns: Sequence[str] | None = None) -> Any:
+        """The rows of one shard as an Arrow table, with their maps unless other columns are named."""
+        from pyarrow import parquet
+
+        wanted = None if columns is None else list(columns)
+        with self._reading():
+            return parquet.read_table(self._path(name), columns=wanted, schema=self._schema, partitioning=None)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -315,7 +312,7 @@ class Store:
                 if not len(failed):
                     kept.append(name)
                     continue
-                held = parquet.read_table(self._path(name), schema=self._schema, partitioning=None)
+            held = self.shard(name)
             rest = held.filter(compute.invert(compute.is_in(held["source"], value_set=failed)))
             if len(rest):
                 other, data = self._spelled(_parts(name)[0], rest)
@@ -337,9 +334,33 @@ class Store:
             if not (damaged := self.damaged()):
                 raise
             raise WhycamError(
-                f"{self.folder / 'shards'} holds damaged shards: {', '.join(damaged)}. Delete them, and the same run "
-                "computes their images again."
+                f"{self.folder / 'shards'} holds damaged shards: {', '.join(damaged)}. 'whycam runs {self.folder} "
+                "--drop-damaged' deletes them, and the same run computes their images again."
             ) from error
+
+
+def damaged_shards(folder: Path) -> list[str]:
+    """The shards of a run that are not what was written; also where none of them can be opened."""
+    return [name for name in _names(folder) if _checksum(folder / "shards" / name) != _parts(name)[1]]
+
+
+def drop_damaged(folder: Path) -> list[str]:
+    """Delete the damaged shards of a run, so that their images are computed again; their names.
+
+    Raises:
+        WhycamError: the folder holds no run, another process writes to it, or the disk refuses.
+    """
+    read_manifest(folder)
+    with disk_errors_said(folder):
+        lock = Lock(folder)
+        try:
+            gone = damaged_shards(folder)
+            for name in gone:
+                (folder / "shards" / name).unlink(missing_ok=True)
+            sync_folder(folder / "shards")
+        finally:
+            lock.release()
+    return gone
 
 
 def packed(values: Any, kind: str = "float16") -> dict[str, Any]:
