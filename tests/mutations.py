@@ -1519,6 +1519,17 @@ FAULTS = [
         },
     ),
     Faults(
+        "cli/runs.py",
+        "cli/test_cli_looking.py",
+        {
+            "raise typer.Exit(SOME_FAILED)": "raise typer.Exit(0)",
+            'if given in (run.asked.get("metrics") or ()) else given': "if False else given",
+            "rows[:number]:": "rows:",
+            "made.setdefault(name.strip(), []).append(value.strip())": "made[name.strip()] = [value.strip()]",
+            "read_manifest(folder)": "folder",
+        },
+    ),
+    Faults(
         "runs/looking_at_maps.py",
         "runs/test_looking.py",
         {

@@ -5,24 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from kept_runs import ASKED, maps, run_of
 
 import whycam
-from whycam.runs.store import Store, packed
-
-ASKED = {"model": "by hand", "methods": ["grad_cam"], "metrics": ["average_drop", "insertion"]}
-
-
-def run_of(folder, rows, asked=ASKED, shard=2):
-    """A run of rows; each has a map of 1 unless it says otherwise, or an error."""
-    with Store.create_or_continue(folder, asked, rows_per_shard=shard) as store:
-        for number, row in enumerate(rows):
-            held = {} if "error" in row else {"method": "grad_cam", "layer": "top", "status": "ok", **packed([[1.0]])}
-            store.add([{"source": f"{number}.jpg", **held, **row}])
-    return whycam.open_run(folder)
-
-
-def maps(*several, **other):
-    return [{"target": "cat", **packed(each, "float32"), **other} for each in several]
+from whycam.runs.store import Store
 
 
 def test_a_summary_counts(tmp_path):

@@ -13,6 +13,7 @@ from whycam.cli.explain import explain
 from whycam.cli.layers_and_methods import layers, methods
 from whycam.cli.metrics import metrics
 from whycam.cli.run import run
+from whycam.cli.runs import runs
 
 app = typer.Typer(
     name="whycam",
@@ -46,6 +47,7 @@ def _whycam(
       whycam compare dog.jpg -m all            every method side by side, in one pass
       whycam evaluate photos/                  which method's maps can be trusted
       whycam run photos/ -o maps               ten thousand photos, into one table
+      whycam runs maps                         what that table says, and whether it is whole
       whycam layers                            where in the network a map can be made
       whycam doctor my_file:build              what you would stumble over with a network
       whycam methods                           what there is to choose from, and to measure: whycam metrics
@@ -55,7 +57,7 @@ def _whycam(
     """
 
 
-for command in (explain, compare, evaluate, run, layers, doctor, methods, metrics):
+for command in (explain, compare, evaluate, run, runs, layers, doctor, methods, metrics):
     app.command()(command)
 
 

@@ -8,11 +8,11 @@ import typer
 
 from whycam.cli import arguments as given
 from whycam.cli.options import parse_options
-from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, text
+from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output
+from whycam.cli.runs import show_summary
 from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
 from whycam.errors import WhycamError
-from whycam.kit.words import plural
 
 if TYPE_CHECKING:
     from whycam.runs.run import Run
@@ -157,17 +157,8 @@ def _as_interrupt(*_: Any) -> None:
 
 
 def _show(out: Output, made: Run, found: dict[str, Any]) -> None:
-    """How many there are of what."""
-    listed = ", ".join(f"{kind} {count:,}" for kind, count in found["status"].items())
-    classes = ", ".join(f"{name} {count:,}" for name, count in [*found["prediction"].items()][:_NAMED])
-    others = len(found["prediction"]) - _NAMED
-    rows = {
-        "images": f"{found['images']:,}, {plural(found['rows'], 'row')}",
-        "status": listed,
-        "predicted": classes + (f" and {others:,} other classes" if others > 0 else ""),
-        "kept in": str(made.folder),
-    }
-    out.show(fields({name: text(said) for name, said in rows.items() if said}))
+    """How many there are of what, and the first that failed."""
+    show_summary(out, made.folder, found)
     failed = [f"{name}: {why}" for name, why in made.failures]
     out.listed(
         "not explained", [*failed[:_NAMED], *([f"and {len(failed) - _NAMED:,} more"] if failed[_NAMED:] else [])]
