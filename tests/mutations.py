@@ -1505,6 +1505,61 @@ FAULTS = [
         },
     ),
     Faults(
+        "kit/regions.py",
+        "kit/test_regions.py",
+        {
+            "flat > level": "flat >= level",
+            "for axis in (1, 0)": "for axis in (0, 1)",
+            "columns[-1] + 1, rows[-1] + 1": "columns[-1], rows[-1]",
+            "mask.T.flatten()": "mask.flatten()",
+            "[0, *lengths] if values[0] else lengths": "lengths",
+        },
+    ),
+    Faults(
+        "runs/exporting.py",
+        "runs/test_exports.py",
+        {
+            "if not each.error and content in (None, each.content):": "if not each.error:",
+            "made.left_out += [": "_ = [",
+            'if table["map_type"][number].is_valid:': 'if table["error"][number].as_py() is None:',
+            "geometry = geometry.on_photo_of((height, width))": "pass",
+            "min(1.0, longest": "max(1.0, longest",
+            'table["target"], table["prediction"], ': 'table["prediction"], table["target"], ',
+        },
+    ),
+    Faults(
+        "runs/exports/coco.py",
+        "runs/test_exports.py",
+        {
+            "if width is not None and source": "if source",
+            "right - left, bottom - top": "right, bottom",
+            'if len(images) > 1 else ""': 'if len(images) else ""',
+            'if made.count > 1 else ""': 'if made.count else ""',
+            'table["map_type"].is_valid()': 'table["source"].is_valid()',
+        },
+    ),
+    Faults(
+        "runs/exports/pictures.py",
+        "runs/test_exports.py",
+        {
+            "run.explanation(number, each.photo)": "run.explanation(number)",
+            "folders[name] / f": "folder / f",
+            "except WhycamError as error:": "except ZeroDivisionError as error:",
+        },
+    ),
+    Faults(
+        "runs/exports/fiftyone.py",
+        "runs/test_exports.py",
+        {
+            "if fiftyone.dataset_exists(name):": "if False:",
+            "dataset.delete()": "pass",
+            "run.explanation(number), _LONGEST": "run.explanation(number)",
+            "if label is not None:": "if True:",
+            "(several) or ()) > 1": "(several) or ()) > 9",
+            "row = rows[numbers.index(number)]": "row = rows[0]",
+        },
+    ),
+    Faults(
         "runs/looking.py",
         "runs/test_looking.py",
         {

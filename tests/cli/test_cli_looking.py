@@ -1,16 +1,19 @@
 """`whycam runs`: what is said of a run, and what is wrong with its files."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from kept_runs import maps, run_of
+from PIL import Image
 from typer.testing import CliRunner
 
 import whycam
 from whycam.cli import app
+from whycam.pictures.geometry import Geometry
 
 CORNER = np.zeros((4, 4))
 CORNER[0, 0] = 1
@@ -84,6 +87,10 @@ def test_a_mistake_is_a_sentence(out: Path) -> None:
         ([out, "--best", "scores"], "no column 'scores'"),
         ([out, "--best", "score", "--where", "cat"], "COLUMN=VALUE"),
         ([out, "--best", "score", "--where", "width=wide"], "is not"),
+        ([out, "--export", "coco"], "--export (coco, pictures, fiftyone) and --to"),
+        ([out, "--to", "x.json"], "--export (coco, pictures, fiftyone) and --to"),
+        ([out, "--export", "coco", "--to", "x.json", "--photos", "photos"], "--photos is not for --export coco"),
+        ([out, "--export", "pictures", "--to", "x"], "--photos SOURCE"),
     ]:
         result = asked(*arguments)
         assert result.exit_code == 2
@@ -119,3 +126,29 @@ def test_nothing_is_made_where_there_is_no_run(tmp_path: Path) -> None:
     for option in ("--verify", "--drop-damaged"):
         assert asked(tmp_path, option).exit_code == 2
     assert [*tmp_path.iterdir()] == []
+
+
+def test_exports_say_what_they_left_out(tmp_path: Path) -> None:
+    geometry = Geometry((4, 4), (4, 4), (1.0, 1.0), (0.0, 0.0), (0.0, 0.0, 4.0, 4.0))
+    placed = {"geometry": json.dumps(asdict(geometry)), "height": 4, "width": 4}
+    run_of(tmp_path / "out", [*maps(CORNER, **placed), *({"error": f"reason {number}"} for number in range(7))])
+    file = tmp_path / "coco.json"
+    result = asked(tmp_path / "out", "--export", "coco", "--to", file, "--level", 0.5)
+    assert result.exit_code == 1  # seven images have no map
+    assert result.stdout == f"1 map in {file}\n"
+    assert "7 maps left out" in result.stderr
+    assert "1.jpg: reason 0" in result.stderr
+    assert "and 2 more" in result.stderr
+    (one,) = json.loads(file.read_text())["annotations"]
+    assert (one["bbox"], one["attributes"]["level"]) == ([0, 0, 1, 1], 0.5)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos" / "0.jpg")
+    result = asked(
+        tmp_path / "out", "--export", "pictures", "--to", tmp_path / "x", "--photos", tmp_path / "photos", "--json"
+    )
+    document = json.loads(result.stdout)
+    assert (document["count"], len(document["left_out"])) == (1, 7)
+    assert "has no photo of that id" in document["left_out"][6].pop("reason")
+    assert document["left_out"][6] == {"image": "7.jpg"}
+    run_of(tmp_path / "whole", maps(CORNER, **placed))
+    assert asked(tmp_path / "whole", "--export", "coco", "--to", file).exit_code == 0

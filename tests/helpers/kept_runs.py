@@ -8,10 +8,10 @@ ASKED = {"model": "by hand", "methods": ["grad_cam"], "metrics": ["average_drop"
 
 def run_of(folder, rows, asked=ASKED, shard=2):
     """A run of rows; each has a map of 1 unless it says otherwise, or an error."""
+    usual = {"method": "grad_cam", "layer": "top", "options": "{}", "status": "ok", "message": "", **packed([[1.0]])}
     with Store.create_or_continue(folder, asked, rows_per_shard=shard) as store:
         for number, row in enumerate(rows):
-            held = {} if "error" in row else {"method": "grad_cam", "layer": "top", "status": "ok", **packed([[1.0]])}
-            store.add([{"source": f"{number}.jpg", **held, **row}])
+            store.add([{"source": f"{number}.jpg", **({} if "error" in row else usual), **row}])
     return whycam.open_run(folder)
 
 

@@ -66,14 +66,16 @@ class Output:
         if not self.quiet:
             self.problem(sentence)
 
-    def listed(self, what: str, reasons: Sequence[str]) -> None:
-        """Print problems of one sort: one as a line, several as a list."""
+    def listed(self, what: str, reasons: Sequence[str], most: int | None = None) -> None:
+        """Print problems of one sort: one as a line, several as a list, of which so many at most are named."""
         if len(reasons) == 1:
             self.problem(reasons[0])
         elif reasons:
-            self.problem(f"{len(reasons)} {what}:")
-            for reason in reasons:
+            self.problem(f"{len(reasons):,} {what}:")
+            for reason in reasons[:most]:
                 self.problems.print(text(f"  {reason}"))
+            if more := len(reasons[most:]) if most is not None else 0:
+                self.problems.print(text(f"  and {more:,} more"))
 
     @contextmanager
     def sentences(self) -> Iterator[None]:

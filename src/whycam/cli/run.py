@@ -159,7 +159,4 @@ def _as_interrupt(*_: Any) -> None:
 def _show(out: Output, made: Run, found: dict[str, Any]) -> None:
     """How many there are of what, and the first that failed."""
     show_summary(out, made.folder, found)
-    failed = [f"{name}: {why}" for name, why in made.failures]
-    out.listed(
-        "not explained", [*failed[:_NAMED], *([f"and {len(failed) - _NAMED:,} more"] if failed[_NAMED:] else [])]
-    )
+    out.listed("not explained", [f"{name}: {why}" for name, why in made.failures], _NAMED)

@@ -1,7 +1,7 @@
 """`whycam runs`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ else:
 
 #: Classes, reasons and groups that are named; `--json` holds all.
 _NAMED = 5
+
+#: What each export takes beside where it is to.
+_TAKES = {"coco": "level", "pictures": "photos", "fiftyone": "photos"}
 
 
 def runs(
@@ -35,6 +38,25 @@ def runs(
             "--where", metavar="COLUMN=VALUE", help="Of the rows with this value: prediction=tabby, status=ok."
         ),
     ] = None,
+    export: Annotated[
+        Literal["coco", "pictures", "fiftyone"] | None,
+        typer.Option(
+            "--export",
+            metavar="KIND",
+            help="coco: boxes and masks of the bright regions, as JSON. pictures: each map over its photo, in a folder "
+            "for each class. fiftyone: a data set with heat maps.",
+        ),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="PATH", help="The file or folder of the export; fiftyone: a name.")
+    ] = None,
+    photos: Annotated[
+        str | None, typer.Option("--photos", metavar="SOURCE", help="Where the photos are, as 'whycam run' had them.")
+    ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option("--level", metavar="SHARE", help="coco: bright is above this share of a map's maximum (0.2)."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every shard whole, and name those that are not what was written.")
     ] = False,
@@ -52,6 +74,8 @@ def runs(
       whycam runs maps --worst probability --where prediction=tabby -n 5
       whycam runs maps --border --duplicates
       whycam runs maps --verify
+      whycam runs maps --export coco --to maps.json
+      whycam runs maps --export pictures --to drawn --photos photos/
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
@@ -61,6 +85,10 @@ def runs(
         from whycam.runs.run import open_run
 
         run = open_run(folder)
+        options = {name: each for name, each in (("level", level), ("photos", photos)) if each is not None}
+        if export is not None or to is not None or options:
+            _export(out, run, export, to, options)
+            return
         only = _conditions(where or [])
         found = run.summary()
         rows = {name: getattr(run, name)(_column(run, given), number, **only).to_pylist()
@@ -140,4 +168,26 @@ def _check(out: Output, folder: Path, *, drop: bool) -> None:
         out.show(text(f"deleted {', '.join(found)}: the same 'whycam run' computes their images again"))
     else:
         out.listed(f"damaged shards in {folder}; --drop-damaged deletes them", found)
+        raise typer.Exit(SOME_FAILED)
+
+
+def _export(out: Output, run: Run, kind: str | None, to: str | None, options: dict[str, Any]) -> None:
+    """Write a run for another program; what is left out is said, and leaves the exit status at 1."""
+    if kind is None or to is None:
+        raise WhycamError(f"an export takes --export ({', '.join(_TAKES)}) and --to.")
+    if others := [name for name in options if name != _TAKES[kind]]:
+        raise WhycamError(f"--{others[0]} is not for --export {kind}; leave it out.")
+    if _TAKES[kind] == "photos" and not options:
+        raise WhycamError(f"--export {kind} shows the photos; say where they are: --photos SOURCE.")
+    made = getattr(run, f"to_{kind}")(to, **options)
+    out.document(
+        {
+            "to": made.to,
+            "count": made.count,
+            "left_out": [{"image": name, "reason": why} for name, why in made.left_out],
+        }
+    )
+    out.show(text(f"{plural(made.count, 'map')} in {made.to}"))
+    out.listed("maps left out", [f"{name}: {why}" for name, why in made.left_out], _NAMED)
+    if made.left_out:
         raise typer.Exit(SOME_FAILED)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from whycam.errors import InputError
+from whycam.kit.regions import around
 
 
 def as_masks(masks: Any, boxes: Any, samples: int, size: Sequence[int]) -> Bool[Tensor, "batch *space"]:
@@ -44,7 +45,7 @@ def as_boxes(boxes: Any, masks: Any, samples: int) -> list[Float[Tensor, "_ 4"]]
         InputError: another number of samples, other than four numbers, or boxes whose ends are turned round.
     """
     if boxes is None:
-        return [_around(each != 0) for each in entries("masks", masks)]
+        return [around(each != 0) for each in entries("masks", masks)]
     found = [each.double() for each in entries("boxes", boxes)]
     if len(found) != samples or any(each.numel() % 4 for each in found):
         raise InputError(
@@ -69,10 +70,3 @@ def entries(name: str, values: Any) -> list[Tensor]:
         return [each if isinstance(each, Tensor) else torch.from_numpy(np.array(each)) for each in values]
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} holds something else than numbers, or rows of different lengths: {error}") from None
-
-
-def _around(mask: Tensor) -> Tensor:
-    if mask.ndim != 2 or not bool(mask.any()):
-        return torch.zeros(0, 4, dtype=torch.float64)
-    rows, columns = (mask.any(axis).nonzero().flatten() for axis in (1, 0))
-    return torch.tensor([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=torch.float64)

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from whycam.errors import WhycamError
 
 
-def write_whole(path: Path, data: bytes, *, synced: bool = False) -> Path:
-    """Write `data` beside `path` and rename it into place; a missing folder is made. Returns the path.
+def write_whole(path: Path, data: bytes | Iterable[bytes], *, synced: bool = False) -> Path:
+    """Write `data`, or its pieces, beside `path` and rename it into place; a missing folder is made. Returns the path.
 
     Args:
         synced: wait until the disk holds it, so that not even a machine that stops takes it back.
@@ -22,7 +22,7 @@ def write_whole(path: Path, data: bytes, *, synced: bool = False) -> Path:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             if synced:
                 file.flush()
                 os.fsync(file.fileno())

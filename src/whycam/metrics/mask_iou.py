@@ -3,6 +3,7 @@ from torch import Tensor
 
 from whycam.kit.metric import metric
 from whycam.kit.options import OpenShare
+from whycam.kit.regions import bright
 
 
 @metric("Mask IoU", paper="arXiv:1512.04150", better="higher", values=(0, 1))
@@ -15,7 +16,6 @@ def mask_iou(
     compared with a box. A map that is nowhere positive has no bright part, and 0. Not defined, NaN, where the mask is
     empty. It hangs on the threshold, which `pixel_average_precision` does not have.
     """
-    flat = maps.flatten(1)
-    bright, target = flat > threshold * flat.amax(1, keepdim=True), masks.flatten(1)
-    union = (bright | target).sum(1).to(maps.dtype)
-    return ((bright & target).sum(1) / union).where(target.any(1), union.new_tensor(float("nan")))
+    found, target = bright(maps, threshold).flatten(1), masks.flatten(1)
+    union = (found | target).sum(1).to(maps.dtype)
+    return ((found & target).sum(1) / union).where(target.any(1), union.new_tensor(float("nan")))

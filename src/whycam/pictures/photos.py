@@ -257,7 +257,12 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 def name_of(path: Path | None) -> str:
     """A stem that any file system takes."""
-    return re.sub(r"[^\w.-]+", "_", path.stem if path else "").strip("._")[:80] or "photo"
+    return safe_name(path.stem if path else "") or "photo"
+
+
+def safe_name(text: str) -> str:
+    """What of a text any file system takes as a name; it may be nothing."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:80]
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.explanation import Explanation
 from whycam.runs import looking, looking_at_maps
+from whycam.runs.exporting import Exported
 from whycam.runs.looking_at_maps import MeanMap
 from whycam.runs.rows import explanation_of
 from whycam.runs.store import Store, drop_damaged
@@ -197,6 +198,67 @@ class Run:
         gone = drop_damaged(self.folder)
         self._store = Store.open(self.folder)
         return gone
+
+    def to_coco(self, path: str | Path, *, level: float = 0.2) -> Exported:
+        """Write COCO's JSON: images, categories, and for each map an annotation, the region where it is bright.
+
+        An annotation has the region's `bbox` and `area` in pixels of the photo, its mask as run lengths (uncompressed
+        RLE, which pycocotools reads), the target's `score`, and as `attributes` the row, method, layer, level, status
+        and prediction. A category is what is explained, or what is predicted where a method explains no class.
+
+        Args:
+            level: a pixel is bright above this share of the map's maximum; 0.2 is that of CAM, as for `mask_iou`.
+
+        Returns:
+            How many maps it holds, and why the others are left out: no photo was read, nothing speaks for the target,
+            or it is not known where the map lies on the photo, which a `Preprocess` says.
+
+        Examples:
+            >>> photos, prepare = [("dark", np.zeros((20, 24, 3), np.uint8))], whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "one", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> run.to_coco("one.json").count
+            1
+        """
+        from whycam.runs.exports import coco
+
+        return coco.write(self, Path(path), level)
+
+    def to_pictures(self, folder: str | Path, photos: Any) -> Exported:
+        """Write each map over its photo as JPEG, into a folder for each class: what is explained, or predicted where a
+        method explains no class.
+
+        Args:
+            photos: where the photos are, as for `run`; they are found by their ids, and one that holds something else
+                than it did in the run is none of them.
+
+        Returns:
+            How many maps were drawn, and why the others are left out.
+
+        Examples:
+            >>> photos, prepare = [("dark", np.zeros((20, 24, 3), np.uint8))], whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "one", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> run.to_pictures("drawn", [*photos, ("other", photos[0][1])]).count
+            1
+        """
+        from whycam.runs.exports import pictures
+
+        return pictures.write(self, Path(folder), photos)
+
+    def to_fiftyone(self, name: str, photos: Any) -> Exported:
+        """Make a data set of FiftyOne, kept under that name (needs `whycam[fiftyone]`): `fiftyone.load_dataset(name)`.
+
+        A sample for each photo, with the prediction, the label if the source said one, and a heat map for each method,
+        layer and target, laid on the photo, with its target, score, layer, status and row.
+
+        Args:
+            photos: files, as for `to_pictures`; FiftyOne shows them from where they are.
+
+        Raises:
+            WhycamError: FiftyOne has a data set of that name.
+        """
+        from whycam.runs.exports import fiftyone
+
+        return fiftyone.write(self, name, photos)
 
 
 def open_run(folder: str | Path) -> Run:
