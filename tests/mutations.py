@@ -1533,8 +1533,8 @@ FAULTS = [
         {
             "if width is not None and source": "if source",
             "right - left, bottom - top": "right, bottom",
-            'if len(images) > 1 else ""': 'if len(images) else ""',
-            'if made.count > 1 else ""': 'if made.count else ""',
+            "if len(images) > 1 else": "if len(images) else",
+            "if made.count > 1 else": "if made.count else",
             'table["map_type"].is_valid()': 'table["source"].is_valid()',
         },
     ),
@@ -1543,7 +1543,7 @@ FAULTS = [
         "runs/test_exports.py",
         {
             "run.explanation(number, each.photo)": "run.explanation(number)",
-            "folders[name] / f": "folder / f",
+            "folders[classes[number].as_py()] / file": "folder / file",
             "except WhycamError as error:": "except ZeroDivisionError as error:",
         },
     ),
@@ -1577,7 +1577,8 @@ FAULTS = [
         "cli/runs.py",
         "cli/test_cli_looking.py",
         {
-            "raise typer.Exit(SOME_FAILED)": "raise typer.Exit(0)",
+            'them", found)\n        raise typer.Exit(SOME_FAILED)': 'them", found)',
+            "if made.left_out:": "if False:",
             'if given in (run.asked.get("metrics") or ()) else given': "if False else given",
             "rows[:number]:": "rows:",
             "made.setdefault(name.strip(), []).append(value.strip())": "made[name.strip()] = [value.strip()]",

@@ -11,7 +11,7 @@ def run_of(folder, rows, asked=ASKED, shard=2):
     usual = {"method": "grad_cam", "layer": "top", "options": "{}", "status": "ok", "message": "", **packed([[1.0]])}
     with Store.create_or_continue(folder, asked, rows_per_shard=shard) as store:
         for number, row in enumerate(rows):
-            store.add([{"source": f"{number}.jpg", **({} if "error" in row else usual), **row}])
+            store.add([{"source": f"{number}.jpg", **({} if "error" in row and "map" not in row else usual), **row}])
     return whycam.open_run(folder)
 
 

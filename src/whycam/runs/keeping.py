@@ -1,18 +1,20 @@
 """What a run keeps of each map: how exact, which metrics, and pictures beside the table."""
 
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from whycam.engine.identity import digits, identity
 from whycam.errors import OptionError
 from whycam.kit.files import disk_errors_said, write_whole
 from whycam.kit.metric import Metric
 from whycam.pictures.colormaps import palette
+from whycam.pictures.photos import safe_name
 from whycam.results.drawing import Look, heat_picture, overlay
 from whycam.results.explanation import Explanation
 
@@ -22,9 +24,6 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "webp": ("WEBP", {"quality": 85, "method": 2}),
     "png": ("PNG", {"compress_level": 3}),
 }
-
-#: The longest part of a file's name that is kept, as in `name_of`.
-_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,23 @@ class Kept:
         columns = {}
         for kind, file in self.pictures.items():
             picture = (overlay if kind == "overlays" else heat_picture)(one, self.look)
-            data = io.BytesIO()
-            encoder, how = _FORMATS[file]
-            picture.save(data, encoder, **how)
             path = f"{kind}/{file_name(source)}.{name}.{file}"
-            with disk_errors_said(folder):
-                write_whole(folder / path, data.getvalue())
+            write_picture(picture, folder / path)
             columns[kind.removesuffix("s")] = path
         return columns
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as the path's ending says.
+
+    Raises:
+        WhycamError: the disk refuses.
+    """
+    data = io.BytesIO()
+    encoder, how = _FORMATS[path.suffix[1:]]
+    picture.save(data, encoder, **how)
+    with disk_errors_said(path.parent):
+        write_whole(path, data.getvalue())
 
 
 def file_name(source: str) -> str:
@@ -89,6 +97,5 @@ def file_name(source: str) -> str:
         >>> file_name("cats/one.jpg"), file_name("../one.jpg")
         ('cats/one.jpg', 'one.jpg-489df19e')
     """
-    parts = [re.sub(r"[^\w.-]+", "_", part).strip("._")[:_LONGEST] for part in source.split("/")]
-    safe = "/".join(filter(None, parts)) or "image"
+    safe = "/".join(filter(None, map(safe_name, source.split("/")))) or "image"
     return safe if safe == source else f"{safe}-{digits([source.encode()])[:8]}"

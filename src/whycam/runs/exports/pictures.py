@@ -1,32 +1,30 @@
 """A run as a folder of pictures: each map over its photo, in a folder for each class."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError
-from whycam.kit.files import Names, disk_errors_said, write_whole
+from whycam.kit.files import Names
 from whycam.pictures.photos import safe_name
 from whycam.runs.exporting import Exported, Rows, beside_photos, class_of, with_maps
+from whycam.runs.keeping import file_name, write_picture
 
 
 def write(run: Rows, folder: Path, photos: Any) -> Exported:
     """What `Run.to_pictures` does."""
-    made, table = Exported(str(folder)), run.table
-    classes, names = class_of(table), Names()
+    made, table, names = Exported(str(folder)), run.table, Names()
+    classes = class_of(table)
     folders = {name: folder / names(safe_name(name) or "class") for name in sorted(classes.unique().to_pylist())}
-    taken = {name: Names() for name in folders}
     for each, numbers in beside_photos(table, photos, made):
+        names = Names()
         for number in with_maps(table, numbers, made):
-            explanation, name = run.explanation(number, each.photo), classes[number].as_py()
-            picture = io.BytesIO()
+            explanation = run.explanation(number, each.photo)
             try:
-                explanation.overlay().save(picture, "jpeg", quality=90)
+                picture = explanation.overlay()
             except WhycamError as error:
                 made.left_out.append((each.item.id, str(error)))
                 continue
-            file = taken[name](f"{safe_name(each.item.id)}.{explanation.method}")
-            with disk_errors_said(folder):
-                write_whole(folders[name] / f"{file}.jpg", picture.getvalue())
+            file = f"{file_name(each.item.id)}.{names(explanation.method)}.jpg"
+            write_picture(picture, folders[classes[number].as_py()] / file)
             made.count += 1
     return made
