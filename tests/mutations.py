@@ -1642,6 +1642,11 @@ FAULTS = [
         },
     ),
     Faults(
+        "runs/explaining.py",
+        "runs/test_faults.py",
+        {"if any(method.couples for method in self.request.methods) else []": "if False else []"},
+    ),
+    Faults(
         "kit/behind.py",
         "runs/test_run.py",
         {

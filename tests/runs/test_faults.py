@@ -1,0 +1,112 @@
+"""What goes wrong while a run goes on: nothing that was done is lost, and what was not is said."""
+
+import nets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import whycam
+
+PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+@pytest.fixture
+def vision():
+    return whycam.VisionModel(nets.plain().float(), PREPROCESS, None, "plain")
+
+
+def photo(path, number):
+    pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(6):
+        photo(tmp_path / "photos" / f"{number}.png", number)
+    return tmp_path / "photos"
+
+
+def when(vision, calls, act):
+    """Do something to the source before the so-many-th answer of the network."""
+    left = [calls]
+
+    def hook(*_):
+        left[0] -= 1
+        if left[0] == 0:
+            act()
+
+    vision.module.register_forward_pre_hook(hook)
+
+
+def errors(run):
+    return {row["source"]: row["error"] for row in run.table.to_pylist()}
+
+
+def test_a_photo_that_vanishes_is_a_row_and_the_others_are_explained(vision, folder, tmp_path):
+    when(vision, 2, lambda: (folder / "5.png").unlink())
+    run = whycam.run(vision, folder, tmp_path / "out", layer="relu2", batch=1, workers=0)
+    found = errors(run)
+    assert "there is no such file" in found.pop("5.png")
+    assert found == dict.fromkeys([f"{number}.png" for number in range(5)])
+
+
+def test_a_photo_that_changes_is_known_by_what_was_read(vision, folder, tmp_path):
+    whole = whycam.run(vision, folder, tmp_path / "whole", layer="relu2", workers=0)
+    when(vision, 2, lambda: photo(folder / "5.png", 77))
+    run = whycam.run(vision, folder, tmp_path / "out", layer="relu2", batch=1, workers=0)
+    before, after = (
+        dict(zip(*one.table.select(["source", "content"]).to_pydict().values(), strict=True)) for one in (whole, run)
+    )
+    assert {name for name in before if before[name] != after[name]} == {"5.png"}
+    torch.testing.assert_close(
+        run[5].maps, whycam.explain(vision, folder / "5.png", layer="relu2").maps, rtol=2e-3, atol=1e-4
+    )
+
+
+def test_photos_that_are_added_are_explained_by_the_same_call_once_more(vision, folder, tmp_path):
+    def act():
+        photo(folder / "a" / "new.png", 9)
+        photo(folder / "0a.png", 10)
+
+    when(vision, 3, act)
+    whycam.run(vision, folder, tmp_path / "out", layer="relu2", batch=1, workers=0)
+    run = whycam.run(vision, folder, tmp_path / "out", layer="relu2", batch=1, workers=0)
+    assert sorted(errors(run)) == sorted([*(f"{number}.png" for number in range(6)), "0a.png", "a/new.png"])
+    assert len(run) == 8
+
+
+def test_a_source_that_breaks_off_keeps_what_came_before(vision, folder, tmp_path):
+    def broken():
+        for number in range(3):
+            yield f"{number}", folder / f"{number}.png"
+        raise ConnectionError("the line is dead")
+
+    with pytest.raises(ConnectionError, match="the line is dead"):
+        whycam.run(vision, broken(), tmp_path / "out", layer="relu2", batch=1, workers=0)
+    assert list(errors(whycam.open_run(tmp_path / "out"))) == ["0", "1", "2"]
+    listed = [(f"{number}", folder / f"{number}.png") for number in range(6)]
+    assert len(whycam.run(vision, listed, tmp_path / "out", layer="relu2", workers=0)) == 6
+
+
+def test_a_second_run_into_the_folder_is_refused_while_the_first_goes_on(vision, folder, tmp_path):
+    refused = []
+
+    def act():
+        with pytest.raises(whycam.WhycamError, match="another run writes to") as caught:
+            whycam.run(vision, folder, tmp_path / "out", layer="relu2", workers=0)
+        refused.append(caught)
+
+    when(vision, 2, act)
+    assert len(whycam.run(vision, folder, tmp_path / "out", layer="relu2", batch=2, workers=0)) == 6
+    assert len(refused) == 1
+
+
+def test_one_answer_of_a_whole_batch_hangs_on_no_neighbor(vision, folder, tmp_path):
+    asked = {"method": "deep_feature_factorization", "layer": "relu2", "maps": "float32", "workers": 0}
+    several = whycam.run(vision, folder, tmp_path / "several", batch=6, **asked)
+    alone = whycam.run(vision, folder, tmp_path / "alone", batch=1, **asked)
+    for number in range(6):
+        assert torch.equal(several[number].maps, alone[number].maps)
