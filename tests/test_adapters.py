@@ -1,5 +1,7 @@
 """whycam's maps in other libraries' suites, and other libraries' maps in whycam's."""
 
+import pickle
+
 import nets
 import numpy as np
 import pytest
@@ -68,3 +70,35 @@ def test_maps_of_others_are_methods_of_their_own_in_an_evaluation():
     assert asked == [[2, 2, 2], [2]]
     with pytest.raises(whycam.WhycamError, match="array holds 3 entries for 4 images"):
         whycam.evaluate(model, INPUTS, maps={"array": arrays[:3]})
+
+
+def test_a_ray_pipeline_gets_the_rows_of_a_run_beside_its_own_columns(tmp_path):
+    model, preprocess = nets.plain().float(), whycam.Preprocess((8, 8), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
+    photos = np.random.default_rng(0).integers(0, 256, (3, 12, 10, 3), dtype=np.uint8)
+    explain = pickle.loads(pickle.dumps(whycam.adapters.RayExplainer(
+        model, "layer_cam", 1, "relu2", preprocess=preprocess, maps="float32"
+    )))  # fmt: skip
+    made = explain({"image": photos, "id": np.array([7, 8, 9])})
+    alone = whycam.explain(model, [*photos], "layer_cam", target=1, layer="relu2", preprocess=preprocess)
+    assert made["id"].tolist() == [7, 8, 9]
+    assert "image" not in made
+    for number in range(3):
+        shape, kind = made["map_shape"][number], made["map_type"][number]
+        held = np.frombuffer(made["map"][number], kind).reshape(shape)
+        np.testing.assert_allclose(held, alone.maps[number].numpy(), rtol=1e-5, atol=1e-7)
+    assert made["score"] == pytest.approx(alone.scores.tolist(), rel=1e-5)
+    assert made["status"].tolist() == [each.kind for each in alone.status]
+    held = explain({"image": [photos[0], b"none", str(tmp_path / "away.png")]})  # lists, as of datasets
+    assert held["error"][0] is None
+    assert "away.png" in held["error"][2]
+    assert held["height"].tolist() == [12, None, None]
+    assert np.isnan(held["score"][1:]).all()
+    assert held["score"][0] == made["score"][0]
+
+
+def test_a_batch_without_photos_or_with_columns_of_ours_is_refused():
+    explain = whycam.adapters.RayExplainer(nets.plain(), preprocess=whycam.Preprocess((8, 8), "stretch"), photo="bytes")
+    with pytest.raises(whycam.OptionError, match="no column 'bytes'; it has image"):
+        explain({"image": []})
+    with pytest.raises(whycam.OptionError, match="'score' is one that is made"):
+        explain({"bytes": [b""], "score": [1.0]})

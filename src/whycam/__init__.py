@@ -63,6 +63,7 @@ _HOMES = {
     "run": "whycam.explainer",
     "load": "whycam.models.load",
     "method": "whycam.kit.registry",
+    "merge_shards": "whycam.runs.parts",
     "metric": "whycam.kit.metric",
     "read_photo": "whycam.pictures.photos",
     "read_volume": "whycam.pictures.nifti",

@@ -75,6 +75,7 @@ from whycam.results.values import Layer as Layer
 from whycam.results.values import Prediction as Prediction
 from whycam.results.values import Sample as Sample
 from whycam.runs.keeping import Kept as Kept
+from whycam.runs.parts import merge_shards as merge_shards
 from whycam.runs.run import Run as Run
 from whycam.runs.run import open_run as open_run
 from whycam.runs.sources import open_source as open_source
@@ -280,7 +281,7 @@ def run(
     precision: Precision | None = None,
     budget: int | None = None,
     batch: int = 16,
-    workers: int = 1,
+    workers: int | None = None,
     maps: Literal["float16", "float32"] = "float16",
     metrics: Sequence[str | Metric] | None = None,
     overlays: str | None = None,
@@ -292,6 +293,10 @@ def run(
     label_from: str | None = None,
     retry: bool = False,
     new: bool = False,
+    engine: str = "local",
+    num_gpus: float | None = None,
+    concurrency: int | None = None,
+    shard: tuple[int, int] | None = None,
     progress: bool | None = None,
     preprocess: PreprocessLike | None = None,
     labels: Labels | None = None,

@@ -486,7 +486,7 @@ class Explainer:
         precision: Precision | None = None,
         budget: int | None = None,
         batch: int = 16,
-        workers: int = 1,
+        workers: int | None = None,
         maps: Literal["float16", "float32"] = "float16",
         metrics: Sequence[str | Metric] | None = None,
         overlays: str | None = None,
@@ -498,6 +498,10 @@ class Explainer:
         label_from: str | None = None,
         retry: bool = False,
         new: bool = False,
+        engine: str = "local",
+        num_gpus: float | None = None,
+        concurrency: int | None = None,
+        shard: tuple[int, int] | None = None,
         progress: bool | None = None,
     ) -> Run:
         """Explain a whole set of images, each exactly once, into a folder; the same call goes on where it was stopped.
@@ -513,7 +517,12 @@ class Explainer:
             method, target, layer: as for `explain`: one row for each image.
             methods, targets, layers, options: as for `compare`, in their place: a row for each combination.
             fusion, layout, output, precision, budget, progress: as for `explain`.
-            batch: how many images are explained at once. `workers`: processes that read photos; 0 for none.
+            batch: how many images are explained at once.
+            workers: processes that read photos, 1 unless said, 0 for none; on Ray tasks, as many as it has room for.
+            engine: `"ray"` for the machines of a Ray cluster (`whycam[ray]`), with the same rows. There `concurrency`
+                actors hold the network, each on `num_gpus` GPUs (0.5: two share one), or else on a CPU.
+            shard: `(k, n)` for one of n jobs that share the source; it writes `out/shard-k-of-n`, and `merge_shards`
+                makes one run of them.
             maps: how the maps' values are kept.
             metrics: of `list_metrics`, those that need no mask or box: a column `metric.NAME` each; their options stand
                 in `options` as well. Of a map that explains no class they ask about the first target.
@@ -557,7 +566,8 @@ class Explainer:
         )
         return running.run(
             self._session, open_source(source, columns=columns, label_from=label_from), Path(out), request, kept,
-            batch=batch, workers=workers, retry=retry, new=new, progress=Progress(progress),
+            batch=batch, workers=workers, retry=retry, new=new, engine=engine,
+            flags={"num_gpus": num_gpus, "concurrency": concurrency}, shard=shard, progress=Progress(progress),
         )  # fmt: skip
 
     def choose(

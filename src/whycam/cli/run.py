@@ -1,5 +1,6 @@
 """`whycam run`."""
 
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output
 from whycam.cli.runs import show_summary
 from whycam.cli.targets import HELP as TARGET_HELP
 from whycam.cli.targets import parse_target
-from whycam.errors import WhycamError
+from whycam.errors import OptionError, WhycamError
 
 if TYPE_CHECKING:
     from whycam.runs.run import Run
@@ -27,10 +28,12 @@ _NAMED = 5
 
 def run(
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(metavar="SOURCE", help="A folder, a glob, a list (.txt, .csv), .tar shards, or Parquet files."),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to keep the run in.")],
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The folder to keep the run in.")
+    ] = None,
     methods: Annotated[
         list[str] | None, typer.Option("--methods", "-m", metavar="A,B,...", help="Methods; see 'whycam methods'.")
     ] = None,
@@ -49,7 +52,9 @@ def run(
         typer.Option("--option", "-O", metavar="NAME=VALUE", help="An option of a method; see 'whycam methods'."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="How many images are explained at once.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read photos.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Processes that read photos: 1; on Ray as it has room for.")
+    ] = None,
     maps: Annotated[str, typer.Option(metavar="TYPE", help="How maps are kept: float16 or float32.")] = "float16",
     metrics: Annotated[
         list[str] | None,
@@ -73,6 +78,24 @@ def run(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Ask again about images that failed before.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Begin anew, in a folder beside the one that is named.")] = False,
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="local, or ray: the machines of a Ray cluster.")
+    ] = "local",
+    num_gpus: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="With ray: GPUs for each actor; 0.5: two share one.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With ray: how many actors hold the network.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Be job K of N that share the source, as an array of SLURM's.")
+    ] = None,
+    merge: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Make one run of what jobs with --shard wrote to DIR; no SOURCE.")
+    ] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="With --merge: also if a part is missing or unfinished.")
+    ] = False,
     answer: given.Answer = None,
     layout: given.Layout = None,
     device: given.Device = None,
@@ -93,9 +116,22 @@ def run(
       whycam run list.csv -o maps -m grad_cam,layer_cam      a column of paths, and one of targets
       whycam run photos/ -o maps -M insertion --overlays jpg a column of a metric, and pictures
       whycam run 'shards-{000..012}.tar' -o maps --batch 64 --workers 4
+      whycam run photos/ -o maps --engine ray --num-gpus 1 --concurrency 8
+      whycam run photos/ -o maps --shard 3/16                then: whycam run --merge maps
     """
     out = Output(json=json, quiet=quiet)
     with out.sentences():
+        if merge is not None:
+            if source is not None or output is not None:
+                raise OptionError("--merge takes the folder of the parts, and neither SOURCE nor --output.")
+            from whycam.runs.parts import merge_shards
+
+            _tell(out, merge_shards(merge, unfinished=unfinished))
+        if source is None or output is None:
+            raise OptionError("a run needs SOURCE and --output (-o) DIR.")
+        if unfinished:
+            raise OptionError("--unfinished is for --merge.")
+        part = None if shard is None else _part(shard)
         from whycam.engine.request import chosen_methods
         from whycam.explainer import run as run_all
         from whycam.kit.metric import find_metric
@@ -131,6 +167,7 @@ def run(
                 vision, source, output, **what, options=options, fusion=fusion, batch=batch, workers=workers, maps=maps,
                 metrics=named, overlays=overlays, heatmaps=heatmaps, colormap=colormap, opacity=opacity, signed=signed,
                 columns=_columns(columns), label_from=label_from, retry=retry, new=new,
+                engine=engine, num_gpus=num_gpus, concurrency=concurrency, shard=part,
                 **{name: value for name, value in asked.items() if name in _TAKEN},
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -138,10 +175,23 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
         finally:
             signal.signal(signal.SIGTERM, before)
-        found = made.summary()
-        out.document({**found, "folder": made.folder})
-        _show(out, made, found)
-        raise typer.Exit(SOME_FAILED if found["failed"] else 0)
+        _tell(out, made)
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`3/16`."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None:
+        raise OptionError(f"--shard is K/N, such as 3/16; what came is {text!r}.")
+    return int(found[1]), int(found[2])
+
+
+def _tell(out: Output, made: Run) -> None:
+    """What there is now, and the exit status."""
+    found = made.summary()
+    out.document({**found, "folder": made.folder})
+    _show(out, made, found)
+    raise typer.Exit(SOME_FAILED if found["failed"] else 0)
 
 
 def _columns(given: list[str] | None) -> dict[str, str] | None:

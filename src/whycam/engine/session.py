@@ -54,6 +54,10 @@ class Session:
         self.module = unwrapped(vision.module)
         self._tree = ModelTree(self.module)
 
+    def __reduce__(self) -> tuple[type["Session"], tuple[VisionModel]]:
+        """What is known about the network is found out anew where it is unpickled."""
+        return Session, (self.vision,)
+
     def batch(self, inputs: Any, request: Request | None = None) -> Batch:
         """The inputs as the network takes them."""
         refuse_scripted(self.module)

@@ -36,6 +36,17 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, synced: bool = Fal
     return path
 
 
+def link_whole(path: Path, other: Path) -> None:
+    """The file `other` under the name `path` too, as a link where the disk knows them, else as a copy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.hardlink_to(other)
+    except OSError:
+        write_whole(path, other.read_bytes(), synced=True)
+    else:
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the disk holds which files are in a folder; Windows has no such call."""
     if os.name == "posix":

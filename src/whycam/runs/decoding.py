@@ -59,7 +59,7 @@ def decoded(
     """
     loader: Iterable[list[Decoded]] = DataLoader(
         _Decoder(preprocess, drawn),
-        batch_sampler=_Chunks(items, batch),  # of items in place of their numbers
+        batch_sampler=Chunks(items, batch),  # of items in place of their numbers
         collate_fn=_as_they_are,
         num_workers=workers,
         worker_init_fn=_deaf,
@@ -87,7 +87,7 @@ def decode(item: Item, preprocess: Preprocess | None, drawn: bool = False) -> De
     return Decoded(item, digits([content]), photo.size, kept, made)
 
 
-class _Chunks:
+class Chunks:
     """Chunks of an iterable, which a loader draws when it needs them."""
 
     def __init__(self, items: Iterable[Item], size: int) -> None:

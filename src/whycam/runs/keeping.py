@@ -25,6 +25,9 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "png": ("PNG", {"compress_level": 3}),
 }
 
+#: The folders of pictures in a run's.
+PICTURES = ("overlays", "heatmaps")
+
 
 @dataclass(frozen=True)
 class Kept:

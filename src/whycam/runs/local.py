@@ -10,8 +10,11 @@ from whycam.runs.explaining import Made, Worker
 from whycam.runs.sources import Item
 
 
-def explained(items: Iterable[Item], worker: Worker, *, batch: int, workers: int) -> Iterator[list[dict[str, Any]]]:
+def explained(
+    items: Iterable[Item], worker: Worker, *, batch: int, workers: int | None = None
+) -> Iterator[list[dict[str, Any]]]:
     """The rows of items, all those of an image in one list, so many items under way at once."""
+    workers = 1 if workers is None else workers
     drawn = bool(worker.kept.overlays)
     made = made_of(items, worker, batch=batch, workers=workers, drawn=drawn)
     threads = max(workers, 1) if worker.kept.pictures else 0

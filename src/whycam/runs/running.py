@@ -1,18 +1,23 @@
 """A run from its source to its folder, by an engine that says where the work is done."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from whycam.engine.identity import asked
 from whycam.engine.request import Request
 from whycam.engine.session import Session
+from whycam.errors import OptionError
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 from whycam.pictures.preprocess import Preprocess
-from whycam.runs import local
 from whycam.runs.explaining import Worker
 from whycam.runs.keeping import Kept
+from whycam.runs.left import Left
+from whycam.runs.parts import finish, part_of
 from whycam.runs.run import Run
 from whycam.runs.sources import Source
 from whycam.runs.store import Store
@@ -26,23 +31,34 @@ def run(
     kept: Kept,
     *,
     batch: int,
-    workers: int,
+    workers: int | None,
     retry: bool,
     new: bool,
+    engine: str = "local",
+    flags: Mapping[str, Any] | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Progress,
 ) -> Run:
-    """Explain every image of a source that the folder does not hold yet; see `Explainer.run`."""
+    """Explain every image of a source that the folder does not hold yet; see `Explainer.run`.
+
+    Args:
+        flags: of the engine; those that are `None` were not given.
+    """
+    explained = _engine(engine, {name: value for name, value in (flags or {}).items() if value is not None})
+    out = out if shard is None else part_of(out, shard, new)
     question = {**asked(session, request), **kept.asked, **_input(session)}
     with Store.create_or_continue(out, question, new=new, retry=retry) as store:
-        worker = Worker(session, request, kept, store.folder, known=bool(store.done))
+        worker = Worker(session, request, kept, store.folder.absolute(), known=bool(store.done))
         if store.done:
             progress.say(f"going on: {plural(len(store.done), 'image')} were explained before ({store.folder})")
-        left = (item for item in source if item.id not in store.done)
-        total = None if source.length is None else max(source.length - len(store.done), 0)
-        with progress.of("explaining", total, "images") as advance:
-            for rows in local.explained(left, worker, batch=batch, workers=workers):
+        left = Left(source, store.done, shard or (1, 1))
+        with progress.of("explaining", left.length, "images") as advance:
+            for rows in explained(left, worker, batch=batch, workers=workers):
                 store.add(rows)
                 advance(len({row["source"] for row in rows}))
+        store.flush()
+        if shard is not None:
+            finish(store.folder)
         folder = store.folder
     return Run(folder)
 
@@ -51,3 +67,17 @@ def _input(session: Session) -> dict[str, Any]:
     """How photos become the input, where that is a value: maps are drawn over their photos by it."""
     preprocess = session.vision.preprocess
     return {"input": asdict(preprocess)} if isinstance(preprocess, Preprocess) else {}
+
+
+def _engine(name: str, flags: Mapping[str, Any]) -> Callable[..., Any]:
+    """What makes rows of items."""
+    if name not in _ENGINES:
+        raise OptionError(f"engine is {' or '.join(map(repr, _ENGINES))}, not {name!r}.")
+    module, taken = _ENGINES[name]
+    if unknown := [flag for flag in flags if flag not in taken]:
+        raise OptionError(f"{unknown[0]}= is for engine='ray'; leave it out for engine={name!r}.")
+    return partial(import_module(module).explained, **flags)
+
+
+#: Engine -> the module with its `explained`, imported where it is used, and the flags that it takes.
+_ENGINES = {"local": ("whycam.runs.local", ()), "ray": ("whycam.runs.on_ray", ("num_gpus", "concurrency"))}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from whycam.errors import OptionError, WhycamError, missing
-from whycam.kit.files import disk_errors_said, sync_folder, write_whole
+from whycam.kit.files import disk_errors_said, link_whole, sync_folder, write_whole
 from whycam.runs.lock import Lock
 from whycam.runs.manifest import NAME, SCHEMA, beside, read_manifest, write_manifest
 
@@ -143,6 +143,30 @@ class Store:
         self._state = (shards, waiting | added)
         while self._waiting() >= self._rows_per_shard:
             self._write()
+
+    def adopt(self, other: "Store", shard: str) -> None:
+        """Take a shard of another run of the same question, as a link where the disk knows them; one taken is left.
+
+        Raises:
+            WhycamError: an image of it has rows already.
+        """
+        from pyarrow import parquet
+
+        self._check_writable()
+        if _parts(shard)[1] in {_parts(name)[1] for name in self.shards}:
+            return
+        with other._reading():
+            held = parquet.read_table(other._path(shard), columns=["source"], partitioning=None)
+        sources = set(held["source"].to_pylist())
+        if twice := sources & self.done:
+            raise WhycamError(f"{min(twice)!r} has rows in {self.folder} already, and in {other._path(shard)}.")
+        number = _parts(self.shards[-1])[0] + 1 if self.shards else 0
+        name = f"part-{number:06d}-{_parts(shard)[1]}.parquet"
+        with disk_errors_said(self.folder):
+            link_whole(self._path(name), other._path(shard))
+        self.done.update(sources)
+        self._state = ([*self.shards, name], self._state[1])
+        self.__dict__.pop("_ends", None)
 
     def flush(self) -> None:
         """Write the rows that wait, in a shard that may be small."""

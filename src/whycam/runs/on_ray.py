@@ -1,0 +1,232 @@
+"""The engine on a Ray cluster: tasks read photos, actors hold the network, and Ray Data moves chunks between them.
+
+Ray schedules, limits what is under way, and repeats what was lost with a worker. A row of its data set is one chunk of
+`batch` images, so that batches are those of the local engine and so are the maps; rows come back in the source's order.
+The source is walked by one task as chunks are needed, so that no machine ever holds it whole.
+"""
+
+import io
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from whycam.errors import OptionError, WhycamError, missing
+from whycam.kit.words import plural
+from whycam.pictures.preprocess import Preprocess
+from whycam.runs.decoding import Chunks, decode
+from whycam.runs.explaining import Worker
+from whycam.runs.sources import Item
+
+try:
+    import ray
+    import ray.data
+except ImportError:
+    raise missing("ray", "ray", "the engine 'ray'") from None
+
+#: What Ray says while it starts and works, which is no sentence about the run.
+_CHATTER = ("ray", "ray.data", "ray._private.worker", "ray.data._internal.progress")
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A cell of Ray's data set, which pickles what is no number, text or list.
+
+    Attributes:
+        held: a chunk of items, then of decoded ones, then the rows of each image.
+        known: whether any of the chunk could be explained.
+        error: why all of it was refused, or why the source cannot be read further.
+    """
+
+    held: list[Any]
+    known: bool = False
+    error: WhycamError | None = None
+
+
+def explained(
+    items: Iterable[Item],
+    worker: Worker,
+    *,
+    batch: int,
+    workers: int | None = None,
+    num_gpus: float | None = None,
+    concurrency: int | None = None,
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of items, all those of an image in one list; where pictures are drawn, actors write them.
+
+    Args:
+        items: pickled, for the task that walks them; what they read has to be there on every machine.
+        workers: how many tasks read photos at once. Left out, Ray decides: as many as it has room for where actors have
+            GPUs, else each actor reads its own.
+        num_gpus: of each actor, or a part of one; without, the network runs on one CPU of each.
+        concurrency: how many actors there are; as many as Ray has room for unless said.
+    """
+    if workers == 0:
+        raise OptionError("workers=0 is for engine='local'; leave it out, or say how many tasks read photos at once.")
+    walked = _pickled(items, "the source", "Pass a path, or a list")
+    network = _pickled(worker, "the model", "Define its parts in a module that every machine can import")
+    with _ray(workers, num_gpus, concurrency):
+        held = ray.put(network)  # fetched once by each machine
+        with ray.data.DataContext.current(_settings()):  # which a data set keeps that is made here
+            rows = (
+                ray.data.from_items([{"chunk": 0}])
+                .flat_map(_Walk(walked, batch), num_cpus=0)
+                # Ray joins this with an actor that needs the same and no more
+                .map(
+                    _Decode(worker.preprocess, bool(worker.kept.overlays)),
+                    num_cpus=1,
+                    compute=ray.data.TaskPoolStrategy(size=workers),
+                )
+                .map(
+                    _Explain,
+                    fn_constructor_args=(held, bool(num_gpus)),
+                    compute=ray.data.ActorPoolStrategy(size=concurrency, min_size=None if concurrency else 1),
+                    **({"num_gpus": num_gpus} if num_gpus else {"num_cpus": 1}),
+                )
+            )
+        try:
+            yield from _each_image(rows.iter_rows(), worker)
+        except ray.exceptions.RayTaskError:
+            raise  # as what was raised there
+        except ray.exceptions.RayError as error:
+            raise WhycamError(
+                f"Ray gave up: {error} What was explained is kept; once that is put right the same call goes on."
+            ) from error
+
+
+def _each_image(rows: Iterable[Mapping[str, Any]], worker: Worker) -> Iterator[list[dict[str, Any]]]:
+    """What came of the chunks, in the source's order; only here is known whether anything was explained before."""
+    for row in rows:
+        parcel: _Parcel = row["chunk"]
+        if parcel.error is not None and not (parcel.held and worker.known):
+            raise parcel.error
+        worker.known |= parcel.known
+        yield from parcel.held
+
+
+class _Walk:
+    """Walks the source: one row becomes its chunks, one at a time."""
+
+    def __init__(self, items: bytes, size: int) -> None:
+        self.items, self.size = items, size
+
+    def __call__(self, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        try:
+            for chunk in Chunks(_unpickled(self.items), self.size):
+                yield {"chunk": _Parcel(chunk)}
+        except WhycamError as error:
+            yield {"chunk": _Parcel([], error=error)}
+
+
+class _Decode:
+    """Reads the photos of a chunk."""
+
+    def __init__(self, preprocess: Preprocess | None, drawn: bool) -> None:
+        self.preprocess, self.drawn = preprocess, drawn
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        parcel: _Parcel = row["chunk"]
+        read = [decode(each, self.preprocess, self.drawn) for each in parcel.held]
+        return {"chunk": _Parcel(read, error=parcel.error)}
+
+
+class _Explain:
+    """An actor with the network."""
+
+    def __init__(self, worker: Any, on_gpu: bool) -> None:
+        self.worker: Worker = _unpickled(ray.get(worker), "cuda" if on_gpu else "cpu")
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        parcel: _Parcel = row["chunk"]
+        if parcel.error is not None:
+            return {"chunk": parcel}
+        refused = None
+        self.worker.known = False
+        try:
+            made = [*self.worker(parcel.held)]
+        except WhycamError as error:  # whether it is the run's or each image's own is known where all chunks arrive
+            refused, self.worker.known = error, True
+            made = [*self.worker(parcel.held)]
+        return {"chunk": _Parcel(made, self.worker.known and refused is None, refused)}
+
+
+def _pickled(value: Any, what: str, advice: str) -> bytes:
+    """As `torch.save` pickles, so that tensors can be loaded to another device."""
+    held = io.BytesIO()
+    try:
+        torch.save(value, held, pickle_module=ray.cloudpickle)
+    except Exception as error:  # whatever an object's own code raises
+        raise WhycamError(
+            f"engine='ray' sends {what} to other processes, and it cannot be pickled: {error}. {advice}, or use "
+            "engine='local'."
+        ) from error
+    return held.getvalue()
+
+
+def _unpickled(held: bytes, device: str = "cpu") -> Any:
+    return torch.load(io.BytesIO(held), map_location=device, weights_only=False)  # our own bytes
+
+
+def _settings() -> Any:
+    """Ray Data's, of this run alone."""
+    made = ray.data.DataContext.get_current().copy()
+    made.execution_options.preserve_order = True
+    made.target_max_block_size = 1  # a chunk goes on as soon as it is there
+    made.enable_progress_bars = False
+    return made
+
+
+@contextmanager
+def _ray(workers: int | None, num_gpus: float | None, concurrency: int | None) -> Iterator[None]:
+    """Ray runs, and is quiet. Where it did not it is started, without a dashboard or statistics sent, and ended."""
+    before = {name: logging.getLogger(name).level for name in _CHATTER}
+    started = not ray.is_initialized()
+    try:
+        for name in _CHATTER:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        if started:
+            _start()
+            _check_room(workers, num_gpus, concurrency)
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _start() -> None:
+    """A cluster that the environment names, or that runs on this machine, or one of this machine alone."""
+    said = os.environ.get("RAY_USAGE_STATS_ENABLED")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = said or "0"
+    handles = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if handles else None
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    finally:
+        if handles:
+            signal.signal(signal.SIGTERM, before)  # Ray puts its own in its place
+        if said is None:
+            del os.environ["RAY_USAGE_STATS_ENABLED"]
+
+
+def _check_room(workers: int | None, num_gpus: float | None, concurrency: int | None) -> None:
+    """Refuse to wait for what this machine will never have; a cluster may grow."""
+    actors, there = concurrency or 1, ray.cluster_resources()
+    wanted = {"CPU": actors, "GPU": 0.0}
+    if num_gpus:
+        wanted = {"CPU": 1, "GPU": actors * num_gpus}
+    elif workers:
+        wanted["CPU"] += 1
+    for kind, count in wanted.items():
+        if count > there.get(kind, 0):
+            raise OptionError(
+                f"{plural(actors, 'actor')} and what reads photos need {count:g} {kind}s, and this machine has "
+                f"{there.get(kind, 0):g}; ask for less, or start Ray on the machines that have them (ray start)."
+            )
