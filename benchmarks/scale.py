@@ -26,6 +26,7 @@ from pyarrow import parquet
 from torch import nn
 
 import whycam
+from whycam.runs.sources import open_source
 from whycam.runs.store import Store, packed
 
 BATCH = 16
@@ -43,7 +44,7 @@ def rows(count: int, cells: int) -> Iterator[list[dict[str, object]]]:
     for first in range(0, count, BATCH):
         yield [
             {
-                "source": named(number), "content": f"{hash(str(number)) & (2**64 - 1):016x}", "width": 500, "height": 375,
+                "source": named(number), "content": f"{hash(str(number)) % 2**64:016x}", "width": 500, "height": 375,
                 "geometry": geometry, "prediction": f"class {number % 1000}", "prediction_index": number % 1000,
                 "probability": number % 997 / 997, "target": f"class {number % 1000}", "score": number % 9973 / 997,
                 "method": "grad_cam", "layer": "blocks.15", "options": "{}", "status": "ok", "message": "",
@@ -96,7 +97,7 @@ def measured_sources(folder: Path, count: int = 20_000) -> None:
     parquet.write_table(pyarrow.table({"image": [body] * count}), folder / "photos.parquet", row_group_size=500)
     for name in ("photos", "photos.tar", "photos.parquet"):
         started = time.perf_counter()
-        listed = sum(1 for _ in whycam.open_source(folder / name))
+        listed = sum(1 for _ in open_source(folder / name))
         print(f"{name}: {listed / (time.perf_counter() - started):,.0f} images a second")
 
 

@@ -4,7 +4,7 @@ The other way round, maps of other libraries go into `whycam.evaluate(..., maps=
 `whycam.metrics.NAME(maps, model, inputs)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +146,7 @@ class RayExplainer:
         request = Request.one(usual, target, layer, None, options, usual=method is None)
         self._worker, self._photo = Worker(session, request, Kept(maps), Path()), photo
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The rows of a batch, in its order.
 
         Raises:

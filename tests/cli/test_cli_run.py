@@ -163,6 +163,12 @@ def test_metrics_pictures_and_columns_by_flags(here):
         (["--columns", "where"], "--columns is written WHAT=NAME, such as photo=file, not 'where'"),
         (["--device", "tpu9"], "--device tpu9: the network cannot be put there: "),
         (["--overlays", "tiff"], "overlays are drawn as jpg, webp, png, not 'tiff'"),
+        (["--shard", "3"], "--shard is K/N, such as 3/16; what came is '3'"),
+        (["--shard", "3/2"], "K from 1 to N"),
+        (["--num-gpus", "1"], "num_gpus= is for engine='ray'; leave it out for engine='local'"),
+        (["--engine", "dask"], "engine is 'local' or 'ray', not 'dask'"),
+        (["--unfinished"], "--unfinished is for --merge"),
+        (["--merge", "out"], "--merge takes the folder of the parts, and neither SOURCE nor --output"),
     ],
 )
 def test_flags_that_cannot_be_are_refused_before_any_work(here, flags, said):
@@ -170,3 +176,19 @@ def test_flags_that_cannot_be_are_refused_before_any_work(here, flags, said):
     assert refused.exit_code == 2
     assert said in refused.output
     assert not (here / "out").exists()
+
+
+def test_parts_of_an_array_of_jobs_are_merged(here):
+    for k in (1, 2):
+        assert asked("photos", "-o", "out", "--shard", f"{k}/2").exit_code == 0
+    assert kept(here / "out/shard-2-of-2") == [f"{number:02d}.png" for number in range(1, MANY, 2)]
+    merged = CliRunner().invoke(app, ["run", "--merge", "out", "--json"])
+    assert merged.exit_code == 0, merged.output
+    assert json.loads(merged.stdout)["images"] == MANY
+    assert sorted(kept(here / "out")) == [f"{number:02d}.png" for number in range(MANY)]
+    (here / "out/shard-1-of-2/finished").unlink()
+    refused = CliRunner().invoke(app, ["run", "--merge", "out"])
+    assert refused.exit_code == 2
+    assert "Run --shard 1/2 again" in " ".join(refused.output.split())
+    assert CliRunner().invoke(app, ["run", "--merge", "out", "--unfinished"]).exit_code == 0
+    assert "a run needs SOURCE and --output" in CliRunner().invoke(app, ["run"]).output

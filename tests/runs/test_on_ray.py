@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+import types
 import warnings
 from contextlib import contextmanager
 
@@ -34,8 +36,10 @@ LABELS = [f"class {number}" for number in range(5)]
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two CPUs, and so two actors."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    """Two CPUs, and so two actors, that can import what tests can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
     yield
     ray.shutdown()
 
@@ -90,8 +94,6 @@ def slow(vision, notes, seconds):
 @pytest.fixture
 def by_value():
     """Actors cannot import this file."""
-    import sys
-
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -215,6 +217,15 @@ def test_a_pipeline_of_rays_own_takes_the_callable_class(cluster, vision, folder
     for number, row in enumerate(rows):
         held = np.frombuffer(row["map"], row["map_type"]).reshape(row["map_shape"])
         np.testing.assert_allclose(held, alone.maps[number].numpy(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_model_that_actors_cannot_import_is_said(cluster, vision, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "only_here", types.ModuleType("only_here"))
+    monkeypatch.setattr(Slow, "__module__", "only_here")
+    sys.modules["only_here"].Slow = Slow
+    with pytest.raises(whycam.WhycamError, match=r"cannot load the model .*No module named 'only_here'"):
+        on_ray(slow(vision, tmp_path / "notes", 0), folder, tmp_path / "out")
 
 
 def test_what_cannot_be_sent_to_other_processes_is_said(vision, folder, tmp_path):

@@ -15,6 +15,10 @@ from whycam.targets import Borrowed
 PreprocessLike: TypeAlias = Preprocess | Callable[[Any], Any]
 
 
+def _none() -> None:
+    """No lambda, which `pickle` cannot send to another process."""
+
+
 @dataclass(frozen=True)
 class VisionModel:
     """A module, how a photo becomes its input, and what its classes are called.
@@ -45,7 +49,7 @@ class VisionModel:
     ready: Callable[[Any], Any] | None = None
     input_shape: tuple[int, ...] | None = None
     owner: Any = field(default=None, repr=False)
-    tokenizer: Callable[[], Any] = field(default=lambda: None, repr=False, compare=False)
+    tokenizer: Callable[[], Any] = field(default=_none, repr=False, compare=False)
     #: What was measured of `preprocess`, by what it was measured on.
     measured: dict[Any, Measured] = field(default_factory=dict, init=False, repr=False, compare=False)
 

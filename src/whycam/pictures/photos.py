@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -147,7 +146,7 @@ class _Whole(io.BufferedReader):
         return data
 
 
-def _open(file: IO[bytes], path: Path) -> Image.Image:
+def _open(file: io.BufferedReader, path: Path) -> Image.Image:
     """The image with its header read and nothing decoded."""
     try:
         head = file.read(16)

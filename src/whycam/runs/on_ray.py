@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from whycam.errors import OptionError, WhycamError, missing
-from whycam.kit.words import plural
+from whycam.kit.words import first_line, plural
 from whycam.pictures.preprocess import Preprocess
 from whycam.runs.decoding import Chunks, decode
 from whycam.runs.explaining import Worker
@@ -140,10 +140,17 @@ class _Explain:
     """An actor with the network."""
 
     def __init__(self, worker: Any, on_gpu: bool) -> None:
-        self.worker: Worker = _unpickled(ray.get(worker), "cuda" if on_gpu else "cpu")
+        self.broken: WhycamError | None = None
+        try:
+            self.worker: Worker = _unpickled(ray.get(worker), "cuda" if on_gpu else "cpu")
+        except Exception as error:  # whatever a module that is absent, or its own code, raises
+            said = f"{type(error).__name__}: {first_line(error)}"
+            self.broken = WhycamError(f"an actor cannot load the model ({said}). Install there what it is made of.")
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         parcel: _Parcel = row["chunk"]
+        if self.broken is not None:
+            parcel = _Parcel([], error=self.broken)
         if parcel.error is not None:
             return {"chunk": parcel}
         refused = None
