@@ -117,6 +117,7 @@ def memory(args: argparse.Namespace) -> None:
     late = {number: size for number, size in seen.items() if number >= 500}
     slope = statistics.linear_regression([*late], [*late.values()]).slope * 1000
     first, last = min(late), max(late)
+    print(" ".join(f"{size:.0f}" for size in seen.values()), "MB, every 250 photos")
     print(
         f"resident: {late[first]:.0f} MB at {first} photos, {late[last]:.0f} MB at {last}; {slope:+.1f} MB a thousand"
     )

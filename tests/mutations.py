@@ -1667,7 +1667,7 @@ FAULTS = [
         "runs/test_run.py",
         {
             "        self.known = True": "        pass",
-            "each.item.target is None, *(each.size": "*(each.size",
+            "return each.item.target is None, *shape": "return *shape",
             "request = replace(request, targets=([each.item.target for each in several],))": "pass",
             "                refused.append(Made(several, error=error))": "                pass",
         },

@@ -145,7 +145,7 @@ def test_methods_layers_and_targets_in_one_pass_are_a_row_each(vision, folder, t
 def test_targets_that_the_source_says_are_asked_about(vision, folder, tmp_path):
     listed = folder / "list.csv"
     with listed.open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "target"], ["0.png", "3"], ["1.png", ""], ["2.png", "class 1"]])
+        csv.writer(file).writerows([["path", "target"], ["1.png", ""], ["0.png", "3"], ["2.png", "class 1"]])
     run = whycam.run(vision, listed, tmp_path / "out", method="grad_cam", workers=0, maps="float32")
     held = rows(run)
     assert held["0.png"]["target"] == "class 3"
