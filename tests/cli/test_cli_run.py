@@ -21,6 +21,7 @@ from whycam.cli import app
 
 NETWORK = """
 import nets
+import os
 import time
 import whycam
 
@@ -29,8 +30,11 @@ def build():
 
 def slow():
     model = build()
-    model.module.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+    model.module.register_forward_pre_hook(nap)
     return model
+
+def nap(*_):
+    time.sleep(float(os.environ.get("NAP", "0.02")))
 """
 MANY = 60
 
@@ -52,14 +56,16 @@ def asked(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["run", *arguments, "--model", "tiny_network:build", "--workers", "0"])
 
 
-def started(*arguments: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own."""
+def started(*arguments: str, group: bool = False) -> "subprocess.Popen[str]":
+    """The command in a process of its own, or in a group of processes of its own."""
     path = os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])
     command = [sys.executable, "-m", "whycam", "run", *arguments, "--model", "tiny_network:slow", "--batch", "4"]
     # a shell that starts this test in the background makes its children ignore Ctrl-C, unless they are told otherwise
     hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     env = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hearing)
+    return subprocess.Popen(
+        command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hearing, start_new_session=group
+    )
 
 
 def kept(folder: Path) -> list[str]:
@@ -192,3 +198,19 @@ def test_parts_of_an_array_of_jobs_are_merged(here):
     assert "Run --shard 1/2 again" in " ".join(refused.output.split())
     assert CliRunner().invoke(app, ["run", "--merge", "out", "--unfinished"]).exit_code == 0
     assert "a run needs SOURCE and --output" in CliRunner().invoke(app, ["run"]).output
+
+
+@pytest.mark.slow
+def test_a_job_on_ray_that_is_stopped_with_all_its_processes_keeps_what_it_has(here: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("NAP", "0.5")
+    process = started("photos", "-o", "out", "--engine", "ray", "--concurrency", "1", "--overlays", "jpg", group=True)
+    while not (here / "out" / "run.json").exists() or not any((here / "out/overlays").rglob("*.jpg")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    assert 0 < len(kept(here / "out")) < MANY

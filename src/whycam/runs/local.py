@@ -1,6 +1,7 @@
 """The engine on one machine: photos are decoded beside the network, and pictures drawn behind it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,16 @@ from whycam.runs.explaining import Made, Worker
 from whycam.runs.sources import Item
 
 
+@contextmanager
 def explained(
     items: Iterable[Item], worker: Worker, *, batch: int, workers: int | None = None
-) -> Iterator[list[dict[str, Any]]]:
-    """The rows of items, all those of an image in one list, so many items under way at once."""
+) -> Iterator[Iterator[list[dict[str, Any]]]]:
+    """A block with the rows of items, all those of an image in one list, so many items under way at once."""
     workers = 1 if workers is None else workers
     drawn = bool(worker.kept.overlays)
     made = made_of(items, worker, batch=batch, workers=workers, drawn=drawn)
     threads = max(workers, 1) if worker.kept.pictures else 0
-    return behind((partial(worker.rows, each) for each in made), threads)
+    yield behind((partial(worker.rows, each) for each in made), threads)
 
 
 def made_of(items: Iterable[Item], worker: Worker, *, batch: int, workers: int, drawn: bool) -> Iterator[Made]:

@@ -33,6 +33,9 @@ except ImportError:
 #: What Ray says while it starts and works, which is no sentence about the run.
 _CHATTER = ("ray", "ray.data", "ray._private.worker", "ray.data._internal.progress")
 
+#: Whether Ray may send statistics of its use.
+_STATISTICS = "RAY_USAGE_STATS_ENABLED"
+
 
 @dataclass(frozen=True)
 class _Parcel:
@@ -49,6 +52,7 @@ class _Parcel:
     error: WhycamError | None = None
 
 
+@contextmanager
 def explained(
     items: Iterable[Item],
     worker: Worker,
@@ -57,8 +61,8 @@ def explained(
     workers: int | None = None,
     num_gpus: float | None = None,
     concurrency: int | None = None,
-) -> Iterator[list[dict[str, Any]]]:
-    """The rows of items, all those of an image in one list; where pictures are drawn, actors write them.
+) -> Iterator[Iterator[list[dict[str, Any]]]]:
+    """A block with the rows of items, all those of an image in one list; where pictures are drawn, actors write them.
 
     Args:
         items: pickled, for the task that walks them; what they read has to be there on every machine.
@@ -90,24 +94,24 @@ def explained(
                     **({"num_gpus": num_gpus} if num_gpus else {"num_cpus": 1}),
                 )
             )
-        try:
-            yield from _each_image(rows.iter_rows(), worker)
-        except ray.exceptions.RayTaskError:
-            raise  # as what was raised there
-        except ray.exceptions.RayError as error:
-            raise WhycamError(
-                f"Ray gave up: {error} What was explained is kept; once that is put right the same call goes on."
-            ) from error
+        yield _each_image(rows.iter_rows(), worker)
 
 
 def _each_image(rows: Iterable[Mapping[str, Any]], worker: Worker) -> Iterator[list[dict[str, Any]]]:
     """What came of the chunks, in the source's order; only here is known whether anything was explained before."""
-    for row in rows:
-        parcel: _Parcel = row["chunk"]
-        if parcel.error is not None and not (parcel.held and worker.known):
-            raise parcel.error
-        worker.known |= parcel.known
-        yield from parcel.held
+    try:
+        for row in rows:
+            parcel: _Parcel = row["chunk"]
+            if parcel.error is not None and not (parcel.held and worker.known):
+                raise parcel.error
+            worker.known |= parcel.known
+            yield from parcel.held
+    except ray.exceptions.RayTaskError:
+        raise  # as what was raised there
+    except ray.exceptions.RayError as error:
+        raise WhycamError(
+            f"Ray gave up: {error} What was explained is kept; once that is put right the same call goes on."
+        ) from error
 
 
 class _Walk:
@@ -192,26 +196,28 @@ def _settings() -> Any:
 @contextmanager
 def _ray(workers: int | None, num_gpus: float | None, concurrency: int | None) -> Iterator[None]:
     """Ray runs, and is quiet. Where it did not it is started, without a dashboard or statistics sent, and ended."""
-    before = {name: logging.getLogger(name).level for name in _CHATTER}
+    levels = {name: logging.getLogger(name).level for name in _CHATTER}
+    statistics = os.environ.get(_STATISTICS)
     started = not ray.is_initialized()
     try:
         for name in _CHATTER:
             logging.getLogger(name).setLevel(logging.ERROR)
         if started:
+            os.environ[_STATISTICS] = statistics or "0"  # read whenever Ray Data is used
             _start()
             _check_room(workers, num_gpus, concurrency)
         yield
     finally:
         if started:
             ray.shutdown()
-        for name, level in before.items():
+            if statistics is None:
+                os.environ.pop(_STATISTICS, None)
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
 
 def _start() -> None:
     """A cluster that the environment names, or that runs on this machine, or one of this machine alone."""
-    said = os.environ.get("RAY_USAGE_STATS_ENABLED")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = said or "0"
     handles = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if handles else None
     try:
@@ -219,8 +225,6 @@ def _start() -> None:
     finally:
         if handles:
             signal.signal(signal.SIGTERM, before)  # Ray puts its own in its place
-        if said is None:
-            del os.environ["RAY_USAGE_STATS_ENABLED"]
 
 
 def _check_room(workers: int | None, num_gpus: float | None, concurrency: int | None) -> None:

@@ -52,15 +52,17 @@ def run(
         if store.done:
             progress.say(f"going on: {plural(len(store.done), 'image')} were explained before ({store.folder})")
         left = Left(source, store.done, shard or (1, 1))
-        with progress.of("explaining", left.length, "images") as advance:
-            for rows in explained(left, worker, batch=batch, workers=workers):
+        with (
+            explained(left, worker, batch=batch, workers=workers) as made,
+            store,  # closed before what made the rows is ended, which may take longer than a stopped job is given
+            progress.of("explaining", left.length, "images") as advance,
+        ):
+            for rows in made:
                 store.add(rows)
                 advance(len({row["source"] for row in rows}))
-        store.flush()
-        if shard is not None:
-            finish(store.folder)
-        folder = store.folder
-    return Run(folder)
+    if shard is not None:
+        finish(store.folder)
+    return Run(store.folder)
 
 
 def _input(session: Session) -> dict[str, Any]:
