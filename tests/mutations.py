@@ -1689,7 +1689,11 @@ FAULTS = [
             "explanation.maps[number]": "explanation.maps[0]",
             "explanation.scores[number]": "explanation.scores[0]",
             "explanation.target[number]": "explanation.target[0]",
-            "InputContext(torch.zeros(1, 3, *geometry.input_size), None, (geometry,))": "None",
+            "explanation.context.geometries[number]": "explanation.context.geometries[0]",
+            "if photo is not None and photo.size != geometry.photo_size:": "if False:",
+            "inputs, photos = torch.zeros(1, 3, *geometry.input_size), None if photo is None else (photo,)": (
+                "inputs, photos = torch.zeros(1, 3, *geometry.input_size), None"
+            ),
         },
     ),
     Faults(

@@ -514,7 +514,7 @@ class Explainer:
             source: a folder (with all below it), a glob, a list of paths in a text or CSV file, tar shards, Parquet
                 files with images, or any iterable of (id, photo). A target that the source gives is asked about.
             out: the folder that is written. One that holds a run of something else is refused, and what differs said.
-            method, target, layer: as for `explain`: one row for each image.
+            method, target, layer: as for `explain`: one row for each image. `"auto"` is the choice that `choose` kept.
             methods, targets, layers, options: as for `compare`, in their place: a row for each combination.
             fusion, layout, output, precision, budget, progress: as for `explain`.
             batch: how many images are explained at once.
@@ -550,6 +550,10 @@ class Explainer:
                 raise OptionError("pass method, target and layer, or methods, targets and layers; both came.")
             first = targets[0] if targets else None
             names = methods if methods is not None else [self._session.usual_method(first)]
+        shown = Progress(progress)
+        if method == "auto":
+            method, layer, said = self.auto(None, target, layer)
+            shown.say(f"auto: {said}")
         usual = method if method is not None else self._session.usual_method(target)
         measured, options = chosen_metrics(metrics, options or {}, placed=False) if metrics else ((), options or {})
         kept = Kept(maps, measured, overlays, heatmaps, Look(colormap, opacity, signed))
@@ -567,7 +571,7 @@ class Explainer:
         return running.run(
             self._session, open_source(source, columns=columns, label_from=label_from), Path(out), request, kept,
             batch=batch, workers=workers, retry=retry, new=new, engine=engine,
-            flags={"num_gpus": num_gpus, "concurrency": concurrency}, shard=shard, progress=Progress(progress),
+            flags={"num_gpus": num_gpus, "concurrency": concurrency}, shard=shard, progress=shown,
         )  # fmt: skip
 
     def choose(
@@ -618,8 +622,8 @@ class Explainer:
     ) -> tuple[str | None, LayerLike, str]:
         """What `method="auto"` stands for here: the method (`None`: the usual one), the layer, and why, in words.
 
-        The choice that is kept for this network; else one that is made now, where 8 images or more came; boxes, regions
-        and other places have their usual method, since choices are made for classes.
+        The choice that is kept for this network; else one that is made now, where 8 images or more came (`None`: none
+        did); boxes, regions and other places have their usual method, since choices are made for classes.
 
         Examples:
             >>> method, layer, why = whycam.Explainer(net).auto(batch)
@@ -628,8 +632,8 @@ class Explainer:
             return None, layer, ""
         try:
             choice = choosing.recalled(self._session)
-            if choice is None and not choosing.enough(inputs):
-                return None, layer, choosing.UNKNOWN
+            if choice is None and (inputs is None or not choosing.enough(inputs)):
+                return None, layer, choosing.UNKNOWN if inputs is None else choosing.TOO_FEW
             choice = choice if choice is not None else self.choose(inputs)
         except WhycamError as error:
             return None, layer, f"no choice could be made, so 'auto' is the usual method: {error}"

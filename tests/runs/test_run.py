@@ -2,6 +2,7 @@
 
 import csv
 import math
+from types import SimpleNamespace
 
 import nets
 import numpy as np
@@ -280,11 +281,12 @@ def test_no_more_is_explained_than_is_drawn(vision, tmp_path):
     items = (taken.append(number) or Item(f"{number}", np.full((8, 8, 3), number, np.uint8)) for number in range(40))
     request = Request.one("grad_cam", None, None, None, {})
     worker = Worker(Session(vision), request, Kept(overlays="jpg"), tmp_path)
-    for number, several in enumerate(local.explained(items, worker, batch=2, workers=0)):
-        assert [row["source"] for row in several] == [f"{2 * number}", f"{2 * number + 1}"]
-        assert len(taken) <= 2 * number + 6
-        if number > 4:
-            break
+    with local.explained(items, worker, batch=2, workers=0) as explained:
+        for number, several in enumerate(explained):
+            assert [row["source"] for row in several] == [f"{2 * number}", f"{2 * number + 1}"]
+            assert len(taken) <= 2 * number + 6
+            if number > 4:
+                break
 
 
 def test_photos_are_drawn_small_where_they_are_large_and_maps_still_lie_right(vision, tmp_path):
@@ -349,3 +351,40 @@ def test_labels_come_from_folders_and_columns_by_their_names(vision, folder, tmp
     columns = {"photo": "where", "target": "class"}
     run = whycam.run(vision, tmp_path / "list.csv", tmp_path / "listed", columns=columns, workers=0)
     assert run.table["target"].to_pylist() == ["class 3"]
+
+
+def test_another_photo_is_not_drawn_on(vision, folder, tmp_path):
+    run = whycam.run(vision, folder / "b", tmp_path / "out", method="grad_cam", workers=0)
+    assert run[0].title == "Grad-CAM"
+    with pytest.raises(
+        whycam.WhycamError, match=r"5\.png was 20 x 24 pixels, and this photo is 24 x 20: it is another"
+    ):
+        run.explanation(0, np.zeros((24, 20, 3), np.uint8))
+
+
+def test_where_the_input_lies_is_kept_where_it_was_measured(vision, tmp_path):
+    def prepare(image):
+        small = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR), np.float32)
+        return torch.from_numpy(small).permute(2, 0, 1) / 255
+
+    photo = np.linspace(0, 255, 20 * 24 * 3).reshape(20, 24, 3).astype(np.uint8)
+    measured = whycam.VisionModel(vision.module, prepare, LABELS, "measured")
+    run = whycam.run(measured, [("ramp", photo)], tmp_path / "out", method="layer_cam", workers=0, maps="float32")
+    alone = whycam.explain(measured, photo, "layer_cam")
+    assert run[0].context.geometries == alone.context.geometries
+    drawn = run.explanation(0, photo).overlay()
+    assert np.array_equal(np.asarray(drawn), np.asarray(alone.overlay()))
+
+
+def test_auto_is_the_choice_that_is_kept(vision, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WHYCAM_CACHE", str(tmp_path / "cache"))
+    run = whycam.run(vision, folder / "b", tmp_path / "usual", method="auto", workers=0, progress=True)
+    assert set(run.table["method"].to_pylist()) == {"grad_cam"}
+    said = capsys.readouterr().err
+    assert "auto: nothing is known yet" in said
+    assert "8 images or more" not in said  # of which a run has enough
+    kept = SimpleNamespace(method="hires_cam", layer="relu1", text="HiResCAM it is", path=None)
+    monkeypatch.setattr("whycam.evaluation.choosing.recalled", lambda _: kept)
+    run = whycam.run(vision, folder / "b", tmp_path / "kept", method="auto", workers=0, progress=True)
+    assert {*run.table["method"].to_pylist(), *run.table["layer"].to_pylist()} == {"hires_cam", "relu1"}
+    assert "auto: HiResCAM it is" in capsys.readouterr().err

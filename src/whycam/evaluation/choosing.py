@@ -34,8 +34,9 @@ STEPS = 14
 #: What is said where no choice was made yet.
 UNKNOWN = (
     "nothing is known yet of what suits this network, so 'auto' is the usual method: `whycam.choose(model, photos)` "
-    f"finds it out, as does 'auto' asked about {FEWEST} images or more"
+    "finds it out"
 )
+TOO_FEW = f"{UNKNOWN}, as does 'auto' asked about {FEWEST} images or more"
 
 
 @dataclass(frozen=True)

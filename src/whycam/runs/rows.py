@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from whycam.errors import WhycamError
 from whycam.evaluation.columns import Measured
 from whycam.kit.files import Names, for_json
+from whycam.kit.registry import methods
 from whycam.kit.status import Status
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
@@ -37,6 +39,7 @@ def rows_of(several: Sequence[Decoded], made: Measured, kept: Kept, folder: Path
             yield {
                 **_of_item(each.item),
                 **_of_photo(each),
+                **_of_place(explanation, number),
                 **_of_map(explanation, number, kept.maps),
                 **{name: value for name, value in metrics.items() if math.isfinite(value)},
                 **drawn,
@@ -58,8 +61,14 @@ def _of_item(item: Item) -> dict[str, Any]:
 def _of_photo(each: Decoded) -> dict[str, Any]:
     if each.size is None:
         return {}
-    geometry = None if each.prepared is None else json.dumps(asdict(each.prepared[1]))
-    return {"content": each.content, "height": each.size[0], "width": each.size[1], "geometry": geometry}
+    return {"content": each.content, "height": each.size[0], "width": each.size[1]}
+
+
+def _of_place(explanation: Explanation, number: int) -> dict[str, Any]:
+    """Where the input lies on the photo, where that is known."""
+    if explanation.context is None or explanation.context.geometries is None:
+        return {}
+    return {"geometry": json.dumps(asdict(explanation.context.geometries[number]))}
 
 
 def _of_map(explanation: Explanation, number: int, map_type: str) -> dict[str, Any]:
@@ -88,15 +97,21 @@ def _of_prediction(prediction: Prediction | None) -> dict[str, Any]:
 def explanation_of(
     row: Mapping[str, Any], asked: Mapping[str, Any], photo: Photo | None, preprocess: Preprocess | None
 ) -> Explanation:
-    """A row's explanation, of one sample; it draws itself where its photo and its `Preprocess` are known."""
+    """A row's explanation, of one sample; it draws itself over its photo, and as the network saw it with `preprocess`.
+
+    Raises:
+        WhycamError: the photo is another one.
+    """
     context = None
-    if photo is not None and preprocess is not None:
-        tensor, geometry = preprocess(photo)
-        context = InputContext(tensor[None], (photo,), (geometry,), preprocess)
-    elif row["geometry"] is not None:
-        held = {name: tuple(value) for name, value in json.loads(row["geometry"]).items()}
-        geometry = Geometry(**held)
-        context = InputContext(torch.zeros(1, 3, *geometry.input_size), None, (geometry,))
+    if row["geometry"] is not None:
+        geometry = Geometry(**{name: tuple(value) for name, value in json.loads(row["geometry"]).items()})
+        if photo is not None and photo.size != geometry.photo_size:
+            was, now = (" x ".join(map(str, size)) for size in (geometry.photo_size, photo.size))
+            raise WhycamError(f"{row['source']} was {was} pixels, and this photo is {now}: it is another one.")
+        inputs, photos = torch.zeros(1, 3, *geometry.input_size), None if photo is None else (photo,)
+        if photo is not None and preprocess is not None:
+            inputs = preprocess(photo)[0][None]
+        context = InputContext(inputs, photos, (geometry,), preprocess if photo is not None else None)
     made, score = torch.from_numpy(unpacked(row))[None], math.nan if row["score"] is None else row["score"]
     return Explanation(
         maps=made,
@@ -104,7 +119,7 @@ def explanation_of(
         predictions=_predictions(row),
         target=() if row["target"] is None else (row["target"],),
         method=row["method"],
-        title=row["method"],
+        title=known[row["method"]].title if row["method"] in (known := methods()) else row["method"],
         options=json.loads(row["options"]),
         layer=Layer(row["layer"], tuple(made.shape), tuple(made.shape[1:]), (), "", "as the run says"),
         status=(Status(row["status"], row["message"]),),
