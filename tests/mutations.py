@@ -1501,6 +1501,7 @@ FAULTS = [
             "if retry:": "if True:",
             "lock.release()\n                raise": "raise",
             "if not (damaged := self.damaged()):": "if (damaged := []) == []:",
+            "page_checksum_verification=True": "page_checksum_verification=False",
             "if self._last is None or self._last[0] != name:": "if self._last is None:",
         },
     ),

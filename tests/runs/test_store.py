@@ -528,6 +528,23 @@ def test_reading_a_damaged_shard_names_it(tmp_path, hurt):
     assert len(written(tmp_path)) == 10
 
 
+def test_damage_that_would_read_as_other_values_is_named(tmp_path):
+    store = written(tmp_path, 4)
+    path = tmp_path / "shards" / store.shards[0]
+    whole, chunks = path.read_bytes(), pyarrow.parquet.read_metadata(path).row_group(0)
+    for number in range(chunks.num_columns):
+        chunk = chunks.column(number)
+        start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+        flip(path, start + chunk.total_compressed_size - 1)
+        name = chunk.path_in_schema.split(".")[0]
+        with pytest.raises(WhycamError, match=f"holds damaged shards: {path.name}"):
+            store.table([name])
+        with pytest.raises(WhycamError, match=f"holds damaged shards: {path.name}"):
+            Store.open(tmp_path).row(0)
+        path.write_bytes(whole)
+    assert len(store.table(list(COLUMNS))) == 4
+
+
 def test_a_damaged_shard_beside_what_took_its_place_can_be_dropped(tmp_path):
     (name,) = written(tmp_path, 3).shards
     twin = f"part-000000-{'0' * 16}.parquet"

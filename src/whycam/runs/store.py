@@ -203,14 +203,10 @@ class Store:
             columns: those wanted, or every one but `map`, which is read only where it is asked for.
             filter: of Arrow, such as `pyarrow.compute.field("status") == "ok"`; what cannot hold a row is not read.
         """
-        from pyarrow import dataset
-
         wanted = [name for name in self._schema.names if name != "map"] if columns is None else list(columns)
         if unknown := sorted({*wanted} - {*self._schema.names}):
             raise OptionError(f"a run has no column {unknown[0]!r}; it has {', '.join(self._schema.names)}.")
-        with self._reading():
-            held = dataset.dataset([str(self._path(name)) for name in self.shards], schema=self._schema)
-            return held.to_table(columns=wanted, filter=filter)
+        return self._read(self.shards, wanted, filter)
 
     def row(self, number: int) -> dict[str, Any]:
         """One row, with its map; of the other shards nothing is read, and of the same one nothing again."""
@@ -226,11 +222,7 @@ class Store:
 
     def shard(self, name: str, columns: Sequence[str] | None = None) -> Any:
         """The rows of one shard as an Arrow table, with their maps unless other columns are named."""
-        from pyarrow import parquet
-
-        wanted = None if columns is None else list(columns)
-        with self._reading():
-            return parquet.read_table(self._path(name), columns=wanted, schema=self._schema, partitioning=None)
+        return self._read([name], None if columns is None else list(columns))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -303,7 +295,9 @@ class Store:
 
         held = pyarrow.BufferOutputStream()
         small = [name for name in table.schema.names if name not in ("map", "map_shape")]
-        parquet.write_table(table, held, compression="zstd", use_dictionary=small, write_statistics=small)
+        parquet.write_table(
+            table, held, compression="zstd", use_dictionary=small, write_statistics=small, write_page_checksum=True
+        )
         data = held.getvalue().to_pybytes()
         return f"part-{number:06d}-{_digits(data)}.parquet", data
 
@@ -325,17 +319,14 @@ class Store:
 
     def _forget_failed(self) -> None:
         """Write the shards with errors again without the images that these are of."""
-        from pyarrow import compute, parquet
+        from pyarrow import compute
 
         kept = []
         for name in self.shards:
-            with self._reading():
-                failed = parquet.read_table(
-                    self._path(name), columns=["source"], filters=compute.field("error").is_valid(), partitioning=None
-                )["source"].unique()
-                if not len(failed):
-                    kept.append(name)
-                    continue
+            failed = self._read([name], ["source"], compute.field("error").is_valid())["source"].unique()
+            if not len(failed):
+                kept.append(name)
+                continue
             held = self.shard(name)
             rest = held.filter(compute.invert(compute.is_in(held["source"], value_set=failed)))
             if len(rest):
@@ -346,6 +337,19 @@ class Store:
         sync_folder(self.folder / "shards")
         self._state = (kept, {})
         self._reread()
+
+    def _read(self, shards: Sequence[str], columns: list[str] | None, filter: Any = None) -> Any:
+        """Rows of shards, each page of which is held against its checksum: some damage reads as other values."""
+        from pyarrow import dataset
+
+        watched = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        with self._reading():
+            held = dataset.dataset(
+                [str(self._path(name)) for name in shards],
+                schema=self._schema,
+                format=dataset.ParquetFileFormat(default_fragment_scan_options=watched),
+            )
+            return held.to_table(columns=columns, filter=filter)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
