@@ -356,6 +356,9 @@ def test_labels_come_from_folders_and_columns_by_their_names(vision, folder, tmp
 def test_another_photo_is_not_drawn_on(vision, folder, tmp_path):
     run = whycam.run(vision, folder / "b", tmp_path / "out", method="grad_cam", workers=0)
     assert run[0].title == "Grad-CAM"
+    tall = np.zeros((30, 12, 3), np.uint8)
+    both = whycam.run(vision, [("5", folder / "b" / "5.png"), ("tall", tall)], tmp_path / "both", workers=0)
+    assert both.explanation(1, tall).overlay(caption=False).size == (12, 30)
     with pytest.raises(
         whycam.WhycamError, match=r"5\.png was 20 x 24 pixels, and this photo is 24 x 20: it is another"
     ):
