@@ -1626,8 +1626,49 @@ FAULTS = [
         "runs/running.py",
         "runs/test_run.py",
         {
-            "if item.id not in store.done": "if True",
             "**kept.asked, ": "",
+            "left = Left(source, store.done, ": "left = Left(source, frozenset(), ",
+        },
+    ),
+    Faults(
+        "runs/left.py",
+        "runs/test_parts.py",
+        {
+            "islice(self.source, k - 1, None, n)": "islice(self.source, k % n, None, n)",
+            "if item.id not in self.done": "if True",
+            "range(k - 1, self.source.length, n)": "range(0, self.source.length, n)",
+        },
+    ),
+    Faults(
+        "runs/parts.py",
+        "runs/test_parts.py",
+        {
+            "if not 1 <= k <= n:": "if not 1 <= k:",
+            "    if new:\n": "    if False:\n",
+            "(folder / _FINISHED).unlink(missing_ok=True)": "pass",
+            "            _link_pictures(folder, part.folder)\n": "",
+            "if len(counts) > 1:": "if False:",
+            "or not (by_number[n, k] / _FINISHED).exists()": "",
+            "for part in parts[1:]:": "for part in parts[:1]:",
+            "if open_ones and not unfinished:": "if open_ones:",
+        },
+    ),
+    Faults(
+        "runs/on_ray.py",
+        "runs/test_on_ray.py",
+        {
+            "bool(worker.kept.overlays)": "False",
+            "Chunks(_unpickled(self.items), self.size)": "Chunks(_unpickled(self.items), 3)",
+            "    if workers == 0:\n": "    if False:\n",
+        },
+    ),
+    Faults(
+        "adapters.py",
+        "test_adapters.py",
+        {
+            "if name != self._photo}": "}",
+            "if taken := sorted(kept.keys() & _MADE):": "if taken := []:",
+            "Path(each) if isinstance(each, str) else each": "each",
         },
     ),
     Faults(

@@ -6,6 +6,7 @@ import nets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import whycam
 
@@ -91,6 +92,9 @@ def test_a_ray_pipeline_gets_the_rows_of_a_run_beside_its_own_columns(tmp_path):
     held = explain({"image": [photos[0], b"none", str(tmp_path / "away.png")]})  # lists, as of datasets
     assert held["error"][0] is None
     assert "away.png" in held["error"][2]
+    Image.fromarray(photos[0]).save(tmp_path / "there.png")
+    named = explain({"image": [str(tmp_path / "there.png"), (tmp_path / "there.png").read_bytes()]})
+    assert named["content"][0] == named["content"][1]
     assert held["height"].tolist() == [12, None, None]
     assert np.isnan(held["score"][1:]).all()
     assert held["score"][0] == pytest.approx(made["score"][0], rel=1e-5)

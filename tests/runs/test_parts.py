@@ -30,15 +30,21 @@ def rows(run):
 
 
 def test_parts_hold_every_image_once_and_are_merged_into_what_one_job_writes(explainer, tmp_path):
-    held = [part(explainer, tmp_path / "out", k).table["source"].to_pylist() for k in (1, 2, 3)]
+    drawing = {"heatmaps": "png"}
+    held = [part(explainer, tmp_path / "out", k, **drawing).table["source"].to_pylist() for k in (1, 2, 3)]
     assert held == [["0", "3", "6"], ["1", "4"], ["2", "5"]]
     merged = whycam.merge_shards(tmp_path / "out")
-    whole = explainer.run(PHOTOS, tmp_path / "whole", method="grad_cam", workers=0, batch=1)
+    whole = explainer.run(PHOTOS, tmp_path / "whole", method="grad_cam", workers=0, batch=1, **drawing)
     assert merged.table["source"].to_pylist() == [*held[0], *held[1], *held[2]]
     assert rows(merged) == rows(whole)
     number = merged.table["source"].to_pylist().index("4")
     assert torch.equal(merged[number].maps, whole[4].maps)
     assert merged.asked == whole.asked
+    drawn = [sorted((run.folder / "heatmaps").iterdir()) for run in (merged, whole)]
+    assert [(path.name, path.read_bytes()) for path in drawn[0]] == [
+        (path.name, path.read_bytes()) for path in drawn[1]
+    ]
+    assert len(drawn[0]) == 7
     assert Store.open(merged.folder).damaged() == []
 
 
@@ -93,17 +99,18 @@ def test_a_part_that_is_missing_or_unfinished_is_said_and_merged_only_where_aske
     out = tmp_path / "out"
     with pytest.raises(whycam.WhycamError, match="holds no parts"):
         whycam.merge_shards(out)
-    part(explainer, out, 1)
+    for k in (1, 3):
+        part(explainer, out, k, photos=PHOTOS[:5])
     real = parts.finish
     monkeypatch.setattr("whycam.runs.running.finish", lambda folder: None)  # as if it had been killed
-    part(explainer, out, 3)
+    part(explainer, out, 3)  # again, with more photos
     monkeypatch.setattr("whycam.runs.running.finish", real)
     with pytest.raises(whycam.WhycamError, match=r"of 3 parts, 2, 3 did not come to the end. Run --shard 2/3 again"):
         whycam.merge_shards(out)
     assert not (out / "run.json").exists()
-    assert [row["source"] for row in rows(whycam.merge_shards(out, unfinished=True))] == ["0", "2", "3", "5", "6"]
-    part(explainer, out, 2)
-    part(explainer, out, 3)
+    assert [row["source"] for row in rows(whycam.merge_shards(out, unfinished=True))] == ["0", "2", "3", "5"]
+    for k in (1, 2, 3):
+        part(explainer, out, k)
     assert len(whycam.merge_shards(out)) == 7
 
 
