@@ -87,6 +87,21 @@ def test_it_stops_when_the_halves_agree_in_every_sample():
     assert found.values["split_half_correlation"].min().item() == pytest.approx(likeness[-1])
 
 
+def test_a_batch_equals_its_samples_also_where_one_settles_before_the_other():
+    def net(rows):  # the second sample's is drowned in what looks like noise
+        noise = (1e4 * rows.flatten(1).sum(1)).sin()
+        return peak(rows) + (4.0 * noise if len(rows) == 1 else torch.tensor([0.0, 4.0]) * noise)
+
+    inputs = torch.ones(2, 1, 12, 12, dtype=torch.float64)
+    both = d_rise(inputs, Found(net), samples=5000, grid=4, until=0.8)
+    first = d_rise(inputs[:1], Found(peak), samples=5000, grid=4, until=0.8)
+    second = d_rise(inputs[1:], Found(net), samples=5000, grid=4, until=0.8)
+    assert both.values["masks"].tolist() == [500, second.values["masks"].item()]
+    assert second.values["masks"] > 500
+    assert both.values["split_half_correlation"][0] == first.values["split_half_correlation"][0]
+    torch.testing.assert_close(both.maps, torch.cat([first.maps, second.maps]), rtol=0, atol=0)
+
+
 def test_what_has_not_settled_says_so_and_so_does_what_was_never_found():
     inputs = torch.ones(2, 1, 12, 12, dtype=torch.float64)
     noise = torch.Generator().manual_seed(0)

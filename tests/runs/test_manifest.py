@@ -1,10 +1,12 @@
 """A run's manifest: written once, the same after, and what differs is said."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import whycam
 from whycam.errors import WhycamError
 from whycam.runs.manifest import beside, read_manifest, write_manifest
 
@@ -13,7 +15,9 @@ def test_a_manifest_is_what_was_asked(tmp_path):
     kept = write_manifest(tmp_path / "run", {"model": "resnet18", "methods": ("grad_cam",), "photos": Path("photos")})
     assert kept == {"model": "resnet18", "methods": ["grad_cam"], "photos": "photos"}
     assert read_manifest(tmp_path / "run") == kept
-    assert json.loads((tmp_path / "run/run.json").read_text()) == {"schema": 1, "asked": kept}
+    versions = {"whycam": whycam.__version__, "torch": version("torch")}
+    written = json.loads((tmp_path / "run/run.json").read_text())
+    assert written == {"schema": 1, "asked": kept, "versions": versions}
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["run.json"]
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import math
+import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nets
@@ -308,6 +311,8 @@ def test_files_of_pictures_are_named_apart():
     assert len({*made, "one.jpg"}) == len(odd) + 1
     for each in made:
         assert all(part and not part.startswith(".") and len(part) < 100 for part in each.split("/"))
+    longest = file_name("\u56f3" * 83 + ".jpg")  # a disk's longest name, in bytes
+    assert len(f".{longest}.generic_attention-12.webp.12345678".encode()) < 256
 
 
 @pytest.mark.parametrize(
@@ -391,3 +396,48 @@ def test_auto_is_the_choice_that_is_kept(vision, folder, tmp_path, monkeypatch, 
     run = whycam.run(vision, folder / "b", tmp_path / "kept", method="auto", workers=0, progress=True)
     assert {*run.table["method"].to_pylist(), *run.table["layer"].to_pylist()} == {"hires_cam", "relu1"}
     assert "auto: HiResCAM it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"batch": 0}, "batch is a number of images, 1 or more, not 0"),
+        ({"workers": -1}, "workers is a number of processes, 0 or more, not -1"),
+        ({"target": [0, 1, 2, 3, 4, 0, 1]}, "asked of every image, and one for each came"),
+        ({"targets": [torch.tensor([1, 2])]}, "asked of every image, and one for each came"),
+    ],
+)
+def test_what_no_run_can_be_is_refused_before_any_work(vision, folder, tmp_path, more, said):
+    with pytest.raises(whycam.OptionError, match=said):
+        whycam.run(vision, folder, tmp_path / "out", **more)
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_are_kept_as_a_type_that_there_is():
+    with pytest.raises(whycam.OptionError, match="maps are kept as float16 or float32, not 'float8'"):
+        Kept(maps="float8")
+
+
+def test_other_names_of_classes_and_another_precision_are_other_runs(vision, folder, tmp_path):
+    whycam.run(vision, folder, tmp_path / "out", method="score_cam", workers=0)
+    other = whycam.VisionModel(vision.module, PREPROCESS, LABELS[::-1], "plain")
+    with pytest.raises(whycam.WhycamError, match="another run: labels was"):
+        whycam.run(other, folder, tmp_path / "out", method="score_cam", workers=0)
+    with pytest.raises(whycam.WhycamError, match="another run: precision was None and is 'bfloat16'"):
+        whycam.run(vision, folder, tmp_path / "out", method="score_cam", workers=0, precision="bfloat16")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names on a disk are Unicode")
+def test_a_broken_file_whose_name_is_no_unicode_is_a_row_with_its_reason(vision, tmp_path):
+    where = tmp_path / "photos"
+    where.mkdir()
+    Path(os.fsdecode(bytes(where) + b"/bad\xff.png")).write_bytes(b"none")
+    run = whycam.run(
+        vision, [*where.iterdir(), ("a\udcfe", np.zeros((9, 9, 3), np.uint8))], tmp_path / "out", workers=0
+    )
+    assert [(name.rpartition("/")[2], "bad\\xff.png: this is not" in why) for name, why in run.failures] == [
+        ("bad\\xff.png", True)
+    ]
+    assert run.table["source"][1].as_py() == "a\\xfe"
+    again = whycam.run(vision, [("a\udcfe", np.zeros((9, 9, 3), np.uint8))], tmp_path / "out", workers=0)
+    assert len(again) == 2

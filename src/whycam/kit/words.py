@@ -19,3 +19,8 @@ def first_line(error: Exception) -> str:
     """An error in one line: the first that is not empty, or its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def readable(text: str) -> str:
+    r"""A text that every file can hold, also where it has bytes of a name on a disk that are no Unicode: as `\xff`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

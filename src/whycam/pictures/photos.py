@@ -260,8 +260,9 @@ def name_of(path: Path | None) -> str:
 
 
 def safe_name(text: str) -> str:
-    """What of a text any file system takes as a name; it may be nothing."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:80]
+    """What of a text any file system takes as a name, with room for an ending; it may be nothing."""
+    short = re.sub(r"[^\w.-]+", "_", text).strip("._")[:80]
+    return short.encode("utf-8", "replace")[:160].decode("utf-8", "ignore")  # names end at 255 bytes, not letters
 
 
 def _reason(error: Exception) -> str:

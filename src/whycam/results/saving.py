@@ -89,7 +89,7 @@ def _save_folder(explanation: ExplanationValues, folder: Path, look: Look) -> li
                 np.save(data, values[0].cpu().numpy())
                 written.append(write_whole(_with(stem, f".{kind}.npy"), data.getvalue()))
         text = json.dumps(record(explanation, i), indent=2, ensure_ascii=False, allow_nan=False)
-        written.append(write_whole(_with(stem, ".json"), text.encode() + b"\n"))
+        written.append(write_whole(_with(stem, ".json"), text.encode("utf-8", "backslashreplace") + b"\n"))
     return written
 
 

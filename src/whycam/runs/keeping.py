@@ -17,6 +17,7 @@ from whycam.pictures.colormaps import palette
 from whycam.pictures.photos import safe_name
 from whycam.results.drawing import Look, heat_picture, overlay
 from whycam.results.explanation import Explanation
+from whycam.runs.store import TYPES
 
 #: The files that pictures are written as: Pillow's names of them, and how, quick to write and without visible blocks.
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,6 +47,8 @@ class Kept:
     look: Look = field(default_factory=Look)
 
     def __post_init__(self) -> None:
+        if self.maps not in TYPES:
+            raise OptionError(f"maps are kept as {' or '.join(TYPES)}, not {self.maps!r}.")
         for name, file in self.pictures.items():
             if file not in _FORMATS:
                 raise OptionError(f"{name} are drawn as {', '.join(_FORMATS)}, not {file!r}.")

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import whycam
 from whycam.errors import WhycamError
 from whycam.kit.files import check_head, check_schema, disk_errors_said, head_of, write_whole
 
@@ -37,7 +39,8 @@ def write_manifest(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     found = _found(folder)
     if found is None:
         with disk_errors_said(folder):
-            write_whole(folder / NAME, json.dumps(head, indent=1).encode() + b"\n", synced=True)
+            written = {**head, "versions": {"whycam": whycam.__version__, "torch": version("torch")}}
+            write_whole(folder / NAME, json.dumps(written, indent=1).encode() + b"\n", synced=True)
     else:
         advice = "Ask the same, take another folder, or pass --new (new=True), which starts beside it."
         check_head(folder / NAME, found, head, "run", advice)

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from whycam.engine.identity import asked
+from whycam.engine.identity import asked, digits, is_of_each
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import OptionError
@@ -43,10 +43,22 @@ def run(
 
     Args:
         flags: of the engine; those that are `None` were not given.
+
+    Raises:
+        OptionError: what no run can be: no images at once, fewer than no workers, a target of each image.
     """
+    if batch < 1:
+        raise OptionError(f"batch is a number of images, 1 or more, not {batch}.")
+    if workers is not None and workers < 0:
+        raise OptionError(f"workers is a number of processes, 0 or more, not {workers}.")
+    if any(map(is_of_each, request.targets)):
+        raise OptionError(
+            "a target of a run is asked of every image, and one for each came. Let the source say them: "
+            "(id, photo, target), or a column of targets."
+        )
     explained = _engine(engine, {name: value for name, value in (flags or {}).items() if value is not None})
     out = out if shard is None else part_of(out, shard, new)
-    question = {**asked(session, request), **kept.asked, **_input(session)}
+    question = {**asked(session, request), **kept.asked, **_input(session), **_names_and_precision(session, request)}
     with Store.create_or_continue(out, question, new=new, retry=retry) as store:
         worker = Worker(session, request, kept, store.folder.absolute(), known=bool(store.done))
         if store.done:
@@ -69,6 +81,13 @@ def _input(session: Session) -> dict[str, Any]:
     """How photos become the input, where that is a value: maps are drawn over their photos by it."""
     preprocess = session.vision.preprocess
     return {"input": asdict(preprocess)} if isinstance(preprocess, Preprocess) else {}
+
+
+def _names_and_precision(session: Session, request: Request) -> dict[str, Any]:
+    """What else makes a row what it is: how its classes are called, and by how exact a copy scores were had."""
+    labels, precision = session.vision.labels, request.run.precision
+    named = {} if labels is None else {"labels": digits([repr(tuple(labels)).encode()])}
+    return named | ({} if precision is None else {"precision": precision})
 
 
 def _engine(name: str, flags: Mapping[str, Any]) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from whycam.errors import OptionError, WhycamError, missing
 from whycam.kit.files import disk_errors_said, link_whole, sync_folder, write_whole
+from whycam.kit.words import readable
 from whycam.runs.lock import Lock
 from whycam.runs.manifest import NAME, SCHEMA, beside, read_manifest, write_manifest
 
@@ -276,7 +277,12 @@ class Store:
 
         done = self.done
         number = _parts(shards[-1])[0] + 1 if shards else 0
-        name, data = self._spelled(number, pyarrow.Table.from_pylist(rows, schema=self._schema))
+        try:
+            table = pyarrow.Table.from_pylist(rows, schema=self._schema)
+        except UnicodeEncodeError:  # a reason names a file whose name is no Unicode
+            plain = [{k: readable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+            table = pyarrow.Table.from_pylist(plain, schema=self._schema)
+        name, data = self._spelled(number, table)
         try:
             with disk_errors_said(self.folder):
                 write_whole(self._path(name), data, synced=True)
@@ -401,17 +407,18 @@ def packed(values: Any, kind: str = "float16") -> dict[str, Any]:
     peak = np.abs(held).max(initial=0)
     fits = kind == "float16" and (peak == 0 or float(np.finfo(np.float16).tiny) <= peak <= np.finfo(np.float16).max)
     kind = "float16" if fits else "float32"
-    return {"map": held.astype(_TYPES[kind]).tobytes(), "map_shape": [*held.shape], "map_type": kind}
+    return {"map": held.astype(TYPES[kind]).tobytes(), "map_shape": [*held.shape], "map_type": kind}
 
 
 def unpacked(row: Mapping[str, Any]) -> Any:
     """The map of a row as an array of float32; None where it has none."""
     if row["map"] is None:
         return None
-    return np.frombuffer(row["map"], _TYPES[row["map_type"]]).reshape(row["map_shape"]).astype(np.float32)
+    return np.frombuffer(row["map"], TYPES[row["map_type"]]).reshape(row["map_shape"]).astype(np.float32)
 
 
-_TYPES = {"float16": "<f2", "float32": "<f4"}
+#: How maps may be kept.
+TYPES = {"float16": "<f2", "float32": "<f4"}
 
 
 def _names(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from whycam.errors import WhycamError
+from whycam.kit.words import readable
 
 #: What a column of a table may hold.
 COLUMNS = ("photo", "target", "label", "id")
@@ -33,6 +34,9 @@ class Item:
     photo: Path | bytes | Image.Image | np.ndarray
     target: int | str | None = None
     label: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", readable(self.id))  # by which it is known again in the table
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def each_once(items: Iterable[Item], where: str) -> Iterator[Item]:
 
 def id_of(path: PurePath) -> str:
     """A path as text that every file can hold, also where the disk's names are no Unicode."""
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return readable(path.as_posix())
 
 
 def target_of(value: Any) -> int | str | None:
