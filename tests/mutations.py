@@ -1526,7 +1526,6 @@ FAULTS = [
             'if table["map_type"][number].is_valid:': 'if table["error"][number].as_py() is None:',
             "geometry = geometry.on_photo_of((height, width))": "pass",
             "min(1.0, longest": "max(1.0, longest",
-            'table["target"], table["prediction"], ': 'table["prediction"], table["target"], ',
         },
     ),
     Faults(
@@ -1563,11 +1562,12 @@ FAULTS = [
     ),
     Faults(
         "runs/looking.py",
-        "runs/test_looking.py",
+        "runs/test_looking.py runs/test_exports.py",
         {
             "np.arange(first, first + len(held))": "np.arange(len(held))",
             "if mapped else []": "if False else []",
             "-pair[1]": "pair[1]",
+            'table["target"], table["prediction"], ': 'table["prediction"], table["target"], ',
             "[2] or why for": "[0] or why for",
             'falling = best == (metric is None or metric.better == "higher")': "falling = best",
             "is_null(nan_is_null=True)": "is_null()",
@@ -1594,6 +1594,8 @@ FAULTS = [
             "if finite and (name": "if (name",
             "sums[name] / count": "sums[name]",
             "if len(kinds) > 1:": "if False:",
+            "][:number]": "]",
+            "by is not None and not len(held := held": "not len(held := held",
             'compute.subtract(left["row"], first)': 'left["row"]',
             "first += len(held)": "first += len(left)",
             "if len(left):": "if True:",

@@ -73,6 +73,14 @@ def test_the_border_and_duplicates(out: Path) -> None:
     assert "  0.jpg, 1.jpg, 2.jpg" in result.stdout
 
 
+def test_mean_maps_are_drawn(out: Path, tmp_path: Path) -> None:
+    result = asked(out, "--means", tmp_path / "means.png", "--where", "prediction=cat", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["images"] == 6
+    with Image.open(tmp_path / "means.png") as picture:
+        assert picture.width > 100
+
+
 def test_more_rows_than_are_shown_are_said(tmp_path: Path) -> None:
     run_of(tmp_path, maps(*[CORNER] * 4))
     result = asked(tmp_path, "--border", "-n", 3)

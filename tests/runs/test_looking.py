@@ -103,8 +103,18 @@ def test_maps_of_other_sizes_are_resized_to_the_usual_one(tmp_path):
     assert run.mean_maps("prediction", size=(3, 5))["cat"].map.shape == (3, 5)
     with pytest.raises(whycam.OptionError, match="size has 3 numbers for maps with 2"):
         run.mean_maps("prediction", size=(3, 5, 2))
-    with pytest.raises(whycam.OptionError, match="no row with target any value has a map"):
-        run.mean_maps()
+    assert [*run.mean_maps()] == ["cat"]  # what is predicted, where nothing is explained
+    with pytest.raises(whycam.OptionError, match="no row with a map says a label; name another column"):
+        run.mean_maps("label")
+
+
+def test_the_mean_maps_are_drawn_with_their_classes(tmp_path):
+    rows = [*maps(np.eye(3), np.eye(3)), *maps(np.eye(3)[::-1], target="dog"), *maps(np.ones((3, 3)), target="ant")]
+    figure = run_of(tmp_path, rows).mean_figure(2)
+    drawn = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in drawn] == ["cat", "dog"]
+    assert "the mean of 2 maps" in [text.get_text() for text in drawn[0].texts] + [drawn[0].get_xlabel()]
+    assert np.array_equal(drawn[1].images[0].get_array(), np.eye(3)[::-1])
 
 
 def test_maps_of_several_methods_are_not_mixed(tmp_path):

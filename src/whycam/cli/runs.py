@@ -29,9 +29,17 @@ def runs(
         typer.Option("--best", metavar="COLUMN", help="Its best rows by score, probability or a metric that it holds."),
     ] = None,
     worst: Annotated[str | None, typer.Option("--worst", metavar="COLUMN", help="The worst, likewise.")] = None,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, metavar="N", help="How many rows are shown.")] = 10,
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=1, metavar="N", help="How many rows, or classes, are shown.")
+    ] = 10,
     border: Annotated[bool, typer.Option("--border", help="List the maps that stick to the border.")] = False,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="List the images that hold the same.")] = False,
+    means: Annotated[
+        Path | None,
+        typer.Option(
+            "--means", metavar="FILE", help="Draw the mean maps of the most frequent classes: .png, .pdf, .svg."
+        ),
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,7 +80,7 @@ def runs(
     Examples:
       whycam runs maps
       whycam runs maps --worst probability --where prediction=tabby -n 5
-      whycam runs maps --border --duplicates
+      whycam runs maps --border --duplicates --means means.png
       whycam runs maps --verify
       whycam runs maps --export coco --to maps.json
       whycam runs maps --export pictures --to drawn --photos photos/
@@ -95,6 +103,12 @@ def runs(
                 for name, given in (("best", best), ("worst", worst)) if given is not None}  # fmt: skip
         if border:
             rows["border"] = run.at_border(**only).to_pylist()
+        if means is not None:
+            given.need_matplotlib("--means")
+            from whycam.pictures.figures import save_figure
+
+            save_figure(run.mean_figure(number, **only), means)
+            out.remark(f"drew the mean maps into {means}")
         same = run.duplicates() if duplicates else None
         out.document({**found, "folder": folder, **rows, **({} if same is None else {"duplicates": same})})
         show_summary(out, folder, found)

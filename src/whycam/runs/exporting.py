@@ -49,13 +49,6 @@ class Exported:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def class_of(table: "pyarrow.Table") -> "pyarrow.ChunkedArray":
-    """What each row is about: the class explained, or the predicted one where a method explains none."""
-    from pyarrow import compute
-
-    return compute.coalesce(table["target"], table["prediction"], "no class")
-
-
 def beside_photos(table: "pyarrow.Table", photos: Any, made: Exported) -> Iterator[tuple[Decoded, list[int]]]:
     """Each photo of a source that rows are of, and the numbers of these; rows without their photo are noted.
 

@@ -50,6 +50,13 @@ def selected(
     return held.filter(reduce(and_, terms)) if terms else held
 
 
+def class_of(table: "pyarrow.Table") -> "pyarrow.ChunkedArray":
+    """What each row is about: the class explained, or the predicted one where a method explains none."""
+    from pyarrow import compute
+
+    return compute.coalesce(table["target"], table["prediction"], "no class")
+
+
 def counted(values: Any) -> dict[str, int]:
     """How often each value of an Arrow array is there, the most frequent first; nulls are not counted."""
     found = values.drop_null().value_counts().to_pylist()

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +13,20 @@ from torch import Tensor
 from whycam.errors import OptionError
 from whycam.kit.arrays import Normalize, normalize, resize
 from whycam.kit.overlap import share_inside
-from whycam.runs.looking import NAMED, counted, selected
+from whycam.kit.words import plural
+from whycam.pictures.figures import grid
+from whycam.results.drawing import raw_panel
+from whycam.runs.looking import NAMED, class_of, counted, selected
 from whycam.runs.store import Store, unpacked
 
 if TYPE_CHECKING:
     import pyarrow
+    from matplotlib.figure import Figure
 else:
-    pyarrow = Any  # an extra
+    pyarrow = Figure = Any  # extras
+
+#: In each row of a figure.
+_PANELS = 5
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class MeanMap:
 
 
 def mean_maps(
-    store: Store, by: str, size: Sequence[int] | None, how: Normalize, where: Mapping[str, Any]
+    store: Store, by: str | None, size: Sequence[int] | None, how: Normalize, where: Mapping[str, Any]
 ) -> dict[str, MeanMap]:
     """What `Run.mean_maps` returns."""
     usual = _usual_grid(store, by, where)
@@ -44,8 +51,8 @@ def mean_maps(
     if len(grid) != len(usual):
         raise OptionError(f"size has {len(grid)} numbers for maps with {len(usual)} spatial axes.")
     sums, numbers = dict[str, Tensor](), Counter[str]()
-    for held in _shards(store, [by], where):
-        names = held[by].cast("string").to_pylist()
+    for held in _shards(store, _kinds(by), where):
+        names = (class_of(held) if by is None else held[by].cast("string")).to_pylist()
         for places, maps in _stacks(held):
             scaled = normalize(resize(maps, grid), how)
             for place, one, finite in zip(places, scaled, maps.flatten(1).isfinite().all(1).tolist(), strict=True):
@@ -76,15 +83,32 @@ def at_border(store: Store, ratio: float, where: Mapping[str, Any]) -> "pyarrow.
     return pyarrow.concat_tables(found).sort_by([("share", "descending"), ("row", "ascending")])
 
 
-def _usual_grid(store: Store, by: str, where: Mapping[str, Any]) -> tuple[int, ...]:
+def mean_figure(means: Mapping[str, MeanMap], number: int) -> Figure:
+    """What `Run.mean_figure` returns."""
+    panels = [
+        replace(raw_panel(mean.map, signed=False), title=name, note=f"the mean of {plural(mean.count, 'map')}")
+        for name, mean in [*means.items()][:number]
+    ]
+    rows = [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
+    return grid(rows, colorbar=True)
+
+
+def _kinds(by: str | None) -> list[str]:
+    """The columns that say of which class a row is."""
+    return ["target", "prediction"] if by is None else [by]
+
+
+def _usual_grid(store: Store, by: str | None, where: Mapping[str, Any]) -> tuple[int, ...]:
     """The size that most of the maps have, which are to be of one method at one layer."""
     import pyarrow
     from pyarrow import compute
 
-    columns = dict.fromkeys([by, "method", "layer", "map_shape", "map_type", *where])
-    held = selected(store.table([*columns]), where, mapped=True).filter(compute.field(by).is_valid())
+    columns = dict.fromkeys([*_kinds(by), "method", "layer", "map_shape", "map_type", *where])
+    held = selected(store.table([*columns]), where, mapped=True)
     if not len(held):
-        raise _none({by: "any value", **where})
+        raise _none(where)
+    if by is not None and not len(held := held.filter(compute.field(by).is_valid())):
+        raise OptionError(f"no row with a map says a {by}; name another column.")
     kinds = held.group_by(["method", "layer"], use_threads=False).aggregate([]).to_pylist()
     if len(kinds) > 1:
         listed = ", ".join(f"{each['method']} at {each['layer']}" for each in kinds)

@@ -18,8 +18,9 @@ from whycam.runs.store import Store, drop_damaged
 
 if TYPE_CHECKING:
     import pyarrow
+    from matplotlib.figure import Figure
 else:
-    pyarrow = Any  # an extra
+    pyarrow = Figure = Any  # extras
 
 
 class Run:
@@ -131,7 +132,7 @@ class Run:
 
     def mean_maps(
         self,
-        by: str = "target",
+        by: str | None = None,
         *,
         size: Sequence[int] | None = None,
         normalize: Normalize = "max",
@@ -143,8 +144,8 @@ class Run:
         They are read once, a shard at a time; maps that are not finite are left out.
 
         Args:
-            by: the column that says which rows belong together: `target`, or `prediction` for methods that explain no
-                class, `label`, ...
+            by: the column that says which rows belong together, such as `label`. By default they are of one class: what
+                is explained, or predicted where a method explains none.
             size: what maps are resized to, between pixel centers; the size that most of them have by default.
             normalize: as for `Explanation.heatmaps`. By default each map is divided by its own peak, negative values to
                 0, so that every image counts the same and a map that shows nothing counts as 0 everywhere. `"none"`
@@ -161,6 +162,20 @@ class Run:
             {'class 1': (1, torch.Size([14, 14]))}
         """
         return looking_at_maps.mean_maps(self._store, by, size, normalize, where)
+
+    def mean_figure(self, number: int = 10, *, by: str | None = None, **where: Any) -> Figure:
+        """The mean maps of the most frequent classes side by side (needs `whycam[plot]`), each with its own scale.
+
+        Args:
+            number: of classes, at most. by, where: as for `mean_maps`; every map is divided by its own peak.
+
+        Examples:
+            >>> photos, prepare = [("dark", np.zeros((20, 24, 3), np.uint8))], whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "one", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> [axes.get_title() for axes in run.mean_figure().axes][0]
+            'class 1'
+        """
+        return looking_at_maps.mean_figure(self.mean_maps(by, **where), number)
 
     def at_border(self, ratio: float = 3.0, **where: Any) -> "pyarrow.Table":
         """The maps that stick to the border, the most first: `share` of the positive evidence lies in the outer ring of

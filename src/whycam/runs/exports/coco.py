@@ -9,7 +9,8 @@ from whycam.errors import WhycamError
 from whycam.kit.files import write_whole
 from whycam.kit.regions import around, bright, run_lengths
 from whycam.results.explanation import Explanation
-from whycam.runs.exporting import Exported, Rows, class_of, on_photo, with_maps
+from whycam.runs.exporting import Exported, Rows, on_photo, with_maps
+from whycam.runs.looking import class_of
 
 
 def write(run: Rows, path: Path, level: float) -> Exported:

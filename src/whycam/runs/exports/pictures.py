@@ -6,8 +6,9 @@ from typing import Any
 from whycam.errors import WhycamError
 from whycam.kit.files import Names
 from whycam.pictures.photos import safe_name
-from whycam.runs.exporting import Exported, Rows, beside_photos, class_of, with_maps
+from whycam.runs.exporting import Exported, Rows, beside_photos, with_maps
 from whycam.runs.keeping import file_name, write_picture
+from whycam.runs.looking import class_of
 
 
 def write(run: Rows, folder: Path, photos: Any) -> Exported:
