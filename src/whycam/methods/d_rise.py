@@ -40,8 +40,9 @@ def d_rise(
 
     `split_half_correlation` is the map's error bar: the correlation of two maps, of the even and of the odd masks.
     After every 500 masks it is looked at. A sample that has reached `until` keeps the map of that moment, so that a
-    batch equals its samples; once all have, no more are run. `until=None` runs all `samples`. A map that does not reach it has a status that says so. On a toy detector 300 masks of 5 cells
-    with `keep=0.8` reached 0.9, of 9 cells 0.7; with the paper's `keep=0.5` hardly any mask left the detector a box.
+    batch equals its samples; once all have, no more are run. `until=None` runs all `samples`. A map that does not reach
+    it has a status that says so. On a toy detector 300 masks of 5 cells with `keep=0.8` reached 0.9, of 9 cells 0.7;
+    with the paper's `keep=0.5` hardly any mask left the detector a box.
     """
     masks = RandomMasks(inputs, grid, keep, baseline, seed)
     # of the even and of the odd masks: the sum of score times mask, of masks, and of scores
