@@ -1696,6 +1696,14 @@ FAULTS = [
         },
     ),
     Faults(
+        "runs/decoding.py",
+        "runs/test_faults.py",
+        {
+            "        signal.raise_signal(number)": "        pass",
+            "            signal.signal(each, lambda number, _: came.append(number))": "            pass",
+        },
+    ),
+    Faults(
         "runs/explaining.py",
         "runs/test_faults.py",
         {"if any(method.couples for method in self.request.methods) else []": "if False else []"},

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import whycam
 from whycam.cli import app
+from whycam.runs.explaining import Worker
 
 NETWORK = """
 import torch
@@ -92,11 +93,11 @@ def test_labels_from_lines_and_from_json(run, tmp_path):
 def test_a_layout_and_views_are_passed_on(run, monkeypatch):
     seen = {}
 
-    def spy(*args, **given):
-        seen.update(given)
+    def spy(worker, several):
+        seen.update(vars(worker.request))
         raise whycam.WhycamError("seen")
 
-    monkeypatch.setattr("whycam.explainer.explain", spy)
+    monkeypatch.setattr(Worker, "_maps", spy)
     run("--layout", "tokens:4x3+1", "--views", "1,left", "--answer", "0")
     assert seen["layout"] == whycam.layouts.Tokens((4, 3), 1)
     assert (seen["views"], seen["output"]) == ([1, "left"], 0)

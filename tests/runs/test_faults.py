@@ -1,5 +1,7 @@
 """What goes wrong while a run goes on: nothing that was done is lost, and what was not is said."""
 
+import signal
+
 import nets
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from PIL import Image
 
 import whycam
+from whycam.runs.decoding import _held_back
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -110,3 +113,16 @@ def test_one_answer_of_a_whole_batch_hangs_on_no_neighbor(vision, folder, tmp_pa
     alone = whycam.run(vision, folder, tmp_path / "alone", batch=1, **asked)
     for number in range(6):
         assert torch.equal(several[number].maps, alone[number].maps)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_processes_are_forked_arrives_after(number):
+    before, seen = signal.getsignal(number), []
+    signal.signal(number, lambda *_: seen.append("stopped"))
+    try:
+        with _held_back():
+            signal.raise_signal(number)
+            seen.append("forked")
+        assert seen == ["forked", "stopped"]
+    finally:
+        signal.signal(number, before)

@@ -1,7 +1,9 @@
 """Photos read, and prepared for the network, in worker processes beside it."""
 
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -65,7 +67,30 @@ def decoded(
         worker_init_fn=_deaf,
         generator=torch.Generator(),  # which the caller's random numbers are not
     )
-    return iter(loader)
+    with _held_back():
+        return iter(loader)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """A block in which processes are forked, after which the signals to stop arrive that came in it.
+
+    What a handler raises while Python forks, it ignores: a run would go on as if nobody had stopped it.
+    """
+    came = list[int]()
+    before = dict[int, Any]()
+    if threading.current_thread() is threading.main_thread():  # which alone has handlers
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        before = {each: handler for each, handler in before.items() if handler is not None}  # set by other than Python
+    try:
+        for each in before:
+            signal.signal(each, lambda number, _: came.append(number))
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def decode(item: Item, preprocess: Preprocess | None, drawn: bool = False) -> Decoded:
