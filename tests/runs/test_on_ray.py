@@ -24,6 +24,8 @@ try:
         warnings.simplefilter("ignore")  # of the packages that Ray imports
         import ray
         import ray.data
+
+        from whycam.runs import on_ray as on_ray_engine
 except ImportError:
     pytest.skip("ray is not installed: pip install 'whycam[ray]'", allow_module_level=True)
 
@@ -219,6 +221,42 @@ def test_a_pipeline_of_rays_own_takes_the_callable_class(cluster, vision, folder
         np.testing.assert_allclose(held, alone.maps[number].numpy(), rtol=1e-5, atol=1e-7)
 
 
+class Walked:
+    """A source that writes down how far it was walked."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def __iter__(self):
+        for number in range(200):
+            with self.notes.open("ab") as file:
+                file.write(b".")
+            yield f"{number}", np.full((9, 9, 3), number, np.uint8)
+
+
+@pytest.mark.slow
+def test_a_source_is_walked_so_many_chunks_ahead_and_no_more(cluster, by_value, vision, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_ray_engine, "_AHEAD", 20)
+    (tmp_path / "out").mkdir()
+    ahead = []
+
+    @contextmanager
+    def noted(self, what, total, unit):
+        done = 0
+
+        def advance(images):
+            nonlocal done
+            done += images
+            ahead.append((tmp_path / "walked").stat().st_size - done)
+
+        yield advance
+
+    monkeypatch.setattr(Progress, "of", noted)
+    made = on_ray(slow(vision, tmp_path / "notes", 0.02), Walked(tmp_path / "walked"), tmp_path / "out", batch=1)
+    assert len(made) == 200
+    assert 10 < max(ahead) <= 20 + 2  # one that is drawn, and one that has come back and is not counted yet
+
+
 @pytest.mark.slow
 def test_a_model_that_actors_cannot_import_is_said(cluster, vision, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "only_here", types.ModuleType("only_here"))
@@ -226,6 +264,20 @@ def test_a_model_that_actors_cannot_import_is_said(cluster, vision, folder, tmp_
     sys.modules["only_here"].Slow = Slow
     with pytest.raises(whycam.WhycamError, match=r"cannot load the model .*No module named 'only_here'"):
         on_ray(slow(vision, tmp_path / "notes", 0), folder, tmp_path / "out")
+
+
+def test_more_than_a_machine_has_is_refused_where_ray_is_started_for_the_run(monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 2.0})
+    for fits in ((None, None, 4), (1, None, 3), (3, 0.5, 4), (None, 1, 2), (None, None, None)):
+        on_ray_engine._check_room(*fits)
+    for asked, said in (
+        ((None, None, 5), "5 actors and what reads photos need 5 CPUs, and this machine has 4"),
+        ((1, None, 4), "need 5 CPUs"),
+        ((None, 1, 3), "need 3 GPUs, and this machine has 2"),
+        ((None, 0.5, 5), "need 2.5 GPUs"),
+    ):
+        with pytest.raises(whycam.OptionError, match=said):
+            on_ray_engine._check_room(*asked)
 
 
 def test_what_cannot_be_sent_to_other_processes_is_said(vision, folder, tmp_path):

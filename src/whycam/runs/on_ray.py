@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from whycam.kit.words import first_line, plural
 from whycam.pictures.preprocess import Preprocess
 from whycam.runs.decoding import Chunks, decode
 from whycam.runs.explaining import Worker
+from whycam.runs.gate import Gate
 from whycam.runs.sources import Item
 
 try:
@@ -33,6 +35,8 @@ except ImportError:
 #: What Ray says while it starts and works, which is no sentence about the run.
 _CHATTER = ("ray", "ray.data", "ray._private.worker", "ray.data._internal.progress")
 
+#: Chunks that are under way at most. Ray Data's queues would grow in the driver as the source is walked.
+_AHEAD = 2000
 #: Whether Ray may send statistics of its use.
 _STATISTICS = "RAY_USAGE_STATS_ENABLED"
 
@@ -74,13 +78,20 @@ def explained(
     if workers == 0:
         raise OptionError("workers=0 is for engine='local'; leave it out, or say how many tasks read photos at once.")
     walked = _pickled(items, "the source", "Pass a path, or a list")
-    network = _pickled(worker, "the model", "Define its parts in a module that every machine can import")
+    network = _pickled(
+        worker,
+        "the model",
+        "What PyTorch networks are made of has to be in modules that every machine can import; Keras models stay here",
+    )
     with _ray(workers, num_gpus, concurrency):
         held = ray.put(network)  # fetched once by each machine
         with ray.data.DataContext.current(_settings()):  # which a data set keeps that is made here
             rows = (
                 ray.data.from_items([{"chunk": 0}])
-                .flat_map(_Walk(walked, batch), num_cpus=0)
+                .flat_map(
+                    _Walk(walked, batch, _AHEAD, (gate := ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote())),
+                    num_cpus=0,
+                )
                 # Ray joins this with an actor that needs the same and no more
                 .map(
                     _Decode(worker.preprocess, bool(worker.kept.overlays)),
@@ -94,10 +105,19 @@ def explained(
                     **({"num_gpus": num_gpus} if num_gpus else {"num_cpus": 1}),
                 )
             )
-        yield _each_image(rows.iter_rows(), worker)
+        with closing(_each_image(_counted(rows.iter_rows(), gate), worker)) as made:  # before Ray is ended
+            yield made
 
 
-def _each_image(rows: Iterable[Mapping[str, Any]], worker: Worker) -> Iterator[list[dict[str, Any]]]:
+def _counted(rows: Iterable[Mapping[str, Any]], gate: Any) -> Iterator[Mapping[str, Any]]:
+    """The rows, told to the gate: Ray Data limits the bytes that are under way, and chunks of paths have few."""
+    for number, row in enumerate(rows):
+        if number % (_AHEAD // 20) == 0:
+            gate.say.remote(number)
+        yield row
+
+
+def _each_image(rows: Iterable[Mapping[str, Any]], worker: Worker) -> Generator[list[dict[str, Any]], None, None]:
     """What came of the chunks, in the source's order; only here is known whether anything was explained before."""
     try:
         for row in rows:
@@ -115,14 +135,18 @@ def _each_image(rows: Iterable[Mapping[str, Any]], worker: Worker) -> Iterator[l
 
 
 class _Walk:
-    """Walks the source: one row becomes its chunks, one at a time."""
+    """Walks the source: one row becomes its chunks, one at a time, so many ahead of what has come back."""
 
-    def __init__(self, items: bytes, size: int) -> None:
-        self.items, self.size = items, size
+    def __init__(self, items: bytes, size: int, ahead: int, gate: Any) -> None:
+        self.items, self.size, self.ahead, self.gate = items, size, ahead, gate
 
     def __call__(self, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         try:
-            for chunk in Chunks(_unpickled(self.items), self.size):
+            passed = 0
+            for number, chunk in enumerate(Chunks(_unpickled(self.items), self.size)):
+                while number - passed > self.ahead:
+                    time.sleep(0.1)
+                    passed = ray.get(self.gate.ask.remote())
                 yield {"chunk": _Parcel(chunk)}
         except WhycamError as error:
             yield {"chunk": _Parcel([], error=error)}
