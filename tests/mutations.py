@@ -1680,6 +1680,13 @@ FAULTS = [
         },
     ),
     Faults("pictures/photos.py", "runs/test_run.py", {"[:160]": ""}),
+    Faults("kit/files.py", "runs/test_faults.py", {"    if alone:\n": "    if False:\n"}),
+    Faults("runs/parts.py", "runs/test_faults.py", {"if not half and not (there": "if not (there"}),
+    Faults(
+        "runs/decoding.py",
+        "runs/test_faults.py",
+        {"(signal.SIGINT, signal.SIGTERM)": "(signal.SIGINT,)", "    main.join()\n    os._exit(1)": "    main.join()"},
+    ),
     Faults("runs/sources/source.py", "runs/test_run.py", {"readable(self.id)": "self.id"}),
     Faults("runs/store.py", "runs/test_run.py", {"except UnicodeEncodeError:": "except ZeroDivisionError:"}),
     Faults(

@@ -1,6 +1,11 @@
 """What goes wrong while a run goes on: nothing that was done is lost, and what was not is said."""
 
+import multiprocessing
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import nets
 import numpy as np
@@ -9,7 +14,8 @@ import torch
 from PIL import Image
 
 import whycam
-from whycam.runs.decoding import _held_back
+from whycam.runs.decoding import _held_back, decoded
+from whycam.runs.sources import Item
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -126,3 +132,58 @@ def test_a_signal_while_processes_are_forked_arrives_after(number):
         assert seen == ["forked", "stopped"]
     finally:
         signal.signal(number, before)
+
+
+#: Reads photos that no pipe holds, for somebody who takes one and then no more.
+READER = """
+import sys
+import numpy as np
+from whycam.runs.decoding import decoded
+from whycam.runs.sources import Item
+items = [Item(str(n), np.full((1000, 1000, 3), n, np.uint8)) for n in range(6)]
+held = decoded(items, None, batch=1, workers=2)
+next(held)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_processes_that_read_photos_end_with_a_killed_run_also_while_they_wait():
+    child = subprocess.Popen([sys.executable, "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"ready\n"
+    time.sleep(0.5)  # until they wait
+    child.kill()
+    child.communicate(timeout=10)  # its output ends when nobody has it any more
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_processes_that_read_photos_leave_sigterm_to_the_run():
+    """A scheduler sends it to all of them."""
+    loaded = decoded([_Ends() for _ in range(3)], None, batch=1, workers=1)
+    assert [len(each) for each in loaded] == [1, 1, 1]
+
+
+class _Ends(Item):
+    """A photo whose reading gets a SIGTERM."""
+
+    def __init__(self):
+        super().__init__("0", np.zeros((4, 4, 3), np.uint8))
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_picture_that_was_half_written_is_written_over_and_never_merged(vision, folder, tmp_path):
+    where = tmp_path / "out" / "shard-1-of-1"
+    (where / "overlays").mkdir(parents=True)
+    (where / "overlays" / ".0.png.grad_cam.jpg.part").write_bytes(b"half")
+    (where / "overlays" / ".gone.png.grad_cam.jpg.part").write_bytes(b"half")
+    asked = {"method": "grad_cam", "overlays": "jpg", "workers": 0}
+    whycam.run(vision, folder, tmp_path / "out", **asked, shard=(1, 1))
+    names = [f"{number}.png.grad_cam.jpg" for number in range(6)]
+    assert sorted(each.name for each in (where / "overlays").iterdir()) == [".gone.png.grad_cam.jpg.part", *names]
+    merged = whycam.merge_shards(tmp_path / "out")
+    assert sorted(each.name for each in (merged.folder / "overlays").iterdir()) == names

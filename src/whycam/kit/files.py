@@ -12,14 +12,19 @@ from typing import Any
 from whycam.errors import WhycamError
 
 
-def write_whole(path: Path, data: bytes | Iterable[bytes], *, synced: bool = False) -> Path:
+def write_whole(path: Path, data: bytes | Iterable[bytes], *, synced: bool = False, alone: bool = False) -> Path:
     """Write `data`, or its pieces, beside `path` and rename it into place; a missing folder is made. Returns the path.
 
     Args:
         synced: wait until the disk holds it, so that not even a machine that stops takes it back.
+        alone: nobody else writes to this path: what a killed writer left half written is written over the next time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if alone:
+        name = str(path.with_name(f".{path.name}.part"))
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
+    else:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)

@@ -1,11 +1,13 @@
 """Photos read, and prepared for the network, in worker processes beside it."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,7 @@ def decoded(
         batch_sampler=Chunks(items, batch),  # of items in place of their numbers
         collate_fn=_as_they_are,
         num_workers=workers,
-        worker_init_fn=_deaf,
+        worker_init_fn=_bound,
         generator=torch.Generator(),  # which the caller's random numbers are not
     )
     with _held_back():
@@ -128,6 +130,16 @@ def _as_they_are(several: list[Decoded]) -> list[Decoded]:
     return several
 
 
-def _deaf(_: int) -> None:
-    """Leave Ctrl-C to the main process, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _bound(_: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the main process, which ends the workers; and end where that one is gone.
+
+    A loader's worker looks for that by itself, but not while it waits for somebody to take what it gives.
+    """
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(main: Any) -> None:
+    main.join()
+    os._exit(1)

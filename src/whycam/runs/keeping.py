@@ -93,7 +93,7 @@ def write_picture(picture: Image.Image, path: Path) -> None:
     encoder, how = _FORMATS[path.suffix[1:]]
     picture.save(data, encoder, **how)
     with disk_errors_said(path.parent):
-        write_whole(path, data.getvalue())
+        write_whole(path, data.getvalue(), alone=True)
 
 
 def file_name(source: str) -> str:

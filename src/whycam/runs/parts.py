@@ -73,7 +73,8 @@ def _link_pictures(folder: Path, part: Path) -> None:
     """Pictures lie beside the table, each under its image's name."""
     with disk_errors_said(folder):
         for path in sorted(each for kind in PICTURES for each in (part / kind).rglob("*") if each.is_file()):
-            if not (there := folder / path.relative_to(part)).exists():
+            half = path.name.startswith(".")  # written
+            if not half and not (there := folder / path.relative_to(part)).exists():
                 link_whole(there, path)
 
 
