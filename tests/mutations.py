@@ -1668,6 +1668,8 @@ FAULTS = [
             "bool(worker.kept.overlays)": "False",
             "Chunks(_unpickled(self.items), self.size)": "Chunks(_unpickled(self.items), 3)",
             "    if workers == 0:\n": "    if False:\n",
+            "if count > there.get(kind, 0):": "if count >= there.get(kind, 0):",
+            '        wanted["CPU"] += 1\n': "        pass\n",
         },
     ),
     Faults(
