@@ -1630,6 +1630,13 @@ FAULTS = [
         "runs/test_run.py",
         {
             "**kept.asked, ": "",
+        },
+    ),
+    Faults(
+        "runs/running.py",
+        "runs/test_faults.py",
+        {
+            "known=store.has_maps": "known=bool(store.done)",
             "if batch < 1:": "if False:",
             "if workers is not None and workers < 0:": "if False:",
             "if any(map(is_of_each, request.targets)):": "if False:",

@@ -187,3 +187,12 @@ def test_a_picture_that_was_half_written_is_written_over_and_never_merged(vision
     assert sorted(each.name for each in (where / "overlays").iterdir()) == [".gone.png.grad_cam.jpg.part", *names]
     merged = whycam.merge_shards(tmp_path / "out")
     assert sorted(each.name for each in (merged.folder / "overlays").iterdir()) == names
+
+
+def test_a_wrong_question_is_said_also_where_only_failures_are_kept(vision, folder, tmp_path):
+    (folder / "0.png").write_bytes(b"no photo")
+    asked = {"target": 99, "layer": "relu2", "batch": 1, "workers": 0}
+    for _ in range(2):  # the first photo cannot be read, and then the question is at fault
+        with pytest.raises(whycam.WhycamError, match="99"):
+            whycam.run(vision, folder, tmp_path / "out", **asked)
+    assert list(errors(whycam.open_run(tmp_path / "out"))) == ["0.png"]

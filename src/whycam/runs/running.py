@@ -60,7 +60,7 @@ def run(
     out = out if shard is None else part_of(out, shard, new)
     question = {**asked(session, request), **kept.asked, **_input(session), **_names_and_precision(session, request)}
     with Store.create_or_continue(out, question, new=new, retry=retry) as store:
-        worker = Worker(session, request, kept, store.folder.absolute(), known=bool(store.done))
+        worker = Worker(session, request, kept, store.folder.absolute(), known=store.has_maps)
         if store.done:
             progress.say(f"going on: {plural(len(store.done), 'image')} were explained before ({store.folder})")
         left = Left(source, store.done, shard or (1, 1))

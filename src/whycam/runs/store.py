@@ -124,6 +124,12 @@ class Store:
         """The images that need not be asked about again: those with rows in shards, an error or not."""
         return set(self.table(["source"])["source"].unique().to_pylist())
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether any row has a map."""
+        kinds = self.table(["map_type"])["map_type"]
+        return bool(kinds.null_count < len(kinds))
+
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take rows, all those of each image in one call, and write a shard when enough of them wait.
 
