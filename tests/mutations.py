@@ -1630,13 +1630,6 @@ FAULTS = [
         "runs/test_run.py",
         {
             "**kept.asked, ": "",
-        },
-    ),
-    Faults(
-        "runs/running.py",
-        "runs/test_faults.py",
-        {
-            "known=store.has_maps": "known=bool(store.done)",
             "if batch < 1:": "if False:",
             "if workers is not None and workers < 0:": "if False:",
             "if any(map(is_of_each, request.targets)):": "if False:",
@@ -1691,6 +1684,11 @@ FAULTS = [
     Faults("pictures/photos.py", "runs/test_run.py", {"[:160]": ""}),
     Faults("kit/files.py", "runs/test_faults.py", {"    if alone:\n": "    if False:\n"}),
     Faults("runs/parts.py", "runs/test_faults.py", {"if not half and not (there": "if not (there"}),
+    Faults(
+        "runs/running.py",
+        "runs/test_faults.py",
+        {"known=store.has_maps": "known=bool(store.done)"},
+    ),
     Faults(
         "runs/decoding.py",
         "runs/test_faults.py",
