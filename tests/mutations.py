@@ -233,8 +233,8 @@ FAULTS = [
         "metrics/mask_iou.py",
         "metrics/test_mask_iou.py",
         {
-            "threshold * flat": "threshold + 0 * flat",
-            "(bright | target).sum(1)": "target.sum(1)",
+            "bright(maps, threshold)": "bright(maps, 0.2)",
+            "(found | target).sum(1)": "target.sum(1)",
             '.where(target.any(1), union.new_tensor(float("nan")))': "",
         },
     ),
@@ -1692,7 +1692,10 @@ FAULTS = [
     Faults(
         "runs/decoding.py",
         "runs/test_faults.py",
-        {"(signal.SIGINT, signal.SIGTERM)": "(signal.SIGINT,)", "    main.join()\n    os._exit(1)": "    main.join()"},
+        {
+            "    for each in (signal.SIGINT, signal.SIGTERM):": "    for each in (signal.SIGINT,):",
+            "    main.join()\n    os._exit(1)": "    main.join()",
+        },
     ),
     Faults("runs/sources/source.py", "runs/test_run.py", {"readable(self.id)": "self.id"}),
     Faults("runs/store.py", "runs/test_run.py", {"except UnicodeEncodeError:": "except ZeroDivisionError:"}),
@@ -1721,6 +1724,11 @@ FAULTS = [
         "runs/explaining.py",
         "runs/test_faults.py",
         {"if any(method.couples for method in self.request.methods) else []": "if False else []"},
+    ),
+    Faults(
+        "kit/words.py",
+        "runs/test_sources.py",
+        {'.encode("utf-8", "surrogateescape")': '.encode("utf-8", "replace")'},
     ),
     Faults(
         "kit/behind.py",
@@ -1779,7 +1787,6 @@ FAULTS = [
             "key=lambda name: name not in photos_first": "key=usual.index",
             "name.strip().casefold(): name": "name: name",
             "passed.add(item.id)": "pass",
-            '.encode("utf-8", "surrogateescape")': '.encode("utf-8", "replace")',
             r"(?:\.0)?": "",
             r"(-?\d": r"(\d",
             "else text or None": "else text",
