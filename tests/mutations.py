@@ -1682,6 +1682,7 @@ FAULTS = [
         },
     ),
     Faults("pictures/photos.py", "runs/test_run.py", {"[:160]": ""}),
+    Faults("runs/decoding.py", "runs/test_run.py", {"([*held], [*places], torch": "([*held][::-1], [*places], torch"}),
     Faults("kit/files.py", "runs/test_faults.py", {"    if alone:\n": "    if False:\n"}),
     Faults("runs/parts.py", "runs/test_faults.py", {"if not half and not (there": "if not (there"}),
     Faults(

@@ -512,7 +512,8 @@ class Explainer:
 
         Args:
             source: a folder (with all below it), a glob, a list of paths in a text or CSV file, tar shards, Parquet
-                files with images, or any iterable of (id, photo). A target that the source gives is asked about.
+                files with images, or any iterable of (id, photo). A target that the source gives is asked in place of
+                `target` and `targets`.
             out: the folder that is written. One that holds a run of something else is refused, and what differs said.
             method, target, layer: as for `explain`: one row for each image. `"auto"` is the choice that `choose` kept.
             methods, targets, layers, options: as for `compare`, in their place: a row for each combination.

@@ -214,3 +214,17 @@ def test_a_job_on_ray_that_is_stopped_with_all_its_processes_keeps_what_it_has(h
     assert process.returncode == 130, said
     assert "the same command goes on" in said
     assert 0 < len(kept(here / "out")) < MANY
+
+
+def test_one_that_began_anew_and_was_stopped_says_how_to_go_on(here: Path, monkeypatch: Any) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whycam.explainer.run", stopped)
+    result = asked("photos", "-o", "maps")
+    assert (result.exit_code, result.stderr.strip()) == (
+        130, "whycam: interrupted: what was explained is in maps; the same command goes on."
+    )  # fmt: skip
+    result = asked("photos", "-o", "maps", "--new")
+    said = "what was explained is in the newest folder beside maps; name that, without --new, to go on."
+    assert (result.exit_code, " ".join(result.stderr.split())) == (130, f"whycam: interrupted: {said}")

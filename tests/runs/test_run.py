@@ -441,3 +441,22 @@ def test_a_broken_file_whose_name_is_no_unicode_is_a_row_with_its_reason(vision,
     assert run.table["source"][1].as_py() == "a\\xfe"
     again = whycam.run(vision, [("a\udcfe", np.zeros((9, 9, 3), np.uint8))], tmp_path / "out", workers=0)
     assert len(again) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files as Linux lists them")
+def test_photos_of_a_batch_take_few_open_files_and_each_has_its_own_input_and_place():
+    items = [Item(f"{n}", np.full((20 + n % 2, 24, 3), 3 * n, np.uint8)) for n in range(60)]
+    items[7] = Item("7", b"none")
+    prepare = whycam.Preprocess((16, 16), "none", crop=False)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    loaded = decoded(items, prepare, batch=30, workers=1)
+    held = [*loaded]
+    assert len([*Path("/proc/self/fd").iterdir()]) - before < 20
+    for item, each in zip(items, [each for several in held for each in several], strict=True):
+        assert each.item.id == item.id
+        if item.id == "7":
+            assert each.prepared is None
+            continue
+        tensor, place = prepare(whycam.read_photo(item.photo))
+        assert torch.equal(each.prepared[0], tensor)
+        assert each.prepared[1] == place

@@ -171,7 +171,8 @@ def run(
                 **{name: value for name, value in asked.items() if name in _TAKEN},
             )  # fmt: skip
         except KeyboardInterrupt:
-            out.problem(f"interrupted: what was explained is in {output}; the same command goes on.")
+            again = f"in the newest folder beside {output}; name that, without --new, to go on" if new else None
+            out.problem(f"interrupted: what was explained is {again or f'in {output}; the same command goes on'}.")
             raise typer.Exit(INTERRUPTED) from None
         finally:
             signal.signal(signal.SIGTERM, before)

@@ -5,11 +5,11 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -61,16 +61,17 @@ def decoded(
         preprocess: what is applied in the workers; where there is none the photos come back whole.
         drawn: whether photos come back to be drawn on.
     """
-    loader: Iterable[list[Decoded]] = DataLoader(
+    loader: Iterable[_Sent] = DataLoader(
         _Decoder(preprocess, drawn),
         batch_sampler=Chunks(items, batch),  # of items in place of their numbers
-        collate_fn=_as_they_are,
+        collate_fn=_sent,
         num_workers=workers,
         worker_init_fn=_bound,
         generator=torch.Generator(),  # which the caller's random numbers are not
     )
     with _held_back():
-        return iter(loader)
+        sent = iter(loader)
+    return map(_received, sent)
 
 
 @contextmanager
@@ -126,7 +127,28 @@ class Chunks:
             yield chunk
 
 
-def _as_they_are(several: list[Decoded]) -> list[Decoded]:
+#: Decoded items without their inputs; and these, of each shape in one, with the items' numbers and where they lie.
+_Sent: TypeAlias = tuple[list[Decoded], list[tuple[list[int], list[Geometry], Tensor]]]
+
+
+def _sent(several: list[Decoded]) -> _Sent:
+    """As a worker gives them: each tensor takes an open file, of which a process has 1,024 on many machines."""
+    by_shape: dict[torch.Size, dict[int, tuple[Tensor, Geometry]]] = {}
+    for number, each in enumerate(several):
+        if each.prepared is not None:
+            by_shape.setdefault(each.prepared[0].shape, {})[number] = each.prepared
+    inputs = []
+    for held in by_shape.values():
+        tensors, places = zip(*held.values(), strict=True)
+        inputs.append(([*held], [*places], torch.stack(tensors)))
+    return [replace(each, prepared=None) for each in several], inputs
+
+
+def _received(sent: _Sent) -> list[Decoded]:
+    several, inputs = sent
+    for numbers, places, tensors in inputs:
+        for number, place, each in zip(numbers, places, tensors, strict=True):
+            several[number] = replace(several[number], prepared=(each, place))
     return several
 
 
