@@ -21,6 +21,7 @@ from whycam.runs.decoding import decoded
 from whycam.runs.explaining import Worker
 from whycam.runs.keeping import Kept
 from whycam.runs.sources import Item, open_source
+from whycam.targets import Boxes
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
 LABELS = [f"class {number}" for number in range(5)]
@@ -460,3 +461,12 @@ def test_photos_of_a_batch_take_few_open_files_and_each_has_its_own_input_and_pl
         tensor, place = prepare(whycam.read_photo(item.photo))
         assert torch.equal(each.prepared[0], tensor)
         assert each.prepared[1] == place
+
+
+def test_images_of_a_target_that_stands_for_several_things_come_each_alone(vision, tmp_path, monkeypatch):
+    request, asked = Request.several(["grad_cam"], None, [Boxes()], None, {}), []
+    monkeypatch.setattr(Worker, "_maps", lambda _, several: asked.append([each.item.id for each in several]))
+    items = [Item(f"{number}", np.zeros((9, 9, 3), np.uint8)) for number in range(3)]
+    for several in decoded(items, PREPROCESS, batch=3, workers=0):
+        assert len([*Worker(Session(vision), request, Kept(), tmp_path).explained(several)]) == 3
+    assert asked == [["0"], ["1"], ["2"]]  # else each would have as many rows as the one with the most boxes

@@ -75,10 +75,13 @@ class Worker:
     def _together(self, each: Decoded) -> tuple[Any, ...]:
         """What has to be equal in a batch: whether the source says a target, and the input's or photo's shape.
 
-        Images of a method that makes one answer of a whole batch come each alone: a map is to hang on no neighbor.
+        Images of a method that makes one answer of a whole batch come each alone, and so do those of a target that
+        stands for several things, as many as the image has: a row is to hang on no neighbor.
         """
         assert each.size is not None  # it was read
-        alone = [each.item.id] if any(method.couples for method in self.request.methods) else []
+        couples = any(method.couples for method in self.request.methods)
+        several = any(getattr(target, "several", False) for target in self.request.targets)
+        alone = [each.item.id] if couples or several else []
         shape = each.size if each.prepared is None else each.prepared[0].shape
         return each.item.target is None, *shape, *alone
 
