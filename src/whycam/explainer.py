@@ -546,6 +546,10 @@ class Explainer:
             >>> run.summary()["images"], run[2].maps.shape
             (3, torch.Size([1, 14, 14]))
         """
+        if getattr(target, "several", False) and targets is None:
+            methods = [method] if method is not None else methods
+            layers = [layer] if layer is not None else layers
+            method, target, layer, targets = None, None, None, [target]
         if several := methods is not None or targets is not None or layers is not None:
             if method is not None or target is not None or layer is not None:
                 raise OptionError("pass method, target and layer, or methods, targets and layers; both came.")

@@ -470,3 +470,30 @@ def test_images_of_a_target_that_stands_for_several_things_come_each_alone(visio
     for several in decoded(items, PREPROCESS, batch=3, workers=0):
         assert len([*Worker(Session(vision), request, Kept(), tmp_path).explained(several)]) == 3
     assert asked == [["0"], ["1"], ["2"]]  # else each would have as many rows as the one with the most boxes
+
+
+def test_one_target_that_stands_for_several_things_is_asked_as_a_list_of_it(vision, folder, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(*given, **_):
+        seen.append(given[3])
+        raise whycam.WhycamError("seen")
+
+    monkeypatch.setattr("whycam.explainer.running.run", spy)
+    for asked in ({"method": "odam", "target": Boxes(0.5)}, {"methods": ["odam"], "targets": [Boxes(0.5)]}):
+        with pytest.raises(whycam.WhycamError, match="seen"):
+            whycam.run(vision, folder, tmp_path / "out", **asked)
+    first, second = ((each.targets, [method.name for method in each.methods]) for each in seen)
+    assert first == second == ((Boxes(0.5),), ["odam"])
+
+
+def test_a_map_that_is_not_finite_makes_the_exit_status_one(vision, folder, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from whycam.cli import app
+
+    torch.nn.init.constant_(vision.module.conv2.weight, float("nan"))
+    monkeypatch.setattr("whycam.models.load.load", lambda *_, **__: vision)
+    done = CliRunner().invoke(app, ["run", str(folder / "b"), "-o", str(tmp_path / "out"), "--workers", "0"])
+    assert "non-finite 2" in done.stdout
+    assert done.exit_code == 1

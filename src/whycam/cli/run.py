@@ -192,7 +192,7 @@ def _tell(out: Output, made: Run) -> None:
     found = made.summary()
     out.document({**found, "folder": made.folder})
     _show(out, made, found)
-    raise typer.Exit(SOME_FAILED if found["failed"] else 0)
+    raise typer.Exit(SOME_FAILED if found["failed"] or found["status"].get("non-finite") else 0)
 
 
 def _columns(given: list[str] | None) -> dict[str, str] | None:
