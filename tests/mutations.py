@@ -1478,6 +1478,8 @@ FAULTS = [
         "runs/store.py",
         "runs/test_store.py",
         {
+            "self._written > SECONDS": "self._written > 1e9",
+            "        self._written = time.monotonic()\n\n    def _spelled": "\n    def _spelled",
             "rows += left.pop(source)": "rows += left.pop(source)[:1]",
             "while self._waiting() >= self._rows_per_shard:": "if self._waiting() > self._rows_per_shard:",
             "if len(rows) >= self._rows_per_shard:": "if len(rows) > self._rows_per_shard:",

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import nets
 import os
 import time
 import whycam
+import whycam.runs.store
 
 def build():
     return whycam.VisionModel(nets.plain().float(), whycam.Preprocess.imagenet(8, 8), list("abcde"), "tiny")
@@ -126,9 +128,11 @@ def test_stopped_it_keeps_what_it_has_and_goes_on(here: Path, sent: signal.Signa
     assert kept(here / "out")[: len(first)] == first
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_every_image_is_there_once(here: Path, times: int) -> None:
-    draw = random.Random(times)
+@pytest.mark.parametrize(("times", "images"), [(2, MANY), pytest.param(50, 500, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_every_image_is_there_once(here: Path, times: int, images: int) -> None:
+    draw, counts = random.Random(times), list[int]()
+    for number in range(MANY, images):
+        shutil.copy(here / "photos" / f"{number % MANY:02d}.png", here / "photos" / f"{number}.png")
     for _ in range(times):
         process = started("photos", "-o", "out", "--workers", "1")
         deadline = time.monotonic() + 30
@@ -137,9 +141,14 @@ def test_killed_at_random_moments_every_image_is_there_once(here: Path, times: i
         time.sleep(draw.uniform(0, 4))
         process.kill()
         process.communicate()
+        counts.append(len(kept(here / "out")))
+    assert counts == sorted(counts)  # nothing that was written is lost
     with started("photos", "-o", "out") as process:
         assert process.wait(120) == 0
-    assert sorted(kept(here / "out")) == [f"{number:02d}.png" for number in range(MANY)]
+    assert sorted(kept(here / "out")) == sorted(f"{number:02d}.png" for number in range(images))
+    assert whycam.open_run(here / "out").damaged() == []
+    if times == 50:
+        assert len({*counts} - {0, images}) > 5  # it was killed in the middle
 
 
 def test_metrics_pictures_and_columns_by_flags(here):

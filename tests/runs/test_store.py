@@ -648,3 +648,13 @@ def test_the_manifest_is_beside_the_shards(tmp_path):
     written(tmp_path)
     held = json.loads((tmp_path / "run.json").read_text())
     assert (held["schema"], held["asked"]) == (1, ASKED)
+
+
+def test_what_waits_long_is_written(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("whycam.runs.store.time.monotonic", lambda: now[0])
+    with Store.create_or_continue(tmp_path, ASKED, rows_per_shard=4) as store:
+        for number, (later, shards) in enumerate(((29, 0), (2, 1), (29, 1), (0.5, 1), (1, 2))):
+            now[0] += later
+            store.add([{"source": f"{number}"}])
+            assert len(store.shards) == shards

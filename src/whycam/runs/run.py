@@ -78,7 +78,7 @@ class Run:
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """Image and reason, of every row without a map."""
+        """Image and reason, of every row with an error: there is no map, or a metric of it could not be had."""
         held = self._store.table(["source", "error"]).to_pydict()
         pairs = zip(held["source"], held["error"], strict=True)
         return [(name, why) for name, why in pairs if why is not None]

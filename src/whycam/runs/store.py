@@ -7,6 +7,7 @@ so an image is either done or was never begun.
 """
 
 import hashlib
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,6 +24,9 @@ from whycam.kit.files import disk_errors_said, link_whole, sync_folder, write_wh
 from whycam.kit.words import readable
 from whycam.runs.lock import Lock
 from whycam.runs.manifest import NAME, SCHEMA, beside, read_manifest, write_manifest
+
+#: What waits so long is written, in a shard that may be small: so much work a crash can cost, and no more.
+SECONDS = 30.0
 
 #: Column -> Arrow's name of its type. Columns named `metric.NAME`, of doubles, follow where metrics were asked.
 COLUMNS = {
@@ -64,6 +68,7 @@ class Store:
     def __init__(self, folder: Path, asked: dict[str, Any], rows_per_shard: int = 0, lock: Lock | None = None) -> None:
         self.folder, self.asked = folder, asked
         self._rows_per_shard, self._lock = rows_per_shard, lock
+        self._written = time.monotonic()
         # one attribute, so that an interrupt finds rows either waiting or in a shard
         self._state: tuple[list[str], dict[str, list[Mapping[str, Any]]]] = (self._settled(), {})
         self._last: tuple[str, Any] | None = None  # the shard that a row was read from
@@ -131,7 +136,7 @@ class Store:
         return bool(kinds.null_count < len(kinds))
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take rows, all those of each image in one call, and write a shard when enough of them wait.
+        """Take rows, all those of each image in one call, and write a shard when enough of them wait, or long enough.
 
         Raises:
             WhycamError: an image has rows already, a column is unknown, or the disk refuses; nothing is lost then, and
@@ -150,6 +155,8 @@ class Store:
         self._state = (shards, waiting | added)
         while self._waiting() >= self._rows_per_shard:
             self._write()
+        if time.monotonic() - self._written > SECONDS:
+            self.flush()
 
     def adopt(self, other: "Store", shard: str) -> None:
         """Take a shard of another run of the same question, as a link where the disk knows them; one taken is left.
@@ -299,6 +306,7 @@ class Store:
                 self._path(name).unlink(missing_ok=True)
             raise
         self.__dict__.pop("_ends", None)
+        self._written = time.monotonic()
 
     def _spelled(self, number: int, table: Any) -> tuple[str, bytes]:
         """The name of a shard, and its bytes."""
