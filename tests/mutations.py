@@ -1730,6 +1730,27 @@ FAULTS = [
         {"if couples or several else []": "if several else []"},
     ),
     Faults(
+        "results/regions.py",
+        "results/test_regions.py",
+        {
+            "each > level": "each >= level",
+            'normalize="max"': 'normalize="minmax"',
+            'on == "input" or geometries is None': "True",
+            "if left > right or top > bottom:": "if False:",
+            "return made != 0": "return made == 0",
+            "if len(one) != len(maps):": "if False:",
+        },
+    ),
+    Faults(
+        "kit/regions.py",
+        "results/test_regions.py",
+        {
+            "np.ones((3, 3))": "None",
+            "np.argsort(-areas": "np.argsort(areas",
+            "(columns >= left)": "(columns > left - 1)",
+        },
+    ),
+    Faults(
         "kit/words.py",
         "runs/test_sources.py",
         {'.encode("utf-8", "surrogateescape")': '.encode("utf-8", "replace")'},

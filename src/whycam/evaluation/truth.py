@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from whycam.errors import InputError
-from whycam.kit.regions import around
+from whycam.kit.regions import around, within
 
 
 def as_masks(masks: Any, boxes: Any, samples: int, size: Sequence[int]) -> Bool[Tensor, "batch *space"]:
@@ -29,12 +29,10 @@ def as_masks(masks: Any, boxes: Any, samples: int, size: Sequence[int]) -> Bool[
         return torch.stack([each.cpu() != 0 for each in found])
     if len(size) != 2:
         raise InputError(f"boxes lie in pictures, and the input has {len(size)} axes; pass masks=.")
-    rows, columns = (torch.arange(side) + 0.5 for side in size)
     made = torch.zeros(samples, *size, dtype=torch.bool)
     for mask, own in zip(made, as_boxes(boxes, None, samples), strict=True):
-        for left, top, right, bottom in own.tolist():
-            inside = (rows >= top) & (rows <= bottom)
-            mask |= inside[:, None] & (columns >= left) & (columns <= right)
+        for box in own.tolist():
+            mask |= within(box, size)
     return made
 
 

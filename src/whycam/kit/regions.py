@@ -1,9 +1,13 @@
-"""The bright part of a map: as a mask, the box around it, and the lengths of its runs."""
+"""The bright part of a map: as a mask, boxes around it, and the lengths of its runs; and a box as a mask."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from whycam.errors import missing
 
 
 def bright(maps: Float[Tensor, "batch *space"], level: float) -> Bool[Tensor, "batch *space"]:
@@ -18,6 +22,26 @@ def around(mask: Bool[Tensor, "*space"]) -> Float[Tensor, "_ 4"]:
         return torch.zeros(0, 4, dtype=torch.float64)
     rows, columns = (mask.any(axis).nonzero().flatten() for axis in (1, 0))
     return torch.tensor([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=torch.float64)
+
+
+def around_parts(mask: Bool[Tensor, "height width"]) -> Float[Tensor, "_ 4"]:
+    """The box around each part of a mask that hangs together, also by corners, `(box, 4)`; the largest part first."""
+    try:
+        from scipy import ndimage
+    except ImportError:
+        raise missing("SciPy", "evaluate", "boxes around the parts of a mask") from None
+    labels, count = ndimage.label(mask.numpy(), np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    places = ndimage.find_objects(labels)
+    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in (places[k] for k in np.argsort(-areas, kind="stable"))]
+    return torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+
+
+def within(box: Sequence[float], size: Sequence[int]) -> Bool[Tensor, "height width"]:
+    """The pixels whose centers lie in a box: left, top, right, bottom."""
+    left, top, right, bottom = box
+    rows, columns = (torch.arange(side) + 0.5 for side in size)
+    return ((rows >= top) & (rows <= bottom))[:, None] & (columns >= left) & (columns <= right)
 
 
 def run_lengths(mask: Bool[Tensor, "height width"]) -> list[int]:

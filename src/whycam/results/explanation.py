@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxtyping import Bool, Float
 from PIL.Image import Image
+from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import Enlarge
@@ -86,6 +88,61 @@ class Explanation(ExplanationValues):
         from whycam.results.drawing import Look, overlay
 
         return overlay(self, Look(colormap, opacity, signed, enlarge, on, caption, marks))
+
+    def mask(self, level: float = 0.2, *, on: str = "photo") -> list[Bool[Tensor, "*space"]]:
+        """Where the map is bright, for each sample: above `level`, a share of its maximum.
+
+        Args:
+            level: 0.2 is CAM's, arXiv:1512.04150, section 3.2.
+            on: `"photo"`, the pixels of the photo where it is known how the map lies there, or `"input"`, those of what
+                the network was given.
+
+        Returns:
+            A mask `(height, width)` for each sample, or one of the input's own axes; a map that is nowhere positive has
+            an empty one.
+
+        Examples:
+            >>> [each.shape for each in whycam.explain(net, batch).mask(0.5)]
+            [torch.Size([16, 16]), torch.Size([16, 16])]
+        """
+        from whycam.results import regions
+
+        return regions.masks(self, level, on)
+
+    def boxes_around(self, level: float = 0.2, *, on: str = "photo") -> list[Float[Tensor, "_ 4"]]:
+        """The boxes around the bright parts of each sample's map, the largest part first (needs `whycam[evaluate]`).
+
+        The first is what CAM localizes by, arXiv:1512.04150, section 3.2: around the largest part that hangs together.
+
+        Args:
+            level, on: as for `mask`.
+
+        Returns:
+            For each sample `(box, 4)`: left, top, right, bottom in pixels; none where nothing is bright.
+
+        Examples:
+            >>> whycam.explain(net, batch).boxes_around(0.5)[0].shape[1]
+            4
+        """
+        from whycam.results import regions
+
+        return regions.boxes(self, level, on)
+
+    def share(self, region: Any, *, on: str = "photo") -> Float[Tensor, " batch"]:
+        """The share of each map's evidence, its positive part, that lies in a region; NaN where nothing is positive.
+
+        Args:
+            region: a box (left, top, right, bottom), of which pixels count whose centers lie in it, or a mask of the
+                picture's size; or a list with one for each sample.
+            on: where the region is given, as for `mask`.
+
+        Examples:
+            >>> float(whycam.explain(net, batch)[0].share((0, 0, 16, 16)))
+            1.0
+        """
+        from whycam.results import regions
+
+        return regions.shares(self, region, on)
 
     def colored(self) -> list[Image]:
         """The classic colored picture of guided backprop or Guided Grad-CAM, one for each sample.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.results.explanation import Explanation
+from whycam.results.regions import laid
 from whycam.runs.decoding import Decoded, decode
 from whycam.runs.sources import open_source
 
@@ -91,10 +92,4 @@ def on_photo(one: Explanation, longest: int | None = None) -> Float[Tensor, "hei
     """
     if one.context is None or one.context.geometries is None:
         raise WhycamError("where the map lies on the photo is not known, which only a Preprocess says")
-    geometry = one.context.geometries[0]
-    if longest is not None:
-        shrink = min(1.0, longest / max(geometry.photo_size))
-        height, width = (max(1, round(side * shrink)) for side in geometry.photo_size)
-        geometry = geometry.on_photo_of((height, width))
-    heat: Tensor = geometry.to_photo(one.heatmaps()[0])[0]
-    return heat
+    return laid(one, longest=longest, normalize="max")[0]

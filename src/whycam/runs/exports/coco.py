@@ -7,7 +7,7 @@ from typing import Any
 
 from whycam.errors import WhycamError
 from whycam.kit.files import write_whole
-from whycam.kit.regions import around, bright, run_lengths
+from whycam.kit.regions import around, run_lengths
 from whycam.results.explanation import Explanation
 from whycam.runs.exporting import Exported, Rows, on_photo, with_maps
 from whycam.runs.looking import class_of
@@ -68,7 +68,7 @@ def _region(one: Explanation, level: float) -> dict[str, Any]:
     Raises:
         WhycamError: there is none, or it is not known where it lies.
     """
-    mask = bright(on_photo(one)[None], level)[0]
+    mask = on_photo(one) > level
     if not bool(mask.any()):
         raise WhycamError(f"its map has no bright part: {one.status[0]}")
     left, top, right, bottom = around(mask)[0].tolist()
