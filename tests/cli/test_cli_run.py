@@ -172,9 +172,18 @@ def test_metrics_pictures_and_columns_by_flags(here):
     assert first["metric.insertion"] == pytest.approx(wanted.rows[0]["value"], rel=1e-5)
 
 
+def test_auto_is_the_usual_method_where_no_choice_is_kept(here, monkeypatch):
+    monkeypatch.setenv("WHYCAM_CACHE", str(here / "cache"))
+    done = asked("photos/00.png", "-o", "out", "-m", "auto")
+    assert done.exit_code == 0, done.output
+    assert "auto: nothing is known yet" in done.stderr
+    assert whycam.open_run("out").table["method"].to_pylist() == ["grad_cam"]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["-m", "auto", "-t", "a,b"], "auto is one method at one layer for one target"),
         (["--columns", "where"], "--columns is written WHAT=NAME, such as photo=file, not 'where'"),
         (["--device", "tpu9"], "--device tpu9: the network cannot be put there: "),
         (["--overlays", "tiff"], "overlays are drawn as jpg, webp, png, not 'tiff'"),

@@ -35,7 +35,10 @@ def run(
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="The folder to keep the run in.")
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option("--methods", "-m", metavar="A,B,...", help="Methods; see 'whycam methods'.")
+        list[str] | None,
+        typer.Option(
+            "--methods", "-m", metavar="A,B,...", help="Methods; see 'whycam methods'. Or auto, as in explain."
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None, typer.Option("--layers", "-l", metavar="X,Y,...", help="Layers; 'X+Y' fuses two.")
@@ -138,7 +141,8 @@ def run(
         from whycam.kit.registry import find as find_method
 
         listed = given.split_list(methods or [])
-        chosen = chosen_methods("all" if listed == ["all"] else listed) if listed else []
+        auto = listed == ["auto"]
+        chosen = chosen_methods("all" if listed == ["all"] else listed) if listed and not auto else []
         named = given.metric_names(metrics, placed=False)
         measured = [find_metric(each) for each in named or []]
         options = parse_options(
@@ -152,9 +156,13 @@ def run(
         )  # fmt: skip
         vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device)
         one = len(chosen) < 2 and len(places) < 2 and len(aims) < 2
+        if auto and not one:
+            raise OptionError(
+                "auto is one method at one layer for one target; name the methods, or ask for one of each."
+            )
         what: dict[str, Any] = (
             {
-                "method": chosen[0].name if chosen else None,
+                "method": "auto" if auto else chosen[0].name if chosen else None,
                 "target": aims[0] if aims else None,
                 "layer": places[0] if places else None,
             }
