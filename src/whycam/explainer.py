@@ -485,7 +485,7 @@ class Explainer:
         output: OutputPath | None = None,
         precision: Precision | None = None,
         budget: int | None = None,
-        batch: int = 16,
+        batch: int | None = None,
         workers: int | None = None,
         maps: Literal["float16", "float32"] = "float16",
         metrics: Sequence[str | Metric] | None = None,
@@ -518,7 +518,7 @@ class Explainer:
             method, target, layer: as for `explain`: one row for each image. `"auto"` is the choice that `choose` kept.
             methods, targets, layers, options: as for `compare`, in their place: a row for each combination.
             fusion, layout, output, precision, budget, progress: as for `explain`.
-            batch: how many images are explained at once.
+            batch: how many images are explained at once: 4 on a CPU and 16 elsewhere, unless said.
             workers: processes that read photos, 1 unless said, 0 for none; on Ray tasks, as many as it has room for.
             engine: `"ray"` for the machines of a Ray cluster (`whycam[ray]`), with the same rows. There `concurrency`
                 actors hold the network, each on `num_gpus` GPUs (0.5: two share one), or else on a CPU.

@@ -387,7 +387,7 @@ def test_interruption_keeps_what_was_finished(
             raise KeyboardInterrupt
         return real(session, batch, request)
 
-    monkeypatch.setattr(sys.modules["whycam.cli.explain"], "_BATCH", 1)
+    monkeypatch.setattr("whycam.runs.explaining.usual_batch", lambda _: 1)
     monkeypatch.setattr(Session, "run", stop)
     result = run("explain", mixed, "--json")
     assert result.exit_code == 130

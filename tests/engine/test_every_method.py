@@ -343,8 +343,9 @@ def test_the_map_is_that_of_plain_autograd_and_nothing_is_left_behind(method, ma
         **measure(case, method), **few(method), **black
     )  # of a ready batch, what black is is open
     expected = (expected.maps if isinstance(expected, Result) else expected).float()
-    # what is found over a batch by iterating magnifies rounding
-    tolerance = (1e-2 if method.couples else 1e-5) * float(expected.abs().max())
+    # iterating over a batch magnifies rounding, and half precision rounds otherwise in packs of other sizes
+    own = torch.finfo(next(case.model.parameters()).dtype).eps if method.moves else 0
+    tolerance = max(own, 1e-2 if method.couples else 1e-5) * float(expected.abs().max())
     torch.testing.assert_close(found.maps, expected, rtol=0, atol=tolerance)
     assert expected.any()
     assert found.maps.dtype == torch.float32

@@ -18,7 +18,7 @@ from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.runs import local
 from whycam.runs.decoding import decoded
-from whycam.runs.explaining import Worker
+from whycam.runs.explaining import Worker, usual_batch
 from whycam.runs.keeping import Kept
 from whycam.runs.sources import Item, open_source
 from whycam.targets import Boxes
@@ -497,3 +497,14 @@ def test_a_map_that_is_not_finite_makes_the_exit_status_one(vision, folder, tmp_
     done = CliRunner().invoke(app, ["run", str(folder / "b"), "-o", str(tmp_path / "out"), "--workers", "0"])
     assert "non-finite 2" in done.stdout
     assert done.exit_code == 1
+
+
+def test_on_a_cpu_few_images_are_explained_at_once(vision, folder, tmp_path, monkeypatch):
+    sizes, real = [], Session.run
+    monkeypatch.setattr(
+        Session, "run", lambda session, batch, request: sizes.append(len(batch.inputs)) or real(session, batch, request)
+    )
+    whycam.run(vision, folder, tmp_path / "out", workers=0)
+    assert sizes == [4, 3]
+    monkeypatch.setattr("whycam.runs.explaining.device_of", lambda _: torch.device("cuda"))
+    assert usual_batch(Session(vision)) == 16

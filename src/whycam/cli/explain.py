@@ -32,9 +32,6 @@ else:
 #: The photo, its maps with their files, and why it has none or not all of them.
 Written: TypeAlias = tuple[Any, list[tuple[Explanation, list[Path]]], WhycamError | None]
 
-#: How many photos are explained at once, where that takes one pass.
-_BATCH = 4
-
 
 def explain(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Photos, folders of photos, and globs.")],
@@ -196,7 +193,7 @@ class _Run:
 
     def __call__(self, photos: Sequence[Path]) -> None:
         from whycam.kit.behind import behind
-        from whycam.runs.explaining import Worker
+        from whycam.runs.explaining import Worker, usual_batch
         from whycam.runs.keeping import Kept
         from whycam.runs.local import made_of
         from whycam.runs.sources import Item
@@ -204,7 +201,7 @@ class _Run:
         self.photos = len(photos)
         several = any(getattr(target, "several", False) for target in self.request.targets)
         # a map that takes many runs is shown when it is there, and what a target stands for differs from photo to photo
-        batch = 1 if several or self.request.varied else _BATCH
+        batch = 1 if several or self.request.varied else usual_batch(self.session)
         worker = Worker(self.session, self.request, Kept(), self.folder)
         items = (Item(str(path), path) for path in photos)
         made = made_of(items, worker, batch=batch, workers=len(photos) > batch, drawn=True)

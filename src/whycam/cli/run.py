@@ -54,7 +54,10 @@ def run(
         list[str] | None,
         typer.Option("--option", "-O", metavar="NAME=VALUE", help="An option of a method; see 'whycam methods'."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="How many images are explained at once.")] = 16,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many images are explained at once: 4 on a CPU, 16 elsewhere."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Processes that read photos: 1; on Ray as it has room for.")
     ] = None,

@@ -90,7 +90,7 @@ def make_batch(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None
 
 
 def _made(model: VisionModel, inputs: Any, views: Sequence[ViewLike] | None) -> Batch:
-    device = _device(model.module)
+    device = device_of(model.module)
     if model.ready is not None:
         inputs = model.ready(inputs)
     media = None
@@ -206,7 +206,7 @@ def prepared_batch(
     Args:
         photos: to draw on, which may have been made smaller since.
     """
-    return _on_canvas(model, _of_prepared(model, prepared, photos, _device(model.module)))
+    return _on_canvas(model, _of_prepared(model, prepared, photos, device_of(model.module)))
 
 
 def _on_canvas(model: VisionModel, batch: Batch) -> Batch:
@@ -336,7 +336,7 @@ def _check_several(inputs: Mapping[Any, Any] | tuple[Any, ...], module: nn.Modul
         raise InputError(f"the batch is empty: shape {tuple(picture.shape)}.")
 
 
-def _device(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
     """The device of the first parameter that has memory; of a network in parts, where its inputs go."""
     found = tree_of(module).devices
     real = [device for device in found if device.type != "meta"]

@@ -32,6 +32,10 @@ try:
 except ImportError:
     raise missing("ray", "ray", "the engine 'ray'") from None
 
+#: Ray Data's threads, by how their names begin, and the seconds that they are waited for. Its prefetcher sleeps
+#: until an error's traceback is let go.
+_THREADS, _PATIENCE = ("StreamingExecutor", "iter_threaded", "ray-data"), 30
+
 #: What Ray says while it starts and works, which is no sentence about the run.
 _CHATTER = ("ray", "ray.data", "ray._private.worker", "ray.data._internal.progress")
 
@@ -105,16 +109,18 @@ def explained(
                     **({"num_gpus": num_gpus} if num_gpus else {"num_cpus": 1}),
                 )
             )
-        with closing(_each_image(_counted(rows.iter_rows(), gate), worker)) as made:  # before Ray is ended
+        with closing(_counted(rows.iter_rows(), gate)) as counted, closing(_each_image(counted, worker)) as made:
             yield made
 
 
-def _counted(rows: Iterable[Mapping[str, Any]], gate: Any) -> Iterator[Mapping[str, Any]]:
+def _counted(rows: Iterable[Mapping[str, Any]], gate: Any) -> Generator[Mapping[str, Any], None, None]:
     """The rows, told to the gate: Ray Data limits the bytes that are under way, and chunks of paths have few."""
-    for number, row in enumerate(rows):
-        if number % (_AHEAD // 20) == 0:
-            gate.say.remote(number)
-        yield row
+    walked: Any = iter(rows)
+    with closing(walked):  # which an error's traceback would keep open, and Ray Data's threads with it
+        for number, row in enumerate(walked):
+            if number % (_AHEAD // 20) == 0:
+                gate.say.remote(number)
+            yield row
 
 
 def _each_image(rows: Iterable[Mapping[str, Any]], worker: Worker) -> Generator[list[dict[str, Any]], None, None]:
@@ -232,12 +238,21 @@ def _ray(workers: int | None, num_gpus: float | None, concurrency: int | None) -
             _check_room(workers, num_gpus, concurrency)
         yield
     finally:
+        _wait_for_threads()
         if started:
             ray.shutdown()
             if statistics is None:
                 os.environ.pop(_STATISTICS, None)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _wait_for_threads() -> None:
+    """Let Ray Data's threads end: one that asks Ray for something when that has ended would end this whole process."""
+    deadline = time.monotonic() + _PATIENCE
+    for each in threading.enumerate():
+        if each.name.startswith(_THREADS):
+            each.join(max(0.0, deadline - time.monotonic()))
 
 
 def _start() -> None:

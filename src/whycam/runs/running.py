@@ -14,7 +14,7 @@ from whycam.errors import OptionError
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 from whycam.pictures.preprocess import Preprocess
-from whycam.runs.explaining import Worker
+from whycam.runs.explaining import Worker, usual_batch
 from whycam.runs.keeping import Kept
 from whycam.runs.left import Left
 from whycam.runs.parts import finish, part_of
@@ -30,7 +30,7 @@ def run(
     request: Request,
     kept: Kept,
     *,
-    batch: int,
+    batch: int | None,
     workers: int | None,
     retry: bool,
     new: bool,
@@ -47,6 +47,8 @@ def run(
     Raises:
         OptionError: what no run can be: no images at once, fewer than no workers, a target of each image.
     """
+    if batch is None:
+        batch = 16 if (flags or {}).get("num_gpus") else usual_batch(session)
     if batch < 1:
         raise OptionError(f"batch is a number of images, 1 or more, not {batch}.")
     if workers is not None and workers < 0:
