@@ -1526,8 +1526,6 @@ FAULTS = [
             "if not each.error and content in (None, each.content):": "if not each.error:",
             "made.left_out += [": "_ = [",
             'if table["map_type"][number].is_valid:': 'if table["error"][number].as_py() is None:',
-            "geometry = geometry.on_photo_of((height, width))": "pass",
-            "min(1.0, longest": "max(1.0, longest",
         },
     ),
     Faults(
@@ -1728,6 +1726,14 @@ FAULTS = [
         "runs/explaining.py",
         "runs/test_faults.py",
         {"if couples or several else []": "if several else []"},
+    ),
+    Faults(
+        "results/regions.py",
+        "runs/test_exports.py",
+        {
+            "return geometry.on_photo_of((height, width))": "return geometry",
+            "min(1.0, longest / max(geometry.photo_size))": "longest / max(geometry.photo_size)",
+        },
     ),
     Faults(
         "results/regions.py",
