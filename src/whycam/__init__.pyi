@@ -280,7 +280,7 @@ def run(
     output: OutputPath | None = None,
     precision: Precision | None = None,
     budget: int | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     workers: int | None = None,
     maps: Literal["float16", "float32"] = "float16",
     metrics: Sequence[str | Metric] | None = None,
