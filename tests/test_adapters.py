@@ -106,3 +106,8 @@ def test_a_batch_without_photos_or_with_columns_of_ours_is_refused():
         explain({"image": []})
     with pytest.raises(whycam.OptionError, match="'score' is one that is made"):
         explain({"bytes": [b""], "score": [1.0]})
+
+
+def test_a_device_that_is_not_there_is_said():
+    with pytest.raises(whycam.WhycamError, match="device tpu9: the network cannot be put there: "):
+        whycam.adapters.RayExplainer(torch.nn.Conv2d(3, 2, 1), device="tpu9")

@@ -18,7 +18,7 @@ from whycam.engine.session import Session
 from whycam.errors import OptionError, WhycamError
 from whycam.explainer import Explainer
 from whycam.models.adopt import Labels, ModelLike, as_vision_model
-from whycam.models.vision_model import PreprocessLike
+from whycam.models.vision_model import PreprocessLike, put_on
 from whycam.runs.decoding import decode
 from whycam.runs.explaining import Worker
 from whycam.runs.keeping import Kept
@@ -139,9 +139,10 @@ class RayExplainer:
         maps: Literal["float16", "float32"] = "float16",
         **options: Any,
     ) -> None:
-        session = Session(as_vision_model(model, preprocess, labels))
+        vision = as_vision_model(model, preprocess, labels)
         if device is not None:
-            session.module.to(device)
+            put_on(vision, device, "device")
+        session = Session(vision)
         usual = method if method is not None else session.usual_method(target)
         request = Request.one(usual, target, layer, None, options, usual=method is None)
         self._worker, self._photo = Worker(session, request, Kept(maps), Path()), photo

@@ -275,7 +275,7 @@ def load_model(
     """
     from whycam.models.conversion import NoPhotos
     from whycam.models.load import load
-    from whycam.models.vision_model import as_labels
+    from whycam.models.vision_model import as_labels, put_on
 
     vision = load(spec, weights=weights, unsafe_pickle=unsafe_pickle)
     if preprocess is not None:
@@ -291,21 +291,8 @@ def load_model(
     if for_photos and isinstance(vision.preprocess, NoPhotos):
         raise WhycamError(vision.preprocess.reason)
     if device is not None:
-        _put_on(vision, device)
+        put_on(vision, device, "--device")
     return vision
-
-
-def _put_on(vision: VisionModel, device: str) -> None:
-    from whycam.network.adapted import Adapted
-
-    if isinstance(vision.module, Adapted):
-        raise WhycamError(f"--device is for networks in torch; {vision.module.framework} places its networks itself.")
-    try:
-        vision.module.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either where a device is unknown or not there
-        raise WhycamError(
-            f"--device {device}: the network cannot be put there: {str(error).splitlines()[0]}"
-        ) from error
 
 
 def _preprocess(text: str) -> Any:

@@ -199,9 +199,8 @@ class _Run:
         from whycam.runs.sources import Item
 
         self.photos = len(photos)
-        several = any(getattr(target, "several", False) for target in self.request.targets)
-        # a map that takes many runs is shown when it is there, and what a target stands for differs from photo to photo
-        batch = 1 if several or self.request.varied else usual_batch(self.session)
+        # a map that takes many runs is shown when it is there
+        batch = 1 if self.request.varied else usual_batch(self.session)
         worker = Worker(self.session, self.request, Kept(), self.folder)
         items = (Item(str(path), path) for path in photos)
         made = made_of(items, worker, batch=batch, workers=len(photos) > batch, drawn=True)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from whycam.errors import ModelError
+from whycam.errors import ModelError, WhycamError
+from whycam.kit.words import first_line
 from whycam.models.conversion import as_function
+from whycam.network.adapted import Adapted
 from whycam.pictures.measured import Measured
 from whycam.pictures.preprocess import Preprocess
 from whycam.targets import Borrowed
@@ -99,3 +101,20 @@ def as_labels(given: Any) -> tuple[str, ...] | None:
     if not all(isinstance(text, str) for text in texts):
         raise ModelError("labels are the classes' texts in order of their index: a list of strings.")
     return texts
+
+
+def put_on(vision: VisionModel, device: str, asked: str) -> None:
+    """Move a model's network to a device.
+
+    Args:
+        asked: how the caller named the device, for the error.
+
+    Raises:
+        WhycamError: there is no such device, or the network is of another framework, which places it itself.
+    """
+    if isinstance(vision.module, Adapted):
+        raise WhycamError(f"{asked} is for networks in torch; {vision.module.framework} places its networks itself.")
+    try:
+        vision.module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either where a device is unknown or not there
+        raise WhycamError(f"{asked} {device}: the network cannot be put there: {first_line(error)}") from error

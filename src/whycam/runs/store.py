@@ -269,11 +269,6 @@ class Store:
         if self._lock is None:
             raise WhycamError(f"{self.folder} is not open for writing. Store.create_or_continue opens it so.")
 
-    def _reread(self) -> None:
-        """Forget what was read of the shards."""
-        self.__dict__.pop("done", None)
-        self.__dict__.pop("_ends", None)
-
     def _waiting(self) -> int:
         return sum(map(len, self._state[1].values()))
 
@@ -356,7 +351,8 @@ class Store:
             self._path(name).unlink()
         sync_folder(self.folder / "shards")
         self._state = (kept, {})
-        self._reread()
+        for read in ("done", "_ends"):
+            self.__dict__.pop(read, None)
 
     def _read(self, shards: Sequence[str], columns: list[str] | None, filter: Any = None) -> Any:
         """Rows of shards, each page of which is held against its checksum: some damage reads as other values."""
