@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+pytest_plugins = ["browser"]
+
 
 @pytest.fixture
 def generator() -> torch.Generator:
