@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,30 +25,12 @@ import whycam
 from whycam.cli import app
 from whycam.cli.arguments import split_list
 from whycam.cli.inputs import find
-from whycam.cli.options import convert, parse_options
 from whycam.cli.output import Output, text
-from whycam.cli.targets import parse_target
 from whycam.engine.session import Session
-from whycam.kit.declared import Option
 from whycam.kit.files import Names
-from whycam.kit.registry import declare, methods
+from whycam.kit.registry import methods
 from whycam.models.load import load
 from whycam.models.vision_model import VisionModel
-from whycam.targets import (
-    Box,
-    Boxes,
-    ClassScore,
-    Contrast,
-    Counterfactual,
-    Keypoint,
-    LogProbability,
-    MultiLabel,
-    Probability,
-    ReST,
-    Target,
-    Towards,
-    Value,
-)
 
 PACKAGED = Path(skimage.__file__).parent / "data"
 
@@ -531,102 +513,6 @@ def test_methods_at_80_columns(run: Callable[..., Result], monkeypatch: pytest.M
 
 
 # --- the words
-
-
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [
-        ("281", 281),
-        ("-1", -1),
-        ("tabby cat", "tabby cat"),
-        ("top", None),
-        ("handrail / baluster", "handrail / baluster"),
-        ("probability:281", Probability(281)),
-        ("Probability: tabby", Probability("tabby")),
-        ("log_probability:tabby", LogProbability("tabby")),
-        ("log-probability", LogProbability()),
-        ("rest:281", ReST(281)),
-        ("counterfactual:281", Counterfactual(281)),
-        ("finer", Contrast()),
-        ("finer:tabby", Contrast("tabby")),
-        ("contrast:tabby/tiger cat", Contrast("tabby", ("tiger cat",))),
-        ("contrast: tabby / tiger cat", Contrast("tabby", ("tiger cat",))),
-        ("contrast:swim trunks / shorts/281+282", Contrast("swim trunks / shorts", (281, 282))),
-        ("contrast:top/282", Contrast(None, (282,))),
-        ("multilabel:3+7", MultiLabel((3, 7))),
-        ("multi_label", MultiLabel()),
-        ("class:rest", ClassScore("rest")),
-        ("class:a: b", ClassScore("a: b")),
-        ("note: a label", "note: a label"),
-    ],
-)
-def test_targets_in_words(words: str, meant: Any) -> None:
-    assert parse_target(words) == meant
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["", "  ", "contrast", "contrast:tabby", "contrast:a/b/c", "contrast:/2", "contrast:1/top", "multilabel:3+"],
-)
-def test_targets_without_their_classes(words: str) -> None:
-    with pytest.raises(whycam.WhycamError, match=r"class|needs two"):
-        parse_target(words)
-
-
-def test_every_kind_of_target_has_words() -> None:
-    for kind in Target.__subclasses__():
-        if kind.__module__.startswith("whycam.targets.") and kind is not Contrast:
-            assert parse_target(f"{kind.__name__}:5") == kind(5)
-
-
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [("box:2", Box(2)), ("box:1,2,30,40", Box((1.0, 2.0, 30.0, 40.0))), ("boxes:0.3", Boxes(0.3)),
-     ("keypoint:4", Keypoint(4)), ("value:1", Value(1)), ("towards:3.5", Towards(3.5))],
-)  # fmt: skip
-def test_targets_of_the_whole_output_in_words(words: str, meant: Any) -> None:
-    assert parse_target(words) == meant
-
-
-def test_regions_and_references_in_words() -> None:
-    region = parse_target("region:road@120,80")
-    assert (region.of, region.where, region.point) == ("road", "component", [120.0, 80.0])
-    assert parse_target("region:12").of == 12
-    assert parse_target("similarity:other.jpg").reference == "other.jpg"
-    with pytest.raises(whycam.TargetError, match=r"numbers expected, not 'first'"):
-        parse_target("box:first")
-    with pytest.raises(whycam.TargetError, match="2 numbers, separated by commas, expected, not '3'"):
-        parse_target("region:road@3")
-    with pytest.raises(whycam.TargetError, match="Triplet cannot be written as a text"):
-        parse_target("triplet:a,b")
-
-
-def test_options_are_read_as_their_annotation_says() -> None:
-    method = methods()["kpca_cam"]
-    read = parse_options(["kernel=rbf", "gamma=none", "degree=4", "coef0=2"], [method])["kpca_cam"]
-    assert read == {"kernel": "rbf", "gamma": None, "degree": 4, "coef0": 2.0}
-    assert (type(read["degree"]), type(read["coef0"])) == (int, float)
-    assert parse_options(["gamma=1e-3"], [method])["kpca_cam"] == {"gamma": 1e-3}
-    for wrong in ("degree=1.5", "coef0=nan", "kernel=rfb", "gamma=", "degree", "=3", "gamma=1", "x.degree=1"):
-        with pytest.raises(whycam.WhycamError):
-            parse_options([wrong, "gamma=2"], [method])
-
-
-def test_options_of_any_type() -> None:
-    def mine(activations, *, a=1, b="x", c: bool = True, d: Literal[1, 2] = 1, e: complex = 1j):  # type: ignore[no-untyped-def]
-        return activations
-
-    method = declare(mine)
-
-    def read(name: str, value: str) -> Any:
-        return convert(method, method.options[name], value)
-
-    assert [read("a", "3"), read("b", "3"), read("c", "off"), read("d", "2")] == [3, "3", False, 2]
-    with pytest.raises(whycam.WhycamError, match="takes 1 or 2, not"):
-        read("d", "3")
-    with pytest.raises(whycam.WhycamError, match="takes a complex, not"):
-        read("e", "3")
-    assert isinstance(method.options["a"], Option)
 
 
 def test_lists_hold_commas_in_quotes() -> None:

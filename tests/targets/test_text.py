@@ -10,7 +10,7 @@ import towers
 from torch import nn
 
 import whycam
-from whycam.cli.targets import parse_target
+from whycam.engine.target_words import parse_target
 from whycam.targets import Similarity, Text
 from whycam.targets.structured import OutputContext
 

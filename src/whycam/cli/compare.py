@@ -12,10 +12,10 @@ from rich.table import Table
 
 from whycam.cli import arguments as given
 from whycam.cli.inputs import Failure, find
-from whycam.cli.options import parse_options
 from whycam.cli.output import SOME_FAILED, Output, fields, status_text, table, text
-from whycam.cli.targets import parse_target
+from whycam.engine.target_words import parse_target
 from whycam.errors import PhotoError, WhycamError
+from whycam.kit.option_words import parse_options
 from whycam.kit.words import plural
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import typer
 
 from whycam.cli import arguments as given
 from whycam.cli.inputs import find, own_note
-from whycam.cli.options import parse_options
 from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, text
-from whycam.cli.targets import parse_target
 from whycam.cli.truth import read_boxes, read_masks
+from whycam.engine.target_words import parse_target
+from whycam.kit.option_words import parse_options
 from whycam.kit.words import plural
 
 if TYPE_CHECKING:

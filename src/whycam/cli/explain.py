@@ -11,12 +11,12 @@ from rich.console import RenderableType
 
 from whycam.cli import arguments as given
 from whycam.cli.inputs import Failure, find, own_note
-from whycam.cli.options import parse_options
 from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, status_text, text
-from whycam.cli.targets import HELP as TARGET_HELP
-from whycam.cli.targets import parse_target
+from whycam.engine.target_words import HELP as TARGET_HELP
+from whycam.engine.target_words import parse_target
 from whycam.errors import PhotoError, WhycamError
 from whycam.kit.files import Names
+from whycam.kit.option_words import parse_options
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 

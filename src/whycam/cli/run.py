@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whycam.cli import arguments as given
-from whycam.cli.options import parse_options
 from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output
 from whycam.cli.runs import show_summary
-from whycam.cli.targets import HELP as TARGET_HELP
-from whycam.cli.targets import parse_target
+from whycam.engine.target_words import HELP as TARGET_HELP
+from whycam.engine.target_words import parse_target
 from whycam.errors import OptionError, WhycamError
+from whycam.kit.option_words import parse_options
 
 if TYPE_CHECKING:
     from whycam.runs.run import Run

@@ -1,4 +1,4 @@
-"""A method's own options, `NAME=VALUE`, made into the types that its signature asks for."""
+"""A method's own options in words, `NAME=VALUE`, made into the types that its signature asks for."""
 
 import inspect
 from collections.abc import Iterator, Sequence
