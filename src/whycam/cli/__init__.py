@@ -14,6 +14,7 @@ from whycam.cli.layers_and_methods import layers, methods
 from whycam.cli.metrics import metrics
 from whycam.cli.run import run
 from whycam.cli.runs import runs
+from whycam.cli.serve import serve
 
 app = typer.Typer(
     name="whycam",
@@ -48,6 +49,7 @@ def _whycam(
       whycam evaluate photos/                  which method's maps can be trusted
       whycam run photos/ -o maps               ten thousand photos, into one table
       whycam runs maps                         what that table says, and whether it is whole
+      whycam serve                             a page in the browser to play with a network
       whycam layers                            where in the network a map can be made
       whycam doctor my_file:build              what you would stumble over with a network
       whycam methods                           what there is to choose from, and to measure: whycam metrics
@@ -57,7 +59,7 @@ def _whycam(
     """
 
 
-for command in (explain, compare, evaluate, run, runs, layers, doctor, methods, metrics):
+for command in (explain, compare, evaluate, run, runs, serve, layers, doctor, methods, metrics):
     app.command()(command)
 
 

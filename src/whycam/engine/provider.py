@@ -88,7 +88,7 @@ class QuantityProvider:
         if name == "relevance":
             return Propagator(self.network, bound, self._begin())
         if name == "differentiate":
-            return Differentiator(self.network, bound, probability, self._begin())
+            return Differentiator(self.network, self.execution, bound, probability, self._begin())
         if name == "bias_gradients":
             self._begin("forwards", "backwards")
             with self.network.as_called():

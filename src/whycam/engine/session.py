@@ -168,6 +168,7 @@ class Session:
             for method in request.methods:
                 for each in plans[method.name]:
                     for number, name in enumerate(keys if method.class_specific else [None]):
+                        request.run.progress.tick()
                         maker.make(method, each, number, name)
         if maker.bad_samples_unexplained():
             passes = passes.plus(1)
@@ -190,6 +191,7 @@ class Session:
         probe = torch.arange(4.0 ** len(space)).reshape(1, *[4] * len(space))
         placed, left_out = any(each.placed for each in known.targets), []
         for augmentation in request.smooth.augmentations(space):
+            request.run.progress.tick()
             picture = augmentation.transform(batch.context.inputs)
             if torch.equal(picture, batch.context.inputs):
                 continue  # which is measured

@@ -21,11 +21,14 @@ HELP = (
 )
 
 
-def parse_target(text: str) -> Any:
+def parse_target(text: str, *, own: bool = True) -> Any:
     """What `explain` takes as `target`, from its spelling on the command line.
 
     Digits are an index, `top` is each photo's top class, `KIND:CLASS` is a target object, other text is a label. A
     label that is itself a kind's name is written `class:LABEL`.
+
+    Args:
+        own: whether `package.module:function` may name a function, which imports that module.
 
     Raises:
         WhycamError: a kind that is nearly right, or one without the classes it needs.
@@ -36,8 +39,8 @@ def parse_target(text: str) -> Any:
     word, colon, rest = text.partition(":")
     if make := kinds.get(plain(word)):
         return make(text, rest.strip())
-    if colon and (own := _own_function(text)) is not None:
-        return own
+    if colon and own and (function := _own_function(text)) is not None:
+        return function
     if colon and (near := get_close_matches(plain(word), kinds, n=1, cutoff=0.75)):
         raise WhycamError(
             f"there is no kind of target {word!r}. Did you mean '{near[0]}:{rest}'? For a label that holds a colon "

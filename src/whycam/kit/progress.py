@@ -33,7 +33,7 @@ class Progress:
     """Says on standard error what is run, how often, and about how long it will take, then shows a bar.
 
     Nothing is shown of work that takes less than three seconds. With `shown` left out, it is shown on terminals and in
-    notebooks.
+    notebooks. Whoever wants to stop long work gives it a progress of their own, whose `tick` raises.
     """
 
     def __init__(self, shown: bool | None = None) -> None:
@@ -49,6 +49,9 @@ class Progress:
         if self.shown:
             _said(_console(), sentence)
 
+    def tick(self) -> None:
+        """Called between the runs of long work, and between maps."""
+
     @contextmanager
     def of(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """A block of work; call what it yields with the number of runs that were just done."""
@@ -58,6 +61,7 @@ class Progress:
 
             def advance(runs: int) -> None:
                 nonlocal done, bar
+                self.tick()
                 done += runs
                 spent = time.monotonic() - started
                 # of work without a known end, how long it took so far; the first runs are slower than the rest

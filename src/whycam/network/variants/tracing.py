@@ -73,12 +73,19 @@ class Differentiator:
     """`differentiate` of one target."""
 
     def __init__(
-        self, network: Network, bound: ResolvedTarget, as_probability: Callable[[], Score], work: RunStats
+        self,
+        network: Network,
+        execution: RunConfig,
+        bound: ResolvedTarget,
+        as_probability: Callable[[], Score],
+        work: RunStats,
     ) -> None:
-        self.network, self.bound, self.as_probability, self.work = network, bound, as_probability, work
+        self.network, self.execution, self.bound = network, execution, bound
+        self.as_probability, self.work = as_probability, work
 
     def __call__(self, inputs: Tensor, *, probability: bool = False) -> tuple[Tensor, Tensor]:
         """The scores of other inputs, and their gradients. See `quantities.Differentiate`."""
+        self.execution.progress.tick()
         bound = replace(self.bound, score=self.as_probability()) if probability else self.bound
         question = OutputSelector(lambda *_, **__: bound, self.network.part)
         with self.network.as_called():
