@@ -1,0 +1,195 @@
+// One map: its canvas, what it shows in words, its downloads, and the box that is drawn on it.
+
+import * as api from "./api.js";
+import { above, colorIndices, lay, overlay } from "./drawing.js";
+import { make } from "./dom.js";
+
+export class Card {
+  /**
+   * map: of a job's result. photo: {id, name, pixels}. look: the state's, read each time it draws. boxed: told a box
+   * that was drawn, or null for none.
+   */
+  constructor(map, photo, look, boxed) {
+    Object.assign(this, { map, photo, look });
+    const { width, height } = photo.pixels;
+    this.canvas = make("canvas", { width, height, role: "img", "aria-label": this.#words() });
+    this.rectangle = make("div", { className: "box", hidden: true });
+    this.stage = make("div", { className: "stage" }, this.canvas, this.rectangle);
+    this.stage.style.setProperty("--wide", String(width / height));
+    this.colors = make("canvas", { width: 256, height: 1, "aria-hidden": "true" });
+    this.scale = make("p", { className: "scale", hidden: map.drawn === "picture" });
+    this.inside = make("p", { className: "inside", hidden: true });
+    this.element = make("article", { className: "card", "data-map": map.id }, this.stage, this.#text());
+    drawnBox(this.stage, photo.pixels, (box) => this.#frame(box), boxed);
+  }
+
+  /** Fetch the map's numbers; afterwards drawing asks for nothing. */
+  async load(aborted) {
+    const { map } = this;
+    if (map.drawn === "picture") return;
+    const { height, width } = map.heat;
+    const on = (values) => lay(values, height, width, map.geometry);
+    const [heat, level] = await Promise.all([
+      api.floats(api.mapUrl(map.id, `heat.f32?signed=${Number(this.look().signed)}`)),
+      api.floats(api.mapUrl(map.id, "level.f32")),
+    ]);
+    if (aborted()) return;
+    this.laid = on(heat);
+    this.level = on(level);
+  }
+
+  /** Draw with the look as it is now. */
+  async draw() {
+    const look = this.look();
+    const context = this.canvas.getContext("2d");
+    if (this.laid) {
+      const key = `${look.levels.length} ${look.signed}`;
+      if (this.key !== key) {
+        this.indices = colorIndices(this.laid.values, look.levels.length, look.signed);
+        this.key = key;
+      }
+      const region = look.threshold === "off" ? null : above(this.level, look.level);
+      this.#showScale(look);
+      context.putImageData(overlay(this.photo.pixels, this.laid, this.indices, look, region), 0, 0);
+    } else {
+      const asked = new URLSearchParams({ opacity: look.opacity, signed: Number(look.signed) });
+      context.putImageData(await api.pixels(api.mapUrl(this.map.id, `overlay.png?${asked}`)), 0, 0);
+    }
+    this.canvas.dataset.drawn = "yes";
+  }
+
+  /** Show a box, and how much of the evidence lies in it. */
+  async measure(box) {
+    this.#frame(box);
+    this.inside.hidden = !box;
+    if (!box) return;
+    const { width, height } = this.photo.pixels;
+    const area = ((box[2] - box[0]) * (box[3] - box[1])) / (width * height);
+    try {
+      const { share } = await api.share(this.map.id, box);
+      this.inside.textContent =
+        share === null
+          ? "This map holds no evidence to share."
+          : `${percent(share)} of the evidence is in the box, which is ${percent(area)} of the picture.`;
+    } catch (error) {
+      this.inside.textContent = error.message;
+    }
+  }
+
+  /** What the first and the last color stand for. */
+  #showScale({ levels, signed }) {
+    const strip = new ImageData(256, 1);
+    for (let i = 0; i < 256; i++) strip.data.set([...levels[Math.min(i, levels.length - 1)], 255], 4 * i);
+    this.colors.getContext("2d").putImageData(strip, 0, 0);
+    const low = signed ? number(-this.map.high) : "0";
+    this.scale.replaceChildren(make("span", {}, low), this.colors, make("span", {}, number(this.map.high)));
+  }
+
+  #frame(box) {
+    this.rectangle.hidden = !box;
+    if (!box) return;
+    const { width, height } = this.photo.pixels;
+    const sides = { left: box[0] / width, top: box[1] / height, right: 1 - box[2] / width, bottom: 1 - box[3] / height };
+    for (const [side, value] of Object.entries(sides)) this.rectangle.style.setProperty(side, `${100 * value}%`);
+  }
+
+  #words() {
+    const { map } = this;
+    return `${map.title}: where the evidence for ${map.target} lies. ${map.status.ok ? "" : map.status.message}`;
+  }
+
+  #text() {
+    const { map } = this;
+    const status = map.status.ok
+      ? null
+      : make("p", { className: "status" }, make("strong", {}, sentence(map.status.kind)), " ", map.status.message);
+    const facts = [
+      ["Layer", map.layer?.short ?? map.layer?.name, map.layer?.why],
+      ["Score", number(map.score)],
+      ["Cost", map.cost?.text],
+      ["Map", map.raw_shape?.join(" × ")],
+    ].filter(([, value]) => value);
+    return make(
+      "div",
+      { className: "card-text" },
+      make("h4", {}, map.title),
+      status,
+      this.inside,
+      this.scale,
+      make("dl", {}, facts.map(([name, value, why]) => make("div", { title: why ?? "" }, make("dt", {}, name), make("dd", {}, value)))),
+      map.layer?.why || map.notes?.length
+        ? make(
+            "details",
+            {},
+            make("summary", {}, "Why this layer, and notes"),
+            ...[map.layer?.why, ...(map.notes ?? [])].filter(Boolean).map((note) => make("p", {}, note)),
+          )
+        : null,
+      this.#downloads(),
+    );
+  }
+
+  #downloads() {
+    const link = (what, text) => make("a", { href: api.mapUrl(this.map.id, what), download: "" }, text);
+    const picture = make("button", { type: "button", className: "link", "aria-label": `Save ${this.map.title} as PNG` }, "PNG");
+    picture.onclick = () =>
+      this.canvas.toBlob((blob) => {
+        const address = URL.createObjectURL(blob);
+        make("a", { href: address, download: `${plain(this.photo.name)}.${this.map.method}.png` }).click();
+        setTimeout(() => URL.revokeObjectURL(address), 10_000);
+      });
+    return make(
+      "p",
+      { className: "downloads" },
+      "Save ",
+      picture,
+      link("raw.npy", "raw map .npy"),
+      link("record.json", "record .json"),
+    );
+  }
+}
+
+/** A box by dragging: a mouse at any time, a finger where `stage` has the class `boxing`, so that pages still scroll. */
+function drawnBox(stage, size, shown, boxed) {
+  let from = null;
+  const at = (event) => {
+    const area = stage.getBoundingClientRect();
+    const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), 1) * most);
+    return [
+      inside((event.clientX - area.left) / area.width, size.width),
+      inside((event.clientY - area.top) / area.height, size.height),
+    ];
+  };
+  const box = (to) => [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.max(from[0], to[0]), Math.max(from[1], to[1])];
+  stage.onpointerdown = (event) => {
+    if (event.button || (event.pointerType !== "mouse" && !stage.closest(".boxing"))) return;
+    event.preventDefault();
+    from = at(event);
+    stage.setPointerCapture(event.pointerId);
+  };
+  stage.onpointermove = (event) => {
+    if (from) shown(box(at(event)));
+  };
+  stage.onpointerup = (event) => {
+    if (!from) return;
+    const drawn = box(at(event));
+    from = null;
+    boxed(drawn[2] - drawn[0] > 2 && drawn[3] - drawn[1] > 2 ? drawn : null);
+  };
+  stage.onpointercancel = () => {
+    from = null;
+    shown(null);
+  };
+}
+
+export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
+
+export function number(value) {
+  if (value === null || value === undefined) return null;
+  return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : String(value);
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+
+/** Of a photo's name what any file system takes. */
+const plain = (name) => name.replace(/\.[a-z0-9]{1,5}$/i, "").replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 80) || "photo";
