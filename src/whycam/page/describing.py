@@ -1,6 +1,6 @@
 """What the page is told, as plain values that JSON can hold: networks, methods, color maps, layers, maps."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from typing import Any, get_args, get_origin
 
@@ -112,7 +112,7 @@ def possible(method: Method, refused: Mapping[str, str]) -> dict[str, Any]:
     return {"name": method.name, "usable": method.name not in refused, "why": refused.get(method.name, "")}
 
 
-def one_map(kept: KeptMap, target: str) -> dict[str, Any]:
+def one_map(kept: KeptMap, target: str | None) -> dict[str, Any]:
     """A map, and all that is said of it; `target` is how it was asked for."""
     one = kept.one
     drawn = _is_heat(one)
@@ -147,10 +147,9 @@ def failures(made: Comparison, asked: Mapping[Hashable, str]) -> list[dict[str, 
     ]
 
 
-def target_texts(made: Comparison, asked: Mapping[Hashable, str]) -> Sequence[str]:
-    """How the target of each map was asked for; that of one thing among several in its own words."""
-    return [asked.get(target, str(target)) if target is not None or one.target else "top"
-            for (_, _, target), one in made.items()]  # fmt: skip
+def target_texts(made: Comparison, asked: Mapping[Hashable, str]) -> list[str | None]:
+    """How the target of each map was asked for, if it has one; that of one thing among several in its own words."""
+    return [asked.get(target, str(target)) if one.target else None for (_, _, target), one in made.items()]
 
 
 def _is_heat(one: Explanation) -> bool:

@@ -1,0 +1,41 @@
+"""What is kept in memory: the newest, within bounds."""
+
+import pytest
+
+from whycam.page.kept import Bounded
+
+
+def test_the_oldest_go_and_what_was_asked_for_stays() -> None:
+    held: Bounded[str] = Bounded(10)
+    for name in "abc":
+        held.put(name, name.upper(), 3)
+    assert held.get("a") == "A"
+    held.put("d", "D", 4)
+    assert [held.get(name) for name in "abcd"] == ["A", None, "C", "D"]
+    assert held.bytes == 10
+    held.put("a", "again", 1)
+    assert (held.bytes, len(held)) == (8, 3)
+
+
+def test_the_newest_stays_however_large() -> None:
+    held: Bounded[str] = Bounded(10)
+    held.put("small", "s", 1)
+    held.put("large", "l", 100)
+    assert (held.get("small"), held.get("large"), held.bytes) == (None, "l", 100)
+
+
+def test_bytes_are_counted_and_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pages
+
+    page = pages.page()
+    page.kept.photos.limit = page.kept.maps.limit = 60_000
+    with pages.asking(page) as asking:
+        photos = [asking.add(pages.photo(number))["id"] for number in range(9)]
+        assert page.kept.photos.bytes == 6 * 3 * 48 * 64  # six pictures of 9,216 bytes
+        assert [asking.client.get(f"/api/photos/{each}").status_code for each in photos] == [404] * 3 + [200] * 6
+        maps = [asking.ask(photos[-1], "grad_cam", "cam")["maps"] for _ in range(4)]
+        # the picture, the input, two maps of 7 x 7 and what goes with them
+        assert page.kept.maps.bytes // len(page.kept.maps) in range(9216 + 4 * (3 * 32 * 32 + 2 * 49), 9216 + 13_000)
+        assert len(page.kept.maps) == 2
+        found = [[asking.client.get(f"/api/maps/{each['id']}/heat.f32").status_code for each in two] for two in maps]
+        assert found == [[404, 404], [404, 404], [200, 200], [200, 200]]
