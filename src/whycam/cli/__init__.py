@@ -12,6 +12,7 @@ from whycam.cli.evaluate import evaluate
 from whycam.cli.explain import explain
 from whycam.cli.layers_and_methods import layers, methods
 from whycam.cli.metrics import metrics
+from whycam.cli.report import report
 from whycam.cli.run import run
 from whycam.cli.runs import runs
 from whycam.cli.serve import serve
@@ -50,6 +51,7 @@ def _whycam(
       whycam run photos/ -o maps               ten thousand photos, into one table
       whycam runs maps                         what that table says, and whether it is whole
       whycam serve                             a page in the browser to play with a network
+      whycam report maps                       one HTML file to send to somebody
       whycam layers                            where in the network a map can be made
       whycam doctor my_file:build              what you would stumble over with a network
       whycam methods                           what there is to choose from, and to measure: whycam metrics
@@ -59,7 +61,7 @@ def _whycam(
     """
 
 
-for command in (explain, compare, evaluate, run, runs, serve, layers, doctor, methods, metrics):
+for command in (explain, compare, evaluate, run, runs, report, serve, layers, doctor, methods, metrics):
     app.command()(command)
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from whycam.errors import WhycamError
+from whycam.kit.words import readable
 
 if TYPE_CHECKING:
     from whycam.models.vision_model import VisionModel
@@ -331,6 +334,11 @@ def need_matplotlib(purpose: str) -> None:
 
     if find_spec("matplotlib") is None:
         raise missing("matplotlib", "plot", purpose)
+
+
+def command() -> str:
+    """The command as it was typed, for whoever wants the same again."""
+    return shlex.join(["whycam", *map(readable, sys.argv[1:])])
 
 
 def make_folder(path: Path) -> None:

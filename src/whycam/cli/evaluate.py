@@ -1,6 +1,7 @@
 """`whycam evaluate`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -149,6 +150,7 @@ def evaluate(
             )  # fmt: skip
         except Interrupted as stop:
             made, stopped = stop.evaluation, True
+        made = replace(made, asked={**made.asked, "command": given.command()})
         files, unwritten = list[Path](), ""
         try:
             files = _written(made, output) if made.rows else []

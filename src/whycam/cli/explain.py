@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -191,6 +191,13 @@ class _Run:
     shown: set[str] = field(default_factory=set)
     photos: int = 0
 
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """What a record says of the weights and the command."""
+        from whycam.network.fingerprint import fingerprint
+
+        return {"weights": fingerprint(self.session.module), "command": given.command()}
+
     def __call__(self, photos: Sequence[Path]) -> None:
         from whycam.kit.behind import behind
         from whycam.runs.explaining import Worker, usual_batch
@@ -229,7 +236,8 @@ class _Run:
                 ones = [one[number] for one in each.maps.explanations.values()]
                 if not number:
                     self.cost.append(ones[0].cost)
-                yield partial(self._write, photo.item.photo, [*_named(ones, names)])
+                said = [replace(one, provenance=self.provenance) for one in ones]
+                yield partial(self._write, photo.item.photo, [*_named(said, names)])
 
     def _write(self, path: Any, ones: Sequence[Explanation]) -> Written:
         """Write the files of one photo."""

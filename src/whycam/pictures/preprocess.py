@@ -1,7 +1,8 @@
 """From photo to network input, and where the one lies on the other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -166,6 +167,14 @@ class Preprocess:
         canvas = Image.new("RGB", (size[1], size[0]), self.fill)
         canvas.paste(image, (-left, -top))
         return canvas
+
+
+def preprocess_of(values: Mapping[str, Any] | None) -> Preprocess | None:
+    """What `dataclasses.asdict` made of a `Preprocess`, as JSON gives it back; of nothing, nothing."""
+    if not values:
+        return None
+    lists: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+    return Preprocess(**lists)
 
 
 def _corner(length: int, size: int) -> int:

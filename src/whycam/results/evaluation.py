@@ -113,6 +113,21 @@ class Evaluation(EvaluationValues):
 
         return cls(**load(Path(path)))
 
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file to send to somebody: what was asked, the table, what is recommended, and the curves.
+
+        Nothing is fetched when it is opened.
+
+        Examples:
+            >>> found = whycam.evaluate(net, batch, ["grad_cam"], metrics=["deletion"], controls=False, sanity=0)
+            >>> "Which method is best cannot be told" in found.report("evaluation.html").read_text()
+            True
+        """
+        from whycam.reports.page import write
+        from whycam.results.evaluation_report import part_of_evaluation
+
+        return write([part_of_evaluation(self, self.recommendation, "Evaluation")], Path(path))
+
     def __str__(self) -> str:
         return f"{self.table()}\n\n{self.recommendation}"
 

@@ -45,6 +45,7 @@ class Explanation(ExplanationValues):
         model: where the model came from.
         context: what the network was shown, for drawing.
         work: how variants were run, for methods that run the network many times.
+        provenance: what `whycam explain` says of itself: the `command`, and the `weights`' fingerprint.
 
     Examples:
         >>> e = whycam.explain(net, batch, target=1)
@@ -199,6 +200,20 @@ class Explanation(ExplanationValues):
 
         return save(self, Path(path), Look(colormap, opacity, signed), resolution)
 
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file to send to somebody: what was asked, and each sample with its map.
+
+        Nothing is fetched when it is opened. Of each map some 50 kB are kept.
+
+        Examples:
+            >>> whycam.explain(net, batch).report("report.html").name
+            'report.html'
+        """
+        from whycam.reports.page import write
+        from whycam.results.reporting import part_of
+
+        return write([part_of([self])], Path(path))
+
     def _repr_html_(self) -> str:
         from whycam.results.drawing import html
 
@@ -246,6 +261,22 @@ class Comparison(ComparisonValues[Explanation]):
             chosen = {key: each[sample] for key, each in self.items()}
             return of_every_sample(Comparison(chosen, self.failures, self.cost), look, maps=True)
         return of_one_sample(self, sample, look, said)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file to send to somebody: what was asked, and each sample with its maps.
+
+        Nothing is fetched when it is opened. Of each map some 50 kB are kept.
+
+        Examples:
+            >>> whycam.compare(net, batch, ["grad_cam", "hires_cam"]).report("report.html").name
+            'report.html'
+        """
+        from whycam.reports.page import write
+        from whycam.results.reporting import failed, part_of
+
+        return write(
+            [part_of([*self.values()], failures=[(failed(key), why) for key, why in self.failures.items()])], Path(path)
+        )
 
     def _repr_html_(self) -> str:
         from whycam.results.drawing import html

@@ -15,6 +15,7 @@ from whycam.kit.files import Names, for_json, write_whole
 from whycam.pictures import nifti
 from whycam.pictures.films import to_gif, to_mp4
 from whycam.pictures.media import Clip, Volume
+from whycam.pictures.preprocess import Preprocess
 from whycam.results.drawing import Look, context_of, film, overlay
 from whycam.results.values import ExplanationValues
 
@@ -105,6 +106,10 @@ def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
     values = {
         "schema": SCHEMA,
         "model": one.model,
+        "weights": one.provenance.get("weights"),
+        "command": one.provenance.get("command"),
+        "preprocess": asdict(context.preprocess)
+        if context is not None and isinstance(context.preprocess, Preprocess) else None,
         "photo": str(photo.path) if photo is not None and photo.path is not None else None,
         "photo_notes": list(photo.notes) if photo is not None else [],
         "prediction": asdict(one.predictions[0]) if one.predictions else None,

@@ -147,6 +147,7 @@ class ExplanationValues:
     model: str = ""
     context: InputContext | None = field(default=None, repr=False)
     work: tuple[RunStats, ...] = field(default=(), repr=False)
+    provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         texts = self.target or tuple("no class" for _ in self.status)

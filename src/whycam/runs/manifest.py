@@ -29,6 +29,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return asked
 
 
+def read_said(folder: Path) -> dict[str, Any]:
+    """What is kept beside what was asked: the `versions`, and the `command`, where there was one."""
+    found = _found(folder) or {}
+    return {name: found[name] for name in ("versions", "command") if name in found}
+
+
+def keep_command(folder: Path, command: str) -> None:
+    """Keep the command that made a run, the first of several that went on with it."""
+    found = _found(folder)
+    if found is not None and "command" not in found:
+        data = json.dumps({**found, "command": command}, indent=1).encode() + b"\n"
+        with disk_errors_said(folder):
+            write_whole(folder / NAME, data, synced=True)
+
+
 def write_manifest(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Write what is asked; or check that it is what the folder's run was asked. Returns it as it is kept.
 

@@ -8,11 +8,12 @@ from whycam.errors import WhycamError
 from whycam.kit.arrays import Normalize
 from whycam.kit.words import plural
 from whycam.pictures.photos import Photo, read_photo
-from whycam.pictures.preprocess import Preprocess
+from whycam.pictures.preprocess import preprocess_of
 from whycam.results.explanation import Explanation
 from whycam.runs import looking, looking_at_maps
 from whycam.runs.exporting import Exported
 from whycam.runs.looking_at_maps import MeanMap
+from whycam.runs.manifest import read_said
 from whycam.runs.rows import explanation_of
 from whycam.runs.store import Store, drop_damaged
 
@@ -64,12 +65,12 @@ class Run:
         if row["map"] is None:
             raise WhycamError(f"{row['source']} has no map: {row['error']}")
         shown = photo if photo is None or isinstance(photo, Photo) else read_photo(photo)
-        settings = dict(self.asked.get("input", {}))
-        lists: dict[str, Any] = {
-            name: tuple(each) if isinstance(each, list) else each for name, each in settings.items()
-        }
-        preprocess = Preprocess(**lists) if lists else None
-        return explanation_of(row, self.asked, shown, preprocess)
+        return explanation_of(row, self.asked, shown, preprocess_of(self.asked.get("input")))
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What the folder says beside what was asked: the `versions`, and the `command` where there was one."""
+        return read_said(self.folder)
 
     @property
     def table(self) -> "pyarrow.Table":
@@ -258,6 +259,27 @@ class Run:
         from whycam.runs.exports import pictures
 
         return pictures.write(self, Path(folder), photos)
+
+    def report(self, path: str | Path, photos: Any = None, *, number: int = 500) -> Path:
+        """Write one HTML file to send to somebody: what was asked, counts, and each image with its maps.
+
+        Nothing is fetched when it is opened. A photo that is not found, or holds something else than it did in the run,
+        is said with its map. Of each photo some 50 kB are kept.
+
+        Args:
+            photos: where the photos are, as for `run`; unless said, where the images' ids name files.
+            number: of images, at most: the first.
+
+        Examples:
+            >>> photos, prepare = [("dark", np.zeros((20, 24, 3), np.uint8))], whycam.Preprocess.imagenet(16, 16)
+            >>> run = whycam.run(net, photos, "one", target=1, layer="0", preprocess=prepare, workers=0)
+            >>> "data:image/jpeg" in run.report("one.html", photos).read_text()
+            True
+        """
+        from whycam.reports.page import write
+        from whycam.runs.reporting import part_of_run
+
+        return write([part_of_run(self, self.folder.absolute().name, photos, number)], Path(path))
 
     def to_fiftyone(self, name: str, photos: Any) -> Exported:
         """Make a data set of FiftyOne, kept under that name (needs `whycam[fiftyone]`): `fiftyone.load_dataset(name)`.

@@ -1,0 +1,72 @@
+"""What a map is laid on and the map's colors apart, small, so that a page can fade one over the other."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from whycam.kit.arrays import normalize
+from whycam.pictures.colormaps import colorize, palette
+from whycam.results.drawing import Look, _in_colors, _on_canvas, canvas, context_of, heat_of, overlay
+from whycam.results.values import ExplanationValues
+
+
+@dataclass(frozen=True)
+class Layered:
+    """One sample's pictures.
+
+    Attributes:
+        overlay: the map over its photo, as a picture.
+        backdrop: what it lies on. `heat`: the colors alone, transparent where the map says nothing, of the same size.
+            There are none of volumes, of clips and of maps in parts, which are pictures of another make.
+    """
+
+    overlay: Image.Image
+    backdrop: Image.Image | None = None
+    heat: Image.Image | None = None
+
+
+def layered(one: ExplanationValues, look: Look, longest: int) -> Layered:
+    """The pictures of one sample, no side of them longer than that, in pixels.
+
+    Raises:
+        WhycamError: the map is none of a picture.
+    """
+    look, one = replace(look, caption=False), _small(one, longest)
+    whole = overlay(one, look)
+    if len(context_of(one).size) == 3 or _in_colors(one):
+        whole.thumbnail((2 * longest, 2 * longest))
+        return Layered(whole)
+    return Layered(whole, overlay(one, replace(look, opacity=0.0)), _heat(one, look))
+
+
+def cells(one: ExplanationValues, signed: bool = False) -> Image.Image | None:
+    """The raw map of one sample in its colors, a pixel for each location; `None` where it has other than two axes."""
+    if one.maps.ndim != 3:
+        return None
+    return Image.fromarray(colorize(normalize(one.maps.cpu(), "signed" if signed else "max")[0], None, signed))
+
+
+def color_bar(colormap: str | None = None, signed: bool = False) -> Image.Image:
+    """The colors from the lowest to the highest, one pixel high."""
+    return Image.fromarray(palette(colormap, signed)[None])
+
+
+def _small(one: ExplanationValues, longest: int) -> ExplanationValues:
+    """The same with a photo that is no larger than it is shown."""
+    context = context_of(one)
+    if context.photos is None:
+        return one
+    photo = context.photos[0].to_draw
+    image = photo.image.copy()
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return replace(one, context=replace(context, photos=(replace(photo, image=image),)))
+
+
+def _heat(one: ExplanationValues, look: Look) -> Image.Image:
+    heat, seen = _on_canvas(heat_of(one, look)[0], canvas(context_of(one), 0, look.on)[1])
+    strength = (2 * heat.abs().nan_to_num(1, 1, 1)).clamp(max=1)
+    strength = strength if seen is None else strength.where(seen, torch.zeros(()))
+    alpha = (255 * strength).round().byte().numpy()[..., None]
+    return Image.fromarray(np.concatenate([colorize(heat, look.colormap, look.signed), alpha], 2), "RGBA")

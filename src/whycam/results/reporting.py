@@ -1,0 +1,183 @@
+"""Explanations and evaluations as parts of a report."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import whycam
+from whycam.errors import WhycamError
+from whycam.kit.registry import methods
+from whycam.kit.words import plural
+from whycam.pictures import inline
+from whycam.pictures.preprocess import Preprocess, preprocess_of
+from whycam.reports.values import Colors, ImageShown, MapShown, Part
+from whycam.results.drawing import Look
+from whycam.results.layered import cells, color_bar, layered
+from whycam.results.reopened import Reopened, reopened
+from whycam.results.values import ExplanationValues
+
+#: The longest side of a photo in a report, in pixels.
+LONGEST = 448
+
+
+def part_of(
+    explanations: Sequence[ExplanationValues], title: str = "", failures: Sequence[tuple[str, str]] = ()
+) -> Part:
+    """Explanations of the same samples, those of one sample as one image."""
+    samples = [[each[i] for each in explanations] for i in range(len(explanations[0]))]
+    names = [_name(ones[0], i) for i, ones in enumerate(samples)]
+    return Part(
+        title or (names[0] if len(names) == 1 else plural(len(names), "image")),
+        asked_of(explanations),
+        command="\n".join(once(each.provenance.get("command", "") for each in explanations)),
+        images=[image_of(ones, name) for name, ones in zip(names, samples, strict=True)],
+        failures=failures,
+    )
+
+
+def part_of_folder(folder: Path, title: str) -> Part:
+    """What a report shows of a folder that `Explanation.save` wrote, the maps of one photo as one image."""
+    found = reopened(folder)
+    of_photo: dict[str, list[Reopened]] = {}
+    for each in found:
+        of_photo.setdefault(each.photo, []).append(each)
+    explanations = [each.explanation for each in found]
+    versions = once(", ".join(f"{name} {is_}" for name, is_ in each.versions.items()) for each in found)
+    return Part(
+        title,
+        asked_of(explanations) | {"Versions": versions},
+        command="\n".join(once(each.provenance.get("command", "") for each in explanations)),
+        images=[
+            image_of([each.explanation for each in several], Path(photo).name, missing=several[0].missing)
+            for photo, several in of_photo.items()
+        ],
+        notes=["A photo that could not be explained leaves nothing in such a folder, so that none is named here."],
+    )
+
+
+def asked_of(explanations: Sequence[ExplanationValues]) -> dict[str, list[str]]:
+    """What was asked and by what, each name with its lines."""
+    prepared = [each.context.preprocess for each in explanations if each.context is not None]
+    return {
+        "Model": once(each.model for each in explanations),
+        "Weights": once(f"fingerprint {found}" for each in explanations if (found := each.provenance.get("weights"))),
+        "Preprocessing": once(described(each) for each in prepared if isinstance(each, Preprocess)),
+        "Method": once(with_options(each.title, each.options) for each in explanations),
+        "Layer": once(f"{each.layer}: {each.layer.why}".rstrip(": ") for each in explanations),
+        "Cost": once(str(each.cost) for each in explanations) if len(explanations) == 1 else [],
+        "Notes": once(note for each in explanations for note in each.notes),
+        "Versions": [f"whycam {whycam.__version__}, torch {torch.__version__}"],
+    }
+
+
+def in_words(asked: Mapping[str, Any], layers: Sequence[str | None]) -> dict[str, list[str]]:
+    """The same of what the engine was asked, as a run and an evaluation keep it; `layers` where maps were made."""
+    known, options, preprocess = methods(), asked.get("options", {}), preprocess_of(asked.get("input"))
+    titles = {name: known[name].title if name in known else name for name in asked.get("methods", [])}
+    named = {str(each) for several in asked.get("layers", []) for each in several} - {"None"}
+    why = f"asked for as {', '.join(sorted(named))}" if named else "chosen for each method"
+    return {
+        "Model": once([asked.get("model", "")]),
+        "Weights": [f"fingerprint {asked['weights']}"] if "weights" in asked else [],
+        "Preprocessing": once([described(preprocess) if preprocess else asked.get("preprocess", "")]),
+        "Method": [with_options(title, options.get(name, {})) for name, title in titles.items()],
+        "Layer": [f"{name}: {why}" for name in once(each or "" for each in layers)],
+        "Target": ["each image's top class" if each == "None" else each for each in asked.get("targets", [])],
+    }
+
+
+def described(preprocess: Preprocess) -> str:
+    """What is done to a photo, in words."""
+    to = preprocess.size if preprocess.resize_to is None else preprocess.resize_to
+    side = str(to) if isinstance(to, int) else " x ".join(map(str, to))
+    size = " x ".join(map(str, preprocess.size))
+    resized = {
+        "shorter": f"the shorter side to {side if isinstance(to, int) else min(to)}",
+        "stretch": f"stretched to {side}",
+        "letterbox": f"fitted into {side}, padded to {size}",
+        "cover": f"fitted around {side}",
+        "none": "not resized",
+    }[preprocess.resize]
+    way = "" if preprocess.resize == "none" else f" ({preprocess.interpolation})"
+    cut = f"; the middle {size}" if preprocess.crop and preprocess.resize != "letterbox" else ""
+    mean, std = (", ".join(f"{each:.4g}" for each in values) for values in (preprocess.mean, preprocess.std))
+    return f"{resized}{way}{cut}; channels {preprocess.channels}, minus {mean}, divided by {std}"
+
+
+def with_options(title: str, options: Mapping[str, Any]) -> str:
+    """A title with the options that it was asked with."""
+    said = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{title} ({said})" if said else title
+
+
+def _name(one: ExplanationValues, number: int) -> str:
+    """How a sample is called where people read it: by its photo's file, or its name."""
+    context = one.context
+    if context is None:
+        return f"sample{number}"
+    photo = context.photos[0] if context.photos is not None else None
+    return photo.path.name if photo is not None and photo.path is not None else context.name(0)
+
+
+def image_of(
+    ones: Sequence[ExplanationValues],
+    name: str,
+    *,
+    missing: str = "",
+    label: str = "",
+    numbers: Sequence[Mapping[str, float]] = (),
+    look: Look | None = None,
+) -> ImageShown:
+    """An image with its maps, each of one sample.
+
+    Args:
+        missing: why there is no photo; the maps are then shown alone. numbers: what was measured of each map.
+    """
+    look, photo, maps = look or Look(), None, list[MapShown]()
+    for place, one in enumerate(ones):
+        pictures, trouble = dict[str, Any](), ""
+        if not missing:
+            try:
+                made = layered(one, look, LONGEST)
+            except WhycamError as error:
+                trouble = str(error)
+            else:
+                if made.heat is None or made.backdrop is None:
+                    pictures["picture"] = inline.photo(made.overlay)
+                else:
+                    photo = photo or inline.photo(made.backdrop)
+                    pictures["heat"] = inline.layer(made.heat)
+        maps.append(replace(_map_of(one, look), trouble=trouble, numbers=numbers[place] if numbers else {}, **pictures))
+    first = ones[0]
+    said = first.predictions[0] if first.predictions else None
+    notes = first.context.photos[0].notes if first.context is not None and first.context.photos is not None else ()
+    kind = first.target[0] if first.target else said.name if said is not None else "no class"
+    return ImageShown(name, maps, photo, missing, "" if said is None else str(said), label, kind, notes)
+
+
+def _map_of(one: ExplanationValues, look: Look) -> MapShown:
+    raw, shape = cells(one, look.signed), " x ".join(map(str, one.maps.shape[1:]))
+    top = float(one.maps.abs().max() if look.signed else one.maps.max().clamp(min=0))
+    colors = None
+    if math.isfinite(top) and top > 0:
+        low = f"{-top:.3g}" if look.signed else "0"
+        colors = Colors(low, f"{top:.3g}", inline.cells(color_bar(look.colormap, look.signed)))
+    return MapShown(
+        one.title, one.layer.short, one.target[0] if one.target else "", float(one.scores[0]), one.status[0], shape,
+        raw=None if raw is None else inline.cells(raw), colors=colors,
+    )  # fmt: skip
+
+
+def failed(key: tuple[str, str, Any]) -> str:
+    """What could not be explained, in words."""
+    method, layer, target = key
+    return f"{method} at {layer}" + ("" if target is None else f" for {target}")
+
+
+def once(lines: Iterable[str]) -> list[str]:
+    """Each line once, in the order in which they came; empty ones are left out."""
+    return [*dict.fromkeys(line for line in lines if line)]
