@@ -1,6 +1,6 @@
 """What is kept in memory: the newest, within bounds."""
 
-import pytest
+import pages
 
 from whycam.page.kept import Bounded
 
@@ -24,18 +24,16 @@ def test_the_newest_stays_however_large() -> None:
     assert (held.get("small"), held.get("large"), held.bytes) == (None, "l", 100)
 
 
-def test_bytes_are_counted_and_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pages
-
+def test_bytes_are_counted_and_memory_has_an_end() -> None:
     page = pages.page()
-    page.kept.photos.limit = page.kept.maps.limit = 60_000
+    page.kept.photos.limit, page.kept.maps.limit = 60_000, 100_000
     with pages.asking(page) as asking:
         photos = [asking.add(pages.photo(number))["id"] for number in range(9)]
         assert page.kept.photos.bytes == 6 * 3 * 48 * 64  # six pictures of 9,216 bytes
         assert [asking.client.get(f"/api/photos/{each}").status_code for each in photos] == [404] * 3 + [200] * 6
-        maps = [asking.ask(photos[-1], "grad_cam", "cam")["maps"] for _ in range(4)]
-        # the picture, the input, two maps of 7 x 7 and what goes with them
-        assert page.kept.maps.bytes // len(page.kept.maps) in range(9216 + 4 * (3 * 32 * 32 + 2 * 49), 9216 + 13_000)
-        assert len(page.kept.maps) == 2
+        maps = [asking.ask(photos[-1], "grad_cam", "cam")["maps"] for _ in range(8)]
+        own = 9216 + 2 * 2**14 + 4 * (2 * 7 * 7 + len(pages.LABELS))  # the picture, words, two maps and the answer
+        assert page.kept.maps.bytes // len(page.kept.maps) in range(own, own + 200)
+        assert len(page.kept.maps) == 100_000 // own
         found = [[asking.client.get(f"/api/maps/{each['id']}/heat.f32").status_code for each in two] for two in maps]
-        assert found == [[404, 404], [404, 404], [200, 200], [200, 200]]
+        assert found == [[404, 404]] * 6 + [[200, 200]] * 2

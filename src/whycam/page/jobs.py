@@ -138,8 +138,8 @@ class Jobs:
                 self._lanes[job.lane].remove(job)
                 self._over(job, "cancelled")
 
-    def close(self, seconds: float = 5.0) -> None:
-        """Cancel everything, and wait a moment for what is running."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Cancel everything, and wait for so long until what is running has ended; whether it has."""
         with self._changed:
             self._closed = True
             for job in list(self._known.values()):
@@ -148,6 +148,7 @@ class Jobs:
             self._changed.notify_all()
         for each in self._threads:
             each.join(seconds)
+        return not any(each.is_alive() for each in self._threads)
 
     def _run(self, lane: Lane) -> None:
         while (job := self._next(lane)) is not None:

@@ -17,8 +17,10 @@ from whycam.pictures.photos import Photo, read_photo
 from whycam.results.explanation import Explanation
 from whycam.results.saving import record
 
-#: Bytes of photos and of maps, each.
-_BYTES = 2**29
+#: Bytes of photos, of which a large one takes 120 MB, and of maps.
+_PHOTOS, _MAPS = 2**29, 2**27
+#: What a map takes beside its numbers: its words and records.
+_WORDS = 2**14
 
 Value = TypeVar("Value")
 
@@ -87,9 +89,9 @@ class Kept:
         samples: photos on this machine that the page offers, by what they are called; read again where they are gone.
     """
 
-    def __init__(self, samples: Mapping[str, Path], limit: int = _BYTES) -> None:
-        self.photos: Bounded[KeptPhoto] = Bounded(limit)
-        self.maps: Bounded[list[KeptMap]] = Bounded(limit)
+    def __init__(self, samples: Mapping[str, Path]) -> None:
+        self.photos: Bounded[KeptPhoto] = Bounded(_PHOTOS)
+        self.maps: Bounded[list[KeptMap]] = Bounded(_MAPS)
         self.samples = {digest(path.read_bytes()): (name, path) for name, path in samples.items()}
 
     def add(self, data: bytes, photo: Photo, name: str, source: str) -> KeptPhoto:
@@ -121,8 +123,9 @@ class Kept:
         made = [
             KeptMap(f"{group}{number:04x}", _on(drawn, one), record(one, 0)) for number, one in enumerate(ones)
         ]  # fmt: skip
-        tensors = {each.data_ptr(): each.numel() * each.element_size() for one in made for each in _tensors(one.one)}
-        self.maps.put(group, made, sum(tensors.values()) + 3 * drawn.image.width * drawn.image.height)
+        picture = 3 * drawn.image.width * drawn.image.height
+        held = {each.data_ptr(): each.nbytes() for one in made for each in _storages(one.one)}
+        self.maps.put(group, made, sum(held.values()) + _WORDS * len(made) + picture)
         return made
 
     def map(self, name: str) -> KeptMap:
@@ -147,13 +150,15 @@ def _on(drawn: Photo, one: Explanation) -> Explanation:
     """The explanation on the picture that is drawn, where a large photo is a small one."""
     context = one.context
     assert context is not None  # photos are explained here
-    places = context.geometries
-    if places is not None:
+    places, inputs = context.geometries, context.inputs
+    if places is not None:  # then nothing is drawn on what the network was given, and its size is enough
         places = tuple(each.on_photo_of(drawn.size) for each in places)
-    return replace(one, context=replace(context, photos=(drawn,), geometries=places))
+        inputs = inputs.new_zeros(()).expand(inputs.shape)
+    return replace(one, context=replace(context, inputs=inputs, photos=(drawn,), geometries=places))
 
 
-def _tensors(one: Explanation) -> list[torch.Tensor]:
+def _storages(one: Explanation) -> list[torch.UntypedStorage]:
     assert one.context is not None  # as above
     held = [getattr(one, each.name) for each in fields(one)]
-    return [each for each in [*held, *one.values.values(), one.context.inputs] if isinstance(each, torch.Tensor)]
+    tensors = [*held, *one.values.values(), one.context.inputs]
+    return [each.untyped_storage() for each in tensors if isinstance(each, torch.Tensor)]

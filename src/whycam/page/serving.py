@@ -37,6 +37,7 @@ def bind(host: str, port: int | None) -> tuple[socket.socket, str]:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((host, number))
+            made.listen(128)
         except OSError as error:
             made.close()
             reason = error.strerror or str(error)
@@ -76,10 +77,9 @@ def serve(
         Guard(page.app(), word, prefix), log_level="warning", access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=_GRACE, ws="none",
     )  # fmt: skip
-    shown = f"[{host}]" if ":" in host else host
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}{prefix.rstrip('/')}/" + (f"?token={word}" if word is not None else "")
     tell(address)
-    bound.listen(128)
     if browser:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     try:
@@ -87,5 +87,7 @@ def serve(
     except KeyboardInterrupt:
         pass  # how a page ends
     finally:
-        jobs.close()
         bound.close()
+        if not jobs.close(_GRACE):  # a thread that still runs a network cannot be left behind
+            tell("A run of the network is under way; the page ends with it.")
+            jobs.close()
