@@ -1,5 +1,6 @@
 """The line of Python and that of a shell which make maps again."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,8 @@ class Lines:
     @property
     def shell(self) -> str:
         """The command."""
-        words = ["whycam", "explain" if self.single else "compare", self.photo]
+        photo = f"./{self.photo}" if self.photo.startswith("-") else self.photo  # which else would be an option
+        words = ["whycam", "explain" if self.single else "compare", photo]
         if self.methods:
             words += ["-m", ",".join(self.methods)]
         aims = [each for each in self.targets if each != "top" or not self.single]
@@ -91,7 +93,7 @@ class Lines:
 def _spelled(value: Any) -> str:
     """A value as code: texts in double quotes, targets by their full names."""
     if isinstance(value, str):
-        return f'"{_escaped(value)}"'
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return f"[{', '.join(map(_spelled, value))}]"
     if isinstance(value, dict):
@@ -99,10 +101,6 @@ def _spelled(value: Any) -> str:
     if type(value).__module__.startswith("whycam.targets"):
         return f"whycam.targets.{value!r}"
     return repr(value)
-
-
-def _escaped(text: str) -> str:
-    return repr(f"'{text}")[2:-1].replace('"', '\\"')
 
 
 def _row(entries: Sequence[str]) -> str:
