@@ -662,13 +662,14 @@ FAULTS = [
         },
     ),
     Faults(
-        "results/drawing.py",
+        "results/panels.py",
         "methods/test_raw_attention.py",
-        {
-            "explanation.parts is not None and not explanation.apart": "explanation.parts is not None",
-            "for each in one.parts[0]]": "for each in strengths]",
-            "{one.apart or 'Part'}": "Part",
-        },
+        {"for each in one.parts[0]]": "for each in strengths]", "{one.apart or 'Part'}": "Part"},
+    ),
+    Faults(
+        "results/heat.py",
+        "methods/test_raw_attention.py",
+        {"explanation.parts is not None and not explanation.apart": "explanation.parts is not None"},
     ),
     Faults(
         "checkup/cost.py",
@@ -965,9 +966,38 @@ FAULTS = [
     Faults("methods/poly_cam.py", "methods/test_poly_cam.py", {"CLIPPED = 0.001": "CLIPPED = 0.01"}),
     Faults("methods/seg_eigen_cam.py", "methods/test_seg_eigen_cam.py", {"_ROUNDING = 1e-9": "_ROUNDING = 1e-3"}),
     Faults(
-        "results/drawing.py",
+        "results/heat.py",
         "results/test_drawing.py",
-        {"_PIXEL_QUANTILE = 0.995": "_PIXEL_QUANTILE = 0.95", "\nALONE = 0.8": "\nALONE = 0.5"},
+        {"_PIXEL_QUANTILE = 0.995": "_PIXEL_QUANTILE = 0.95"},
+    ),
+    Faults("results/panels.py", "results/test_drawing.py", {"\n_ALONE = 0.8": "\n_ALONE = 0.5"}),
+    Faults(
+        "results/heat.py",
+        "results/test_heat.py",
+        {
+            "drawn.amax(1).minimum(own.amax(1))": "drawn.amax(1)",
+            "ends > 0, 0.0": "ends > 0, 1.0",
+            "scaled.where(raw.isfinite(), torch.nan)": "scaled",
+            "-end if look.signed else 0.0": "0.0",
+        },
+    ),
+    Faults(
+        "results/drawing.py",
+        "results/test_heat.py",
+        {
+            "above(on_canvas(bright, geometry)[0], look.contour)": "on_canvas(bright, geometry)[0] > 0",
+            "return paint.alone(seen, outline)": "return paint.alone(None, outline)",
+            "if look.caption is True:": "if look.caption:",
+        },
+    ),
+    Faults("results/look.py", "results/test_media.py", {'self.enlarge == "cubic" and axes != 2': "False"}),
+    Faults(
+        "pictures/strips.py",
+        "pictures/test_strips.py",
+        {
+            "palette(colormap, signed)[None]": "palette(colormap, signed)[None, ::-1]",
+            "int(0.9 * width": "int(2 * width",
+        },
     ),
     # variants: how many at once, how near, and what a fast copy is off by
     Faults(
@@ -1085,7 +1115,13 @@ FAULTS = [
     Faults(
         "pictures/overlay.py",
         "pictures/test_overlay.py",
-        {"(2 * np.where": "(1 * np.where", "0.45 * _gray": "0.55 * _gray"},
+        {
+            "(2 * np.where": "(1 * np.where",
+            "0.45 * gray": "0.55 * gray",
+            'if blend == "map":': "if colormap is None:",
+            "np.where(seen.cpu().numpy(), self.share, 0)": "self.share",
+            "if self.on_gray else pixels": "if False else pixels",
+        },
     ),
     # targets of the whole output
     Faults(
@@ -1739,7 +1775,7 @@ FAULTS = [
         "results/regions.py",
         "results/test_regions.py",
         {
-            "each > level": "each >= level",
+            "return heat > level": "return heat >= level",
             'normalize="max"': 'normalize="minmax"',
             'on == "input" or geometries is None': "True",
             "if left > right or top > bottom:": "if False:",

@@ -59,7 +59,17 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
     nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 4), np.float32), np.eye(4)), tmp_path / "scan.nii.gz")
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    written = {"chelsea.png", "panels.png", "trust.csv", "maps", "scan.nii.gz", "map.nii.gz", "clip.gif"}
+    written = {
+        "chelsea.png",
+        "panels.png",
+        "print.png",
+        "heat.png",
+        "trust.csv",
+        "maps",
+        "scan.nii.gz",
+        "map.nii.gz",
+        "clip.gif",
+    }
     assert {path.name for path in tmp_path.iterdir()} == written
     made = names["c"]
     assert names["usual"].method == "generic_attention"

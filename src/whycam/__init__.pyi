@@ -59,6 +59,8 @@ from whycam.network.layouts import Layout as Layout
 from whycam.network.outputs import OutputPath as OutputPath
 from whycam.network.variants.fast_copy import Precision as Precision
 from whycam.network.variants.scoring import RunConfig as RunConfig
+from whycam.pictures.blends import Blend as Blend
+from whycam.pictures.blends import OPACITY as OPACITY
 from whycam.pictures.media import Clip as Clip
 from whycam.pictures.media import Signal as Signal
 from whycam.pictures.media import Spectrogram as Spectrogram
@@ -66,10 +68,10 @@ from whycam.pictures.media import Volume as Volume
 from whycam.pictures.nifti import read_volume as read_volume
 from whycam.pictures.photos import read_photo as read_photo
 from whycam.pictures.preprocess import Preprocess as Preprocess
-from whycam.results.drawing import Look as Look
 from whycam.results.evaluation import Evaluation as Evaluation
 from whycam.results.explanation import Comparison as Comparison
 from whycam.results.explanation import Explanation as Explanation
+from whycam.results.look import Look as Look
 from whycam.results.values import Cost as Cost
 from whycam.results.values import Layer as Layer
 from whycam.results.values import Prediction as Prediction
@@ -287,8 +289,10 @@ def run(
     overlays: str | None = None,
     heatmaps: str | None = None,
     colormap: str | None = None,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
     signed: bool = False,
+    blend: Blend = "map",
+    contour: float | None = None,
     columns: Mapping[str, str] | None = None,
     label_from: str | None = None,
     retry: bool = False,

@@ -32,9 +32,10 @@ from whycam.network.layouts import Layout
 from whycam.network.outputs import OutputPath
 from whycam.network.variants.fast_copy import Precision
 from whycam.network.variants.scoring import RunConfig
-from whycam.results.drawing import Look
+from whycam.pictures.blends import OPACITY, Blend
 from whycam.results.evaluation import Evaluation
 from whycam.results.explanation import Comparison, Explanation
+from whycam.results.look import Look
 from whycam.runs import running
 from whycam.runs.keeping import Kept
 from whycam.runs.run import Run
@@ -492,8 +493,10 @@ class Explainer:
         overlays: str | None = None,
         heatmaps: str | None = None,
         colormap: str | None = None,
-        opacity: float = 0.5,
+        opacity: float = OPACITY,
         signed: bool = False,
+        blend: Blend = "map",
+        contour: float | None = None,
         columns: Mapping[str, str] | None = None,
         label_from: str | None = None,
         retry: bool = False,
@@ -528,7 +531,8 @@ class Explainer:
             metrics: of `list_metrics`, those that need no mask or box: a column `metric.NAME` each; their options stand
                 in `options` as well. Of a map that explains no class they ask about the first target.
             overlays, heatmaps: `"jpg"`, `"webp"` or `"png"`: also draw each map over its photo, or alone, into a folder
-                beside the table, which has a column of their names. colormap, opacity, signed: how; see `overlay`.
+                beside the table, which has a column of their names. colormap, opacity, signed, blend,
+                contour: how; see `overlay`.
             columns: of a table or Parquet files, which column holds the `photo`, `target`, `label` or `id`, where it
                 has another name. label_from: `"folder"` for an image-folder data set: a folder's name is the label.
             retry: ask again about images that failed before. `new`: begin anew in a folder beside `out`.
@@ -561,7 +565,8 @@ class Explainer:
             shown.say(f"auto: {said}")
         usual = method if method is not None else self._session.usual_method(target)
         measured, options = chosen_metrics(metrics, options or {}, placed=False) if metrics else ((), options or {})
-        kept = Kept(maps, measured, overlays, heatmaps, Look(colormap, opacity, signed))
+        look = Look(colormap, opacity, signed, blend=blend, contour=contour)
+        kept = Kept(maps, measured, overlays, heatmaps, look)
         common: dict[str, Any] = {
             "layout": layout,
             "output": output,

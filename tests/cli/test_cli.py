@@ -219,9 +219,9 @@ def test_photos_of_one_name_do_not_overwrite_each_other(run: Callable[..., Resul
 
 def test_what_whycam_drew_is_not_explained_again(run: Callable[..., Result], cat: Path) -> None:
     for _ in range(2):
-        result = run("explain", ".", "-o", ".", "--figure", "--json")
+        result = run("explain", ".", "-o", ".", "--figure", "--heat", "--mask", "0.5", "--json")
         assert [each["photo"] for each in result.document["explained"]] == ["cat.png"]
-    assert "2 pictures that whycam drew earlier" in result.err
+    assert "4 pictures that whycam drew earlier" in result.err
     assert run("explain", "cat.grad_cam.overlay.png").exit_code == 0  # named outright
 
 
@@ -237,13 +237,62 @@ def test_drawing_options_reach_the_pictures(run: Callable[..., Result], cat: Pat
         assert run("explain", cat, *args).exit_code == 0
         return Path("whycam-out/cat.hires_cam.overlay.png").read_bytes()
 
-    ways = [(), ("--colormap", "jet"), ("--opacity", "0.3"), ("--signed",)]
+    ways = [
+        (), ("--colormap", "jet"), ("--opacity", "0.3"), ("--signed",), ("--blend", "even"), ("--contour", "0.5"),
+        ("--legend",), ("--caption",),
+    ]  # fmt: skip
     assert len({drawn("-m", "hires_cam", *way) for way in ways}) == len(ways)
 
 
 def test_the_figure_is_written_beside_the_map(run: Callable[..., Result], cat: Path) -> None:
     assert ".panels.png" in run("explain", cat, "--figure").out
     assert _width("whycam-out/cat.grad_cam.panels.png") > 500
+
+
+def test_figures_are_also_pages_to_print(run: Callable[..., Result], cat: Path) -> None:
+    for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        assert run("explain", cat, "--figure", "--figure-format", kind, "--quiet").exit_code == 0
+        assert Path(f"whycam-out/cat.grad_cam.panels.{kind}").read_bytes().startswith(start)
+    refused = run("explain", cat, "--figure", "--figure-format", "doc", "-o", "none")
+    assert refused.exit_code == 2
+    assert "one of" in refused.err
+    assert not Path("none").exists()
+
+
+def test_where_a_map_is_bright_is_said_and_written(run: Callable[..., Result], cat: Path, builtin: VisionModel) -> None:
+    box = "20,10,200,150"
+    result = run("explain", cat, "--mask", "0.5", "--share", box, "--share", "half.png", "--heat", "--json")
+    assert result.exit_code == 2
+    assert "--share takes a box L,T,R,B in pixels or a mask's file, and 'half.png' is neither" in result.err
+    with Image.open(cat) as photo:
+        width, height = photo.size
+    half = np.zeros((height, width), np.uint8)
+    half[:, : width // 2] = 255
+    Image.fromarray(half).save("half.png")
+    args = ("explain", cat, "--mask", "0.5", "--share", box, "--share", "half.png", "--heat")
+    (made,) = run(*args, "--json").document["explained"]
+    e = whycam.explain(builtin, cat)
+    mask = np.asarray(Image.open("whycam-out/cat.grad_cam.mask.png"))
+    np.testing.assert_array_equal(mask > 0, e.mask(0.5)[0].numpy())
+    assert made["bright"]["boxes"] == e.boxes_around(0.5)[0].tolist()
+    assert made["bright"]["area"] == pytest.approx((mask > 0).mean())
+    shares = {box: float(e.share((20, 10, 200, 150))), "half.png": float(e.share(half > 0))}
+    assert made["shares"] == pytest.approx(shares)
+    with Image.open("whycam-out/cat.grad_cam.heat.png") as heat:
+        assert (heat.mode, heat.size) == ("RGBA", (width, height))
+        np.testing.assert_array_equal(np.asarray(heat), np.asarray(e.heat_layer()))
+    said = run(*args).out
+    assert "of the photo is above 0.5 in" in said
+    assert f"{shares[box]:.1%} in {box}; {shares['half.png']:.1%} in half.png" in said
+
+
+def test_a_region_of_another_size_is_said_and_the_map_kept(run: Callable[..., Result], cat: Path) -> None:
+    Image.new("L", (3, 3), 255).save("small.png")
+    result = run("explain", cat, "--share", "small.png")
+    assert result.exit_code == 2
+    assert re.search(
+        r"a region is a box .* or a mask of shape \(\d+, \d+\), and what came has shape \(3, 3\)", result.err
+    )
 
 
 def test_method_options_arrive(run: Callable[..., Result], cat: Path) -> None:

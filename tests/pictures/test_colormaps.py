@@ -23,11 +23,20 @@ def test_levels_are_even_and_gray_is_gray():
     np.testing.assert_array_equal(colorize(values, "gray")[0], np.arange(256)[:, None].repeat(3, 1))
 
 
-def test_default_starts_dark_and_grows_brighter_at_every_step():
-    luminance = palette() @ np.array([0.2126, 0.7152, 0.0722])
-    assert luminance[0] < 2
-    assert (np.diff(luminance) > -0.5).all()
-    assert luminance[-1] > 230
+def lightness(colors):
+    """CIELAB's L*, from sRGB levels."""
+    share = np.asarray(colors) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    return np.where(linear > 0.008856, 116 * np.cbrt(linear) - 16, 903.3 * linear)
+
+
+def test_default_is_not_black_at_zero_and_grows_brighter_in_even_steps():
+    colors = palette()
+    assert colors[0].max() > 120  # a color, not black
+    steps = np.diff(lightness(colors[::15]))
+    assert steps.min() > 0.75 * np.median(steps)  # also where hues cannot be told apart
+    assert steps.max() < 1.5 * np.median(steps)
+    assert lightness(colors[-1]) > 90
 
 
 @pytest.mark.parametrize("name", [None, "vik", "cmocean:balance", "viridis", "berlin_r"])
@@ -39,11 +48,13 @@ def test_signed_zero_has_the_middle_color(name):
     np.testing.assert_array_equal(colors[3:], table[[len(table) // 2] * 2])
 
 
-def test_signed_default_is_dark_at_zero_blue_below_red_above():
+def test_signed_default_is_white_at_zero_blue_below_red_above():
     low, zero, high = colorize(np.array([[-0.6, 0.0, 0.6]]), signed=True)[0].astype(int)
-    assert zero.max() < 40
+    assert zero.min() > 220
     assert low[2] > low[0] + 40
     assert high[0] > high[2] + 40
+    dark, bright = lightness(palette(signed=True)[[0, 128]])
+    assert bright > dark + 50
 
 
 def test_missing_values_are_flat_gray():

@@ -13,8 +13,9 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import methods
 from whycam.kit.status import Status
 from whycam.pictures.colormaps import colorize, hues
-from whycam.pictures.overlay import overlay_parts, side_by_side
+from whycam.pictures.overlay import paint_parts, side_by_side
 from whycam.pictures.preprocess import Preprocess
+from whycam.pictures.strips import with_numbers
 from whycam.results.grids import _COLUMNS_OF_A_TABLE
 
 
@@ -51,7 +52,7 @@ def left_half() -> torch.Tensor:
 
 def test_the_classic_overlay_is_three_tenths_heat_and_seven_tenths_photo(left_half):
     e = whycam.explain(Sum().eval(), left_half, layer="feature", target=0)
-    picture = np.asarray(e.overlay(colormap="jet", opacity=0.3)).astype(float)
+    picture = np.asarray(e.overlay(colormap="jet", opacity=0.3, blend="even")).astype(float)
     # the input's own picture: 255 red on the left; jet's ends are dark red (128, 0, 0) and dark blue (0, 0, 128)
     np.testing.assert_allclose(picture[0, 0], [0.7 * 255 + 0.3 * 128, 0, 0], atol=1)
     np.testing.assert_allclose(picture[0, 7], [0, 0, 0.3 * 128], atol=1)
@@ -59,7 +60,7 @@ def test_the_classic_overlay_is_three_tenths_heat_and_seven_tenths_photo(left_ha
 
 def test_signed_colors_show_evidence_against(left_half):
     e = whycam.explain(Sum().eval(), left_half * torch.tensor([1.0, -1, 0])[:, None, None], "hires_cam", target=0)
-    plain = np.asarray(e.overlay(opacity=1.0, colormap="gray"))
+    plain = np.asarray(e.overlay(opacity=1.0, colormap="gray", blend="even"))
     assert plain[0, 0].tolist() == [255, 255, 255]
     assert plain[0, 7].tolist() == [0, 0, 0]
 
@@ -79,7 +80,7 @@ def test_the_overlay_lies_on_the_original_photo_where_the_network_looked():
     e = whycam.explain(
         Sum().eval(), photo, layer="feature", target=0, preprocess=Preprocess((8, 8), resize_to=8, std=(1, 1, 1))
     )
-    laid = np.asarray(e.overlay(opacity=1.0, colormap="gray", caption=False)).astype(int)
+    laid = np.asarray(e.overlay(opacity=1.0, colormap="gray", blend="even", caption=False)).astype(int)
     assert laid.shape == (20, 40, 3)
     # 20 x 40 -> 8 x 16, the middle 8 x 8: the photo's columns 10 to 30 were seen
     seen = laid[:, 10:30]
@@ -189,7 +190,7 @@ def test_single_spikes_do_not_leave_a_map_of_pixels_black():
     batch = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     batch[0, 0, 0, 0] = 1e4
     e = whycam.explain(Sum().eval(), batch, layer="feature", target=0)
-    median = np.asarray(e.overlay(opacity=1.0, colormap="gray")).reshape(-1, 3).mean(1)
+    median = np.asarray(e.overlay(opacity=1.0, colormap="gray", blend="even")).reshape(-1, 3).mean(1)
     assert np.median(median) > 64
     assert "99.5% quantile" in e.figure().axes[3].get_xlabel().replace("\n", " ")
     assert float(e.heatmaps().median()) < 1e-3  # the values themselves are not touched
@@ -223,7 +224,7 @@ def test_a_shrunk_photo_has_its_map_in_the_same_place():
     photo[:, 2000:, 0] = 255
     how = Preprocess((8, 8), resize_to=8, std=(1, 1, 1))
     e = whycam.explain(Sum().eval(), photo, layer="feature", target=0, preprocess=how)
-    laid = np.asarray(e.overlay(opacity=1.0, colormap="gray", caption=False)).astype(int)
+    laid = np.asarray(e.overlay(opacity=1.0, colormap="gray", blend="even", caption=False)).astype(int)
     assert laid.shape == (512, 2048, 3)
     # the middle 1000 of 4000 columns were seen, 768 to 1280 of 2048, and the right half of them holds the evidence
     assert laid[:, 800:950].max() == 0
@@ -352,7 +353,7 @@ def test_the_strongest_part_wins_each_pixel_and_what_is_no_number_has_no_color()
     strengths = torch.tensor([[[0.2, 1.0, 0.0]], [[0.6, 0.9, torch.nan]], [[0.4, 0.0, 0.5]]])
     colors = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
     image = Image.new("RGB", (3, 1), (0, 100, 0))  # whose gray is 58.7
-    picture = np.asarray(overlay_parts(image, strengths, colors, opacity=0.5, legend=False)).astype(float)
+    picture = np.asarray(paint_parts(strengths, colors, opacity=0.5).over(image)).astype(float)
     share = 0.5 * 0.6**0.5
     rest = (1 - share) * 58.7
     expected = [[rest, share * 200 + rest, rest], [100 + 29.35, 29.35, 29.35], [64 + 29.35] * 3]
@@ -365,10 +366,9 @@ def test_many_parts_are_numbered_in_several_rows(monkeypatch):
     monkeypatch.setattr(
         ImageDraw.ImageDraw, "text", lambda self, at, text, **how: (written.append(text), write(self, at, text, **how))
     )
-    strengths = torch.rand(30, 6, 6, generator=torch.Generator().manual_seed(0))
-    picture = overlay_parts(Image.new("RGB", (6, 6)), strengths, hues(30))
+    picture = with_numbers(Image.new("RGB", (6, 6)), hues(30))
     assert written == [str(number) for number in range(1, 31)]
-    few = overlay_parts(Image.new("RGB", (6, 6)), strengths[:3], hues(3))
+    few = with_numbers(Image.new("RGB", (6, 6)), hues(3))
     assert picture.width == few.width
     assert picture.height > few.height + 2 * 11
     found = {tuple(pixel) for pixel in np.asarray(picture)[6:].reshape(-1, 3).tolist()}
@@ -387,4 +387,4 @@ def test_hues_are_evenly_apart():
 
 def test_an_opacity_that_is_no_share_is_refused():
     with pytest.raises(WhycamError, match=r"opacity must be from 0 .* not 1\.5"):
-        overlay_parts(Image.new("RGB", (4, 4)), torch.zeros(2, 4, 4), hues(2), opacity=1.5)
+        paint_parts(torch.zeros(2, 4, 4), hues(2), opacity=1.5)

@@ -14,7 +14,7 @@ import whycam
 from whycam.errors import InputError, MissingExtraError, WhycamError
 from whycam.results.drawing import Look, film, stacks
 
-GRAY = {"colormap": "gray", "opacity": 1.0}  # the heat itself, from 0 to 255
+GRAY = {"colormap": "gray", "opacity": 1.0, "blend": "even"}  # the heat itself, from 0 to 255
 
 
 class Cells(nn.Module):
@@ -100,7 +100,7 @@ def test_all_frames_have_one_scale():
     """The second cell in time is half as strong, and is drawn so: a scale for each frame would make both white."""
     clip = lit((4, 16, 16), (2, 8, 8), (0, 1, 0), channels=3) + 0.5 * lit((4, 16, 16), (2, 8, 8), (1, 0, 1), channels=3)
     e = explained(whycam.Clip(clip, rate=2), (2, 8, 8))
-    found = [np.asarray(axes.images[0].get_array()).max() for axes in e.figure(colormap="gray").axes]
+    found = [np.asarray(axes.images[0].get_array()).max() for axes in e.figure(colormap="gray", blend="even").axes]
     assert [axes.get_title() for axes in e.figure().axes] == ["0.00 s", "0.50 s", "1.00 s", "1.50 s"]
     strip = np.asarray(e.overlay(**GRAY))
     frames = [strip[:, start : start + 16, 0] for start in range(0, strip.shape[1], 18)]
@@ -180,7 +180,7 @@ def test_a_signal_has_its_curves_over_the_colors_of_the_map(rate):
     step, cell = (10,), (7,)
     signal = torch.cat([lit((100,), step, cell), torch.linspace(-1, 1, 100)[None, None]], 1)
     e = explained(whycam.Signal(signal, rate=rate, channels=("lit", "other")), step)
-    figure = e.figure(colormap="gray")
+    figure = e.figure(colormap="gray", blend="even")
     assert [axes.get_ylabel() for axes in figure.axes] == ["lit", "other"]
     assert figure.axes[-1].get_xlabel() == ("samples" if rate is None else "seconds")
     second = 1.0 if rate is None else 1 / rate
@@ -244,7 +244,7 @@ def test_a_spectrogram_keeps_its_axes_and_has_its_map_over_time_below(axes):
     if axes[0] == "time":
         values, step = values.mT.contiguous(), step[::-1]
     e = explained(whycam.Spectrogram(values, rate=20, axes=axes), step)
-    above, below = e.figure(colormap="gray").axes
+    above, below = e.figure(colormap="gray", blend="even").axes
     assert (above.get_ylabel(), above.get_aspect(), below.get_xlabel()) == ("frequency", "auto", "seconds")
     (band,) = above.images
     assert band.origin == "lower"  # low frequencies below
@@ -306,12 +306,14 @@ def test_volumes_that_are_compared_are_cut_at_the_same_place():
             return torch.stack([x[:, 0, 2].sum((1, 2)), x[:, 0, 0].sum((1, 2))], 1)
 
     c = whycam.compare(Two(*STEP).eval(), inputs, ["hires_cam"], layers=["feature"], targets=[0, 1])
-    shown, first, second = (np.asarray(axes.images[0].get_array()) for axes in c.figure(colormap="gray").axes)
+    shown, first, second = (
+        np.asarray(axes.images[0].get_array()) for axes in c.figure(colormap="gray", blend="even").axes
+    )
     assert c["hires_cam", "feature", 1][0].maps.any()
     assert shown[:, :50].max() == 255
     assert first[:, :24].max() > second[:, :24].max()
     np.testing.assert_array_equal(shown[29, 6], [255, 255, 255])  # the lit cell in the cut across the first axis
-    np.testing.assert_array_equal(second[29, 6], [128, 128, 128])  # half of it, under no heat
+    np.testing.assert_array_equal(second[29, 6], [102, 102, 102])  # 0.4 of it, under no heat
 
 
 def test_a_status_is_said_in_every_figure():

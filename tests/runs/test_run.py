@@ -16,6 +16,9 @@ from PIL import Image
 import whycam
 from whycam.engine.request import Request
 from whycam.engine.session import Session
+from whycam.pictures.colormaps import colorize
+from whycam.results.heat import map_heat
+from whycam.results.look import Look
 from whycam.runs import local
 from whycam.runs.decoding import decoded
 from whycam.runs.explaining import Worker, usual_batch
@@ -274,7 +277,7 @@ def test_pictures_are_those_of_the_explanation(vision, folder, tmp_path, workers
         drawn = pixels(run.folder / row["overlay"])
         assert np.abs(drawn.astype(int) - np.asarray(one.overlay(**look))).max() <= 1
         alone = pixels(run.folder / row["heatmap"])
-        expected = whycam.pictures.colormaps.colorize(one.heatmaps()[0], "jet")
+        expected = colorize(map_heat(one, Look())[0], "jet")
         assert alone.shape == (16, 16, 3)
         assert (np.abs(alone.astype(int) - expected) > 1).mean() < 0.01  # a color may be the next one by rounding
     assert len(list((run.folder / "overlays").rglob("*.png"))) == 14

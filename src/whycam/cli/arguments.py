@@ -57,10 +57,20 @@ Fusion: TypeAlias = Annotated[
     ),
 ]
 Colormap: TypeAlias = Annotated[
-    str | None, typer.Option("--colormap", metavar="NAME", help="Colors: inferno (default), jet, viridis, turbo, ...")
+    str | None, typer.Option("--colormap", metavar="NAME", help="Colors: plasma (default), jet, viridis, turbo, ...")
 ]
 Opacity: TypeAlias = Annotated[
     float, typer.Option("--opacity", min=0, max=1, metavar="SHARE", help="Of the heat map over the photo, 0 to 1.")
+]
+Blend: TypeAlias = Annotated[
+    Literal["map", "even"],
+    typer.Option("--blend", help="Colors as opaque as the map is strong (map), or everywhere the same (even)."),
+]
+Contour: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--contour", min=0, max=1, metavar="LEVEL", help="A line around what is above this share of the map's maximum."
+    ),
 ]
 Signed: TypeAlias = Annotated[
     bool, typer.Option("--signed", help="Diverging colors pinned at zero, to show evidence against as well.")

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from whycam.cli import arguments as given
 from whycam.cli.inputs import Failure, find, own_note
 from whycam.cli.output import INTERRUPTED, SOME_FAILED, Output, fields, status_text, text
+from whycam.cli.wanted import Wanted, in_words, read_region
 from whycam.engine.target_words import HELP as TARGET_HELP
 from whycam.engine.target_words import parse_target
 from whycam.errors import PhotoError, WhycamError
@@ -19,6 +20,7 @@ from whycam.kit.files import Names
 from whycam.kit.option_words import parse_options
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
+from whycam.pictures.blends import OPACITY
 
 if TYPE_CHECKING:
     from whycam.engine.request import Request
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 else:
     Cost = Explanation = Made = Request = Session = Any  # bring torch
 
-#: The photo, its maps with their files, and why it has none or not all of them.
-Written: TypeAlias = tuple[Any, list[tuple[Explanation, list[Path]]], WhycamError | None]
+#: The photo, its maps with their files and what was measured, and why it has none or not all of them.
+Written: TypeAlias = tuple[Any, list[tuple[Explanation, list[Path], dict[str, Any]]], WhycamError | None]
 
 
 def explain(
@@ -71,11 +73,37 @@ def explain(
         Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")
     ] = given.DEFAULT_FOLDER,
     colormap: given.Colormap = None,
-    opacity: given.Opacity = 0.5,
+    opacity: given.Opacity = OPACITY,
     signed: given.Signed = False,
+    blend: given.Blend = "map",
+    contour: given.Contour = None,
+    legend: Annotated[bool, typer.Option("--legend", help="The colors below, with raw values at their ends.")] = False,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Below: what the network says, what is explained, how and where.")
+    ] = False,
+    heat: Annotated[bool, typer.Option("--heat", help="Also the colors alone, as a transparent PNG.")] = False,
     figure: Annotated[
         bool, typer.Option("--figure", help="Also draw photo, raw map, resized map and overlay side by side.")
     ] = False,
+    figure_format: Annotated[
+        str, typer.Option("--figure-format", metavar="KIND", help="What --figure writes: png, svg, pdf, ...")
+    ] = "png",
+    mask: Annotated[
+        float | None,
+        typer.Option(
+            "--mask",
+            min=0,
+            max=1,
+            metavar="LEVEL",
+            help="Also what is above this share of the map's maximum, as a mask and in boxes.",
+        ),
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--share", metavar="L,T,R,B", help="How much of the evidence lies in a box of the photo, or in a mask file."
+        ),
+    ] = None,
     answer: given.Answer = None,
     layout: given.Layout = None,
     views: given.Views = None,
@@ -103,6 +131,8 @@ def explain(
       whycam explain street.jpg --box 0 --model torchvision:fcos_resnet50_fpn    why is the first box there
       whycam explain street.jpg --region road --point 120,80 --model torchvision:deeplabv3_resnet50
       whycam explain dog.jpg --text 'a dog/a cat' --model hf:openai/clip-vit-base-patch32
+      whycam explain cat.png --mask 0.5 --share 40,20,200,180    where it is bright, and how much lies there
+      whycam explain cat.png --contour 0.5 --legend --caption    a picture to print
       whycam explain cat.png -m fem -O k=1.5        with an option of the method
       whycam explain cat.png -l '_blocks.1[0-5]'    several layers, fused
       whycam explain cat.png -m rise --precision bfloat16    many runs, by a fast copy
@@ -112,6 +142,7 @@ def explain(
         from whycam.engine.session import Session
         from whycam.kit.registry import find as find_method
         from whycam.pictures.colormaps import palette
+        from whycam.pictures.figures import kind_of
 
         aims = given.wanted(
             target, box=box, boxes=boxes, region=region, point=point, similar=similar, sentence=sentence
@@ -131,12 +162,22 @@ def explain(
         palette(colormap, signed)  # a name that does not exist is said before any work is done
         if figure:
             given.need_matplotlib("--figure")
+            kind_of(Path(f"figure.{figure_format}"))
+        regions = {each: read_region(each) for each in share or []}
         found = find(photos)
         vision = given.load_model(model, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device)
         given.make_folder(output)
         if found.own:
             out.remark(own_note(found))
-        look = {"colormap": colormap, "signed": signed}
+        look: dict[str, Any] = {"colormap": colormap, "signed": signed, "blend": blend, "contour": contour}
+        wanted = Wanted(
+            look,
+            {"opacity": opacity, "legend": legend, "caption": caption or "status"},
+            heat=heat,
+            figure=figure_format if figure else None,
+            mask=mask,
+            shares=regions,
+        )
         name = chosen.name if method or usual else None  # what the network is asked by else, it knows itself
         if auto and not usual:
             from whycam.explainer import Explainer
@@ -145,7 +186,7 @@ def explain(
             out.remark(f"auto: {why}")
         session = Session(vision)
         request = _request(session, name, what, place, fusion, options, asked)
-        run = _Run(out, session, request, output, look, opacity, figure, failures=found.failures)
+        run = _Run(out, session, request, output, wanted, failures=found.failures)
         run(found.photos)
         raise typer.Exit(run.finish())
 
@@ -180,9 +221,7 @@ class _Run:
     session: Session
     request: Request
     folder: Path
-    look: dict[str, Any]
-    opacity: float
-    figure: bool
+    wanted: Wanted
     failures: list[Failure]
     done: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -217,8 +256,8 @@ class _Run:
                     if error is not None:
                         self.failures.append(Failure.of(path, error))
                         self.refused += [] if isinstance(error, PhotoError) else [str(error)]
-                    for one, files in written:
-                        self._finished(path, one, files)
+                    for one, files, measured in written:
+                        self._finished(path, one, files, measured)
                     advance()
         except KeyboardInterrupt:
             self.interrupted = True
@@ -241,17 +280,11 @@ class _Run:
 
     def _write(self, path: Any, ones: Sequence[Explanation]) -> Written:
         """Write the files of one photo."""
-        from whycam.pictures.figures import save_figure
-
         written = []
         try:
             for one in ones:
-                files = one.save(self.folder, opacity=self.opacity, **self.look)
-                if self.figure:
-                    assert one.context is not None  # photos are explained here
-                    panels = self.folder / f"{one.context.name(0)}.{one.method}.panels.png"
-                    files.append(save_figure(one.figure(**self.look), panels))
-                written.append((one, files))
+                files = self.wanted.write(one, self.folder)
+                written.append((one, files, self.wanted.measured(one)))
         except (OSError, WhycamError) as error:
             said = (
                 f"its files cannot be written: {error.strerror or error}" if isinstance(error, OSError) else str(error)
@@ -259,7 +292,7 @@ class _Run:
             return path, written, WhycamError(said)
         return path, written, None
 
-    def _finished(self, path: Path, one: Explanation, files: Sequence[Path]) -> None:
+    def _finished(self, path: Path, one: Explanation, files: Sequence[Path], measured: dict[str, Any]) -> None:
         """Keep and show what became of one map."""
         from whycam.results.saving import record
 
@@ -267,12 +300,14 @@ class _Run:
         if status.kind == "non-finite":  # not a map, though its files show what there is
             self.failures.append(Failure(str(path), status.message, tuple(files)))
         else:
-            self.done.append({**record(one, 0), "files": files})
+            self.done.append({**record(one, 0), **measured, "files": files})
         if self.out.quiet and not status.ok:
             self.out.problem(f"{path}: {status}")
-        self.out.show(*self._lines(path, one, files))
+        self.out.show(*self._lines(path, one, files, measured))
 
-    def _lines(self, path: Path, one: Explanation, files: Sequence[Path]) -> list[RenderableType]:
+    def _lines(
+        self, path: Path, one: Explanation, files: Sequence[Path], measured: dict[str, Any]
+    ) -> list[RenderableType]:
         """One photo for people; what holds for all of them is said the first time."""
         rows: dict[str, RenderableType] = {}
         if one.predictions:
@@ -282,6 +317,7 @@ class _Run:
         else:
             rows["explained"] = text(f"no class: {one.title} reads no score")
         rows["status"] = status_text(one.status[0].kind, one.status[0].message)
+        rows |= {name: text(said) for name, said in in_words(measured).items()}
         if one.context is not None and one.context.photos and (notes := one.context.photos[0].notes):
             rows["photo"] = text("; ".join(notes))
         rows["files"] = _listed(files)

@@ -66,7 +66,7 @@ def own_note(found: Found) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    for ending in (".overlay.png", ".overlay.gif", ".panels.png"):
+    for ending in (".overlay.png", ".overlay.gif", ".heat.png", ".mask.png", ".panels.png"):
         if path.name.endswith(ending):
             return path.with_name(path.name.removesuffix(ending) + ".map.npy").exists()
     return path.name.endswith((".compare.png", ".layers.png", ".curves.png"))

@@ -14,6 +14,7 @@ from whycam.engine.target_words import HELP as TARGET_HELP
 from whycam.engine.target_words import parse_target
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.option_words import parse_options
+from whycam.pictures.blends import OPACITY
 
 if TYPE_CHECKING:
     from whycam.runs.run import Run
@@ -71,8 +72,10 @@ def run(
     ] = None,
     heatmaps: Annotated[str | None, typer.Option(metavar="FORMAT", help="Also draw each map alone.")] = None,
     colormap: given.Colormap = None,
-    opacity: given.Opacity = 0.5,
+    opacity: given.Opacity = OPACITY,
     signed: given.Signed = False,
+    blend: given.Blend = "map",
+    contour: given.Contour = None,
     columns: Annotated[
         list[str] | None,
         typer.Option(
@@ -178,7 +181,7 @@ def run(
             made = run_all(
                 vision, source, output, **what, options=options, fusion=fusion, batch=batch, workers=workers, maps=maps,
                 metrics=named, overlays=overlays, heatmaps=heatmaps, colormap=colormap, opacity=opacity, signed=signed,
-                columns=_columns(columns), label_from=label_from, retry=retry, new=new,
+                blend=blend, contour=contour, columns=_columns(columns), label_from=label_from, retry=retry, new=new,
                 engine=engine, num_gpus=num_gpus, concurrency=concurrency, shard=part,
                 **{name: value for name, value in asked.items() if name in _TAKEN},
             )  # fmt: skip

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 
-# Looked at over photos at half opacity. Inferno: where there is no heat, photos darken and keep their colors, while
-# jet, viridis and plasma lay blue or purple over everything; brighter is hotter, in even steps, also in gray print.
-# Berlin is its signed counterpart: black at zero, blue against, red for. Diverging maps with a white middle wash the
-# photo out where there is nothing, and their dark ends vanish on dark photos.
-DEFAULT = "bids:inferno"
-DEFAULT_SIGNED = "crameri:berlin"
+# Looked at over photos, opaque where the map is strong. Plasma: even steps, also for color-blind eyes and in gray print
+# (brighter is hotter); its first color is a blue, so that a map by itself is not black where it says nothing, and the
+# purple of its lower half sets the bright part off from photos of warm colors, which inferno's orange does not.
+# Vik is its signed counterpart: white at zero, blue against, red for.
+DEFAULT = "bids:plasma"
+DEFAULT_SIGNED = "crameri:vik"
+#: The same for grounds on which light lines are drawn: black at zero.
+DARK, DARK_SIGNED = "bids:inferno", "crameri:berlin"
 # For parts that have no order: hues of one lightness, evenly apart, round the circle.
 DEFAULT_HUES = "cmocean:phase"
 #: Where a map has no value. Flat, so that it cannot be taken for a level of the map.

@@ -1,10 +1,11 @@
-"""What is explained, drawn over a picture: the box bold and the others thin, the outline of a region, a point."""
+"""Lines over a picture: what is explained (the box bold and the others thin, a region, a point), and outlines."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 #: A light line between two dark ones shows on any photo and any color of a map.
 _DARK, _LIGHT, _OTHERS = (0, 0, 0), (255, 255, 255), (200, 200, 200)
@@ -31,14 +32,11 @@ def marked(
     """
     picture = image.copy()
     draw = ImageDraw.Draw(picture)
-    line = max(1, round(max(image.size) / 250))
+    line = _width(image)
     for each in others:
         _rectangle(draw, each, place, 1, _OTHERS)
     if region is not None:
-        edge = np.asarray(picture).copy()
-        edge[_rim(region, line + 1)] = _DARK
-        edge[_rim(region, line)] = _LIGHT
-        picture = Image.fromarray(edge)
+        picture = _outlined(picture, region, line)
         draw = ImageDraw.Draw(picture)
     if box is not None:
         _rectangle(draw, box, place, line + 2, _DARK, 1)
@@ -51,6 +49,23 @@ def marked(
             draw.line((x - size, y, x + size, y), fill=color, width=width)
             draw.line((x, y - size, x, y + size), fill=color, width=width)
     return picture
+
+
+def outlined(image: Image.Image, inside: Bool[Tensor, "height width"] | None) -> Image.Image:
+    """The picture with a line around what is inside, if anything; on a transparent one the line is opaque."""
+    return image if inside is None else _outlined(image, inside.cpu().numpy(), _width(image))
+
+
+def _outlined(image: Image.Image, inside: Bool[np.ndarray, "height width"], line: int) -> Image.Image:
+    levels = np.asarray(image).copy()
+    for width, color in ((line + 1, _DARK), (line, _LIGHT)):
+        levels[_rim(inside, width)] = (*color, 255)[: levels.shape[-1]]
+    return Image.fromarray(levels)
+
+
+def _width(image: Image.Image) -> int:
+    """Of a line, in pixels."""
+    return max(1, round(max(image.size) / 250))
 
 
 def _rectangle(

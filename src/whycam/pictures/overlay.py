@@ -1,90 +1,114 @@
-"""A map laid over its photo, and pictures side by side."""
+"""The colors of a map, laid over its photo or by themselves, and pictures side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
-from whycam.errors import WhycamError
+from whycam.errors import OptionError
+from whycam.pictures.blends import OPACITY
 from whycam.pictures.colormaps import NO_VALUE, colorize
-from whycam.pictures.wrapping import wrapped
+from whycam.pictures.marks import outlined
 
-_STRIP, _LETTERS, _LINE = (24, 24, 24), (240, 240, 240), (90, 90, 90)
+#: Which pixels, or all of them.
+Seen: TypeAlias = Bool[Tensor, "height width"] | None
+
+_LINE = (90, 90, 90)
 
 
-def overlay(
-    image: Image.Image,
+@dataclass(frozen=True)
+class Paint:
+    """The color of each pixel and its share of what is seen there; `on_gray`: over the picture's grays alone."""
+
+    colors: UInt8[np.ndarray, "height width 3"]
+    share: Float[np.ndarray, "height width"]
+    on_gray: bool = False
+
+    def over(self, image: Image.Image, seen: Seen = None, outline: Seen = None) -> Image.Image:
+        """A picture of the same size in these colors: `share * color + (1 - share) * picture`.
+
+        Where `seen` is false there is no color: the picture is gray and pale, behind a thin line. Then comes the line
+        around `outline`.
+        """
+        ground, share = self._ground(image), self.share[..., None]
+        picture = _outside_pale(np.rint(share * self.colors + (1 - share) * ground).astype(np.uint8), image, seen)
+        return outlined(picture, outline)
+
+    def backdrop(self, image: Image.Image, seen: Seen = None) -> Image.Image:
+        """What `over` lays the colors on."""
+        ground = self._ground(image)
+        return _outside_pale(np.rint(np.broadcast_to(ground, self.colors.shape)).astype(np.uint8), image, seen)
+
+    def alone(self, seen: Seen = None, outline: Seen = None) -> Image.Image:
+        """The colors without a picture, RGBA, as opaque as their share."""
+        share = self.share if seen is None else np.where(seen.cpu().numpy(), self.share, 0)
+        return outlined(Image.fromarray(np.dstack([self.colors, np.rint(255 * share).astype(np.uint8)])), outline)
+
+    def _ground(self, image: Image.Image) -> np.ndarray:
+        pixels = np.asarray(image.convert("RGB"))
+        return _gray(pixels)[..., None] if self.on_gray else pixels
+
+
+def paint(
     heat: Float[Tensor, "height width"],
     *,
     colormap: str | None = None,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
     signed: bool = False,
-    seen: Bool[Tensor, "height width"] | None = None,
-    caption: str | None = None,
-    mark: Callable[[Image.Image], Image.Image] | None = None,
-) -> Image.Image:
-    """Blend the colors of a map in [0, 1] (in [-1, 1] when `signed`) over a picture of the same size.
+    blend: str = "map",
+) -> Paint:
+    """The colors of a map in [0, 1], or in [-1, 1] when `signed`.
 
-    Each pixel is `opacity * color + (1 - opacity) * picture`. In the usual colors, where no color map is named, values
-    below one half fade out, so that the picture stays as it is where the map says nothing: the share of the color is
-    `opacity * min(1, 2 * magnitude)`. Where `seen` is false there is no color: the picture is gray and pale, behind a
-    thin line. What `mark` draws goes on top. A `caption` goes on a strip below, which makes the result taller.
+    With `blend="map"` values below one half fade out, so that a picture stays as it is where the map says nothing: the
+    share of the color is `opacity * min(1, 2 * magnitude)`. With `"even"` it is `opacity` everywhere.
 
-    Raises `WhycamError` where `opacity` is not in [0, 1].
+    Raises:
+        OptionError: an `opacity` that is not in [0, 1], or another `blend`.
     """
     _check(opacity)
-    pixels = np.asarray(image.convert("RGB"))
-    colors = colorize(heat, colormap, signed)
-    share = np.full((*pixels.shape[:2], 1), opacity, np.float32)
-    if colormap is None:
+    if blend not in ("map", "even"):
+        raise OptionError(f"blend is 'map' (as opaque as the map is strong) or 'even', not {blend!r}.")
+    share = np.full(tuple(heat.shape), opacity, np.float32)
+    if blend == "map":
         values = np.abs(heat.cpu().float().numpy())
-        share *= (2 * np.where(np.isfinite(values), values, 1)).clip(0, 1)[..., None]
-    blended = share * colors + (1 - share) * pixels
-    picture = _outside_pale(pixels, blended, seen)
-    picture = mark(picture) if mark is not None else picture
-    return captioned(picture, caption) if caption else picture
+        share *= (2 * np.where(np.isfinite(values), values, 1)).clip(0, 1)
+    return Paint(colorize(heat, colormap, signed), share)
 
 
-def overlay_parts(
-    image: Image.Image,
-    strengths: Float[Tensor, "part height width"],
-    colors: UInt8[np.ndarray, "part 3"],
-    *,
-    opacity: float = 0.5,
-    seen: Bool[Tensor, "height width"] | None = None,
-    legend: bool = True,
-    caption: str | None = None,
-) -> Image.Image:
-    """Lay several maps in [0, 1] over the grays of a picture, each pixel in the color of the strongest there.
+def paint_parts(
+    strengths: Float[Tensor, "part height width"], colors: UInt8[np.ndarray, "part 3"], *, opacity: float = OPACITY
+) -> Paint:
+    """Each pixel in the color of the strongest of several maps in [0, 1], over the grays of a picture.
 
-    Each pixel is `opacity * root(strength)` of that color, so that what is weak still has a hue; one hue would be no
-    sign beside the picture's own, hence the grays. The rest is as for `overlay`. A `legend` below numbers the colors.
+    The share is `opacity * root(strength)`, so that what is weak still has a hue; one hue would be no sign beside the
+    picture's own, hence the grays.
     """
     _check(opacity)
     heats = strengths.cpu().float().numpy()
     known = np.isfinite(heats).all(0)
     heats = np.where(known, heats, np.float32(0))
-    pixels = np.asarray(image.convert("RGB"))
     inked = np.where(known[..., None], colors[heats.argmax(0)], np.array(NO_VALUE, np.uint8))
-    share = np.float32(opacity) * np.where(known, np.sqrt(heats.max(0)), np.float32(1))[..., None]
-    picture = _outside_pale(pixels, share * inked + (1 - share) * _gray(pixels)[..., None], seen)
-    if legend:
-        picture = _with_legend(picture, colors)
-    return captioned(picture, caption) if caption else picture
+    share = np.float32(opacity) * np.where(known, np.sqrt(heats.max(0)), np.float32(1))
+    return Paint(inked, share, on_gray=True)
 
 
 def _check(opacity: float) -> None:
     if not 0 <= opacity <= 1:
-        raise WhycamError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}")
+        raise OptionError(f"opacity must be from 0 (picture only) to 1 (map only), not {opacity}.")
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
-    """Pictures in a row on white, with thin gaps, each at its own size."""
+    """Pictures in a row on white, or on nothing, with thin gaps, each at its own size; one by itself as it is."""
+    if len(images) == 1:
+        return images[0]
     gap = max(2, max(image.width for image in images) // 64)
     width = sum(image.width + gap for image in images) - gap
-    sheet = Image.new("RGB", (width, max(image.height for image in images)), "white")
+    ground = "white" if images[0].mode == "RGB" else (0, 0, 0, 0)
+    sheet = Image.new(images[0].mode, (width, max(image.height for image in images)), ground)
     left = 0
     for image in images:
         sheet.paste(image, (left, 0))
@@ -92,19 +116,14 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _outside_pale(
-    pixels: UInt8[np.ndarray, "height width 3"],
-    blended: Float[np.ndarray, "height width 3"],
-    seen: Bool[Tensor, "height width"] | None,
-) -> Image.Image:
-    """The blend as a picture, and what was not seen as something outside."""
-    result = np.rint(blended).astype(np.uint8)
+def _outside_pale(levels: UInt8[np.ndarray, "height width 3"], image: Image.Image, seen: Seen) -> Image.Image:
+    """The picture, and what of it was not seen as something outside."""
     if seen is not None:
         inside = seen.cpu().numpy()
-        pale = np.rint(0.45 * _gray(pixels) + 0.55 * 255).astype(np.uint8)
-        result[~inside] = pale[~inside][:, None]
-        result[_beside(inside)] = _LINE
-    return Image.fromarray(result)
+        gray = _gray(np.asarray(image.convert("RGB")))
+        levels[~inside] = np.rint(0.45 * gray[~inside] + 0.55 * 255).astype(np.uint8)[:, None]
+        levels[_beside(inside)] = _LINE
+    return Image.fromarray(levels)
 
 
 def _gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
@@ -118,47 +137,3 @@ def _beside(inside: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "heigh
     near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
     found: np.ndarray = near & ~inside
     return found
-
-
-def captioned(image: Image.Image, caption: str) -> Image.Image:
-    """The picture on a strip with wrapped text; a picture too narrow for words is put on a wider strip."""
-    width, font, margin = _strip(image)
-    letter = font.getlength(caption.replace("\n", " ")) / len(caption)
-    text = wrapped(caption, int(0.9 * (width - 2 * margin) / letter))  # lines of wider letters fit as well
-    box = ImageDraw.Draw(image).multiline_textbbox((0, 0), text, font=font)
-    canvas = _on_strip(image, width, int(box[3]) + 2 * margin + 1)
-    ImageDraw.Draw(canvas).multiline_text((margin, image.height + margin), text, font=font, fill=_LETTERS)
-    return canvas
-
-
-def _with_legend(image: Image.Image, colors: UInt8[np.ndarray, "part 3"]) -> Image.Image:
-    """The picture on a strip with a patch of each color and its number, in as many rows as they take."""
-    width, font, margin = _strip(image)
-    patch = int(font.size)
-    step = patch + margin + int(font.getlength(str(len(colors)))) + 2 * margin
-    columns = max(1, (width - margin) // step)
-    rows = -(-len(colors) // columns)
-    canvas = _on_strip(image, width, rows * (patch + margin) + margin)
-    draw = ImageDraw.Draw(canvas)
-    for number, color in enumerate(colors):
-        left = margin + number % columns * step
-        top = image.height + margin + number // columns * (patch + margin)
-        draw.rectangle((left, top, left + patch - 1, top + patch - 1), fill=tuple(map(int, color)))
-        middle = (left + patch + margin, top + patch / 2)
-        draw.text(middle, str(number + 1), font=font, fill=_LETTERS, anchor="lm")
-    return canvas
-
-
-def _strip(image: Image.Image) -> tuple[int, ImageFont.FreeTypeFont, int]:
-    """How wide a strip below the picture is, and its letters and margins."""
-    width = max(image.width, 160)
-    font = ImageFont.load_default(size=max(11.0, min(32.0, width / 28)))
-    assert isinstance(font, ImageFont.FreeTypeFont)  # what a size gives
-    return width, font, max(4, width // 64)
-
-
-def _on_strip(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture above an empty strip of that size."""
-    canvas = Image.new("RGB", (width, image.height + height), _STRIP)
-    canvas.paste(image, ((width - image.width) // 2, 0))
-    return canvas

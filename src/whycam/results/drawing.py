@@ -4,10 +4,10 @@ import base64
 import html as markup
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,89 +15,127 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from whycam.errors import WhycamError
-from whycam.kit.arrays import Enlarge, normalize, resize
+from whycam.errors import OptionError, WhycamError
+from whycam.kit.arrays import normalize, resize
 from whycam.kit.files import Names
 from whycam.network.input_axes import channels_first
-from whycam.pictures import figures
 from whycam.pictures.colormaps import colorize, hues
 from whycam.pictures.figures import Panel
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
 from whycam.pictures.marks import marked
 from whycam.pictures.media import Volume
-from whycam.pictures.overlay import captioned, overlay_parts, side_by_side
-from whycam.pictures.overlay import overlay as blend
+from whycam.pictures.overlay import paint as paint_map
+from whycam.pictures.overlay import paint_parts, side_by_side
+from whycam.pictures.strips import captioned, with_numbers, with_scale
+from whycam.results.heat import color_scale, context_of, heat_of, in_colors, map_heat
+from whycam.results.look import Look
+from whycam.results.regions import above
 from whycam.results.slices import Stack
 from whycam.results.values import ExplanationValues
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-else:
-    Figure = Any
-
-#: Gradients of single pixels have a few spikes that would leave all else black: their colors end at this quantile.
-_PIXEL_QUANTILE = 0.995
-CLIPPED = f"colors end at the {_PIXEL_QUANTILE:.1%} quantile"
+#: What is wanted of a picture: all of it, the colors alone, or what they lie on.
+Layer: TypeAlias = Literal["whole", "colors", "backdrop"]
 _THUMBNAIL, _THUMBNAILS = 256, 8
 
 #: Of the shorter side of a film or a logged picture at least, in pixels, up to the last whole number of times.
 _FILM = 256
 
-#: In each row of a figure of one explanation.
-_PANELS = 4
-
-#: Opacity of one part by itself, where nothing but its strength is to be told.
-ALONE = 0.8
-
-
-@dataclass(frozen=True)
-class Look:
-    """How maps are drawn: the parameters of `Explanation.overlay`."""
-
-    colormap: str | None = None
-    opacity: float = 0.5
-    signed: bool = False
-    enlarge: Enlarge = "bilinear"
-    on: str = "photo"
-    caption: bool = True
-    marks: bool = True
-    at: tuple[int, ...] | None = None  # the voxel that a volume's cuts go through, if not the map's peak
-
 
 def overlay(explanation: ExplanationValues, look: Look) -> Image.Image:
     """The maps over what they explain, as one picture; see `Explanation.overlay`."""
+    drawn = zip(explanation, _drawn(explanation, look, "whole"), strict=True)
+    return side_by_side([_with_strips(one, look, picture) for one, picture in drawn])
+
+
+def heat_layer(explanation: ExplanationValues, look: Look) -> Image.Image:
+    """The colors of `overlay` alone, transparent where the map says nothing; see `Explanation.heat_layer`."""
+    return side_by_side(_drawn(explanation, look, "colors"))
+
+
+def backdrop(explanation: ExplanationValues, look: Look) -> Image.Image:
+    """What `overlay` lays the colors on: this, and over it `heat_layer` at its opacity, is the overlay."""
+    return side_by_side(_drawn(explanation, look, "backdrop"))
+
+
+def _drawn(explanation: ExplanationValues, look: Look, layer: Layer) -> list[Image.Image]:
+    """A picture of each sample, or one layer of it."""
+    context = context_of(explanation)
     if look.on not in ("photo", "input"):
-        raise WhycamError(f"on must be 'photo' or 'input', not {look.on!r}.")
-    pictures = []
-    if len(context_of(explanation).size) == 3:
-        for laid, status in zip(stacks(explanation, look), explanation.status, strict=True):
-            picture = side_by_side([laid.picture(axis, index) for axis, index in laid.shown()])
-            pictures.append(captioned(picture, str(status)) if look.caption and not status.ok else picture)
-        return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
-    heat = heat_of(explanation, look)
-    for i, status in enumerate(explanation.status):
-        image, geometry = canvas(context_of(explanation), i, look.on)
-        over, seen = _on_canvas(heat[i], geometry)
-        how: dict[str, Any] = {"seen": seen, "caption": str(status) if look.caption and not status.ok else None}
-        if look.marks and explanation.shown and not _in_colors(explanation):
+        raise OptionError(f"on must be 'photo' or 'input', not {look.on!r}.")
+    if len(context.size) == 3:
+        laid = stacks(explanation, look, layer)
+        return [side_by_side([each.picture(axis, index) for axis, index in each.shown()]) for each in laid]
+    heat, bright, pictures = heat_of(explanation, look), _bright(explanation, look), []
+    for i in range(len(explanation)):
+        image, geometry = canvas(context, i, look.on)
+        over, seen = on_canvas(heat[i], geometry)
+        how: dict[str, Any] = {"seen": seen, "outline": _outline(bright[i], geometry, look)}
+        if look.marks and explanation.shown and not in_colors(explanation):
             how["mark"] = partial(_marked, explanation, i, geometry)
-        pictures.append(_lay(explanation, look, image, over, **how))
-    return pictures[0] if len(pictures) == 1 else side_by_side(pictures)
+        pictures.append(_lay(explanation, look, layer, image, over, **how))
+    return pictures
 
 
-def stacks(explanation: ExplanationValues, look: Look) -> list[Stack]:
+def _lay(
+    explanation: ExplanationValues,
+    look: Look,
+    layer: Layer,
+    image: Image.Image,
+    heat: Tensor,
+    *,
+    seen: Tensor | None = None,
+    outline: Tensor | None = None,
+    mark: Callable[[Image.Image], Image.Image] | None = None,
+) -> Image.Image:
+    """The map, or one of each part, over a picture of its size, or one layer of that."""
+    if in_colors(explanation):
+        paint = paint_parts(heat, hues(len(heat), look.colormap), opacity=look.opacity)
+    else:
+        how: dict[str, Any] = {name: getattr(look, name) for name in ("colormap", "opacity", "signed", "blend")}
+        paint = paint_map(heat, **how)
+    if layer == "colors":
+        return paint.alone(seen, outline)
+    picture = paint.over(image, seen, outline) if layer == "whole" else paint.backdrop(image, seen)
+    return picture if mark is None else mark(picture)
+
+
+def _bright(explanation: ExplanationValues, look: Look) -> Sequence[Tensor | None]:
+    """What contours go by, at the input's size: the same as `Explanation.mask`."""
+    return [None] * len(explanation) if look.contour is None else [*explanation.heatmaps().cpu()]
+
+
+def _outline(bright: Tensor | None, geometry: Geometry | None, look: Look) -> Tensor | None:
+    """What the contour goes around, where one is asked for."""
+    if bright is None or look.contour is None:
+        return None
+    return above(on_canvas(bright, geometry)[0], look.contour)
+
+
+def _with_strips(one: ExplanationValues, look: Look, picture: Image.Image) -> Image.Image:
+    """The picture of one sample above its legend and its words."""
+    if one.parts is not None and in_colors(one):
+        picture = with_numbers(picture, hues(one.parts.shape[1], look.colormap))
+    elif look.legend:
+        picture = with_scale(picture, color_scale(one, look), look.colormap, look.signed)
+    status = one.status[0]
+    if look.caption is True:
+        return captioned(picture, "\n".join(words(one)))
+    return captioned(picture, str(status)) if look.caption and not status.ok else picture
+
+
+def stacks(explanation: ExplanationValues, look: Look, layer: Layer = "whole") -> list[Stack]:
     """Each sample of a volume or a clip, ready to be drawn slice by slice."""
     context, heat = context_of(explanation), heat_of(explanation, look)
     strength = explanation.maps.detach().float().cpu().nan_to_num(0, 0, 0)
     strength = strength.abs() if look.signed else strength.clamp(min=0)
-    lay, made = partial(_lay, explanation, look), []
+    lay, bright, made = partial(_lay, explanation, look, layer), _bright(explanation, look), []
     for i in range(len(explanation)):
-        mask = explanation.shown[i].mask if look.marks and explanation.shown and not _in_colors(explanation) else None
-        region = None
+        mask = explanation.shown[i].mask if look.marks and explanation.shown and not in_colors(explanation) else None
+        outline, region = _outline(bright[i], None, look), None
         if mask is not None and mask.ndim == 3:
             region = resize(mask[None].float().cpu(), context.size, "nearest")[0].round().bool().numpy()
-        made.append(Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), lay, look.at, region))
+        made.append(Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), lay, look.at, region, outline))
     return made
 
 
@@ -109,7 +147,7 @@ def as_first(one: ExplanationValues, look: Look) -> Look:
 def shown_input(one: ExplanationValues, look: Look) -> Image.Image:
     """What the map of one sample is drawn over."""
     if len(context_of(one).size) == 3:
-        return overlay(one, replace(look, opacity=0.0, caption=False, marks=False))
+        return overlay(one, replace(look, opacity=0.0, caption=False, marks=False, contour=None, legend=False))
     return canvas(context_of(one), 0, look.on)[0]
 
 
@@ -129,13 +167,6 @@ def _large(picture: Image.Image) -> Image.Image:
     return picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
 
 
-def _lay(explanation: ExplanationValues, look: Look, image: Image.Image, heat: Tensor, **how: Any) -> Image.Image:
-    """The map, or one of each part, over a picture of its size."""
-    if _in_colors(explanation):
-        return overlay_parts(image, heat, hues(len(heat), look.colormap), opacity=look.opacity, **how)
-    return blend(image, heat, colormap=look.colormap, signed=look.signed, opacity=look.opacity, **how)
-
-
 def colored(explanation: ExplanationValues) -> list[Image.Image]:
     """What `Explanation.colored` returns."""
     colors = explanation.colors
@@ -153,13 +184,6 @@ def colored(explanation: ExplanationValues) -> list[Image.Image]:
     return [Image.fromarray(each.numpy()) for each in pixels]
 
 
-def four_panels(explanation: ExplanationValues, look: Look) -> Figure:
-    """For each sample a row: the photo, the raw map at the layer's size, the map resized, the overlay."""
-    rows = [row for each in explanation for row in (_row(each, look), *_part_rows(each, look.colormap))]
-    what = explanation.title + (f": {explanation.target[0]}" if explanation.target and len(explanation) == 1 else "")
-    return figures.grid(rows, title=what, colorbar=True, colormap=look.colormap)
-
-
 def html(explanations: Sequence[ExplanationValues]) -> str:
     """Thumbnails with captions, for notebooks: static, with no script and no file beside it."""
     cells: list[str] = []
@@ -175,7 +199,7 @@ def html(explanations: Sequence[ExplanationValues]) -> str:
             picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
             data = io.BytesIO()
             picture.save(data, "png")
-            text = "<br>".join(map(markup.escape, _words(one)))
+            text = "<br>".join(map(markup.escape, words(one)))
             source = base64.b64encode(data.getvalue()).decode()
             cells.append(f'<figure style="margin:0 8px 8px 0"><img alt="{markup.escape(one.title)}" '
                          f'src="data:image/png;base64,{source}">'
@@ -193,62 +217,22 @@ def with_words(explanation: ExplanationValues) -> dict[str, Image.Image]:
     names, context = Names(), context_of(explanation)
     return {
         names(re.sub(r"[^ -~]", "_", context.name(i))): captioned(
-            _large(overlay(one, Look(caption=False))), "\n".join(_words(one))
+            _large(overlay(one, Look(caption=False))), "\n".join(words(one))
         )
         for i, one in enumerate(explanation)
     }
 
 
-def _words(one: ExplanationValues) -> list[str]:
+def words(one: ExplanationValues) -> list[str]:
     """What a reader of one sample's overlay has to know, a line each."""
     said = [f"says {prediction(one)}"] if one.predictions else []
     explained = [f"explains {text}" for text in one.target if text]
     return [*said, *explained, f"{one.title} at {one.layer.short}", str(one.status[0])]
 
 
-def _row(one: ExplanationValues, look: Look) -> list[Panel]:
-    context = context_of(one)
-    raw = one.maps[0]
-    status = one.status[0]
-    size = " x ".join(map(str, raw.shape))
-    beside = []
-    if one.tile_scores is not None:  # a hot place in a tile of no score is no evidence
-        beside = [replace(raw_panel(one.tile_scores[0], look.signed), title="Score of each tile")]
-    return [
-        Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
-        replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.short}, {size}"),
-        Panel("Map at the input's size", image=heat_picture(one, look)),
-        Panel("Overlay", image=overlay(one, replace(look, caption=False)),
-              note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
-        *beside,
-    ]  # fmt: skip
-
-
-def _part_rows(one: ExplanationValues, colormap: str | None) -> list[list[Panel]]:
-    """Each part by itself, in its color or with the map's, as many in a row as there are panels above."""
-    if one.parts is None:
-        return []
-    image, geometry = canvas(context_of(one), 0, "photo")
-    strengths, seen = _on_canvas(_part_heat(one)[0], geometry)
-    colors = hues(len(strengths), colormap)
-    how: dict[str, Any] = {"opacity": ALONE, "seen": seen, "legend": False}
-    if one.apart:
-        # each on a scale of its own, which is said below: beside the sharpest head the others would be black
-        pictures = [blend(image, each, colormap=colormap, seen=seen) for each in normalize(strengths, "max")]
-        notes = [f"up to {float(each.max()):.2g}" for each in one.parts[0]]
-    else:
-        pictures = [overlay_parts(image, strengths[[k]], colors[[k]], **how) for k in range(len(strengths))]
-        notes = [""] * len(pictures)
-    panels = [
-        Panel(f"{one.apart or 'Part'} {k + 1}", image=picture, note=note)
-        for k, (picture, note) in enumerate(zip(pictures, notes, strict=True))
-    ]
-    return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
-
-
 def heat_picture(one: ExplanationValues, look: Look) -> Image.Image:
     """One sample's map alone, in its colors, at the input's size."""
-    return Image.fromarray(colorize(_map_heat(one, look.signed)[0], look.colormap, look.signed))
+    return Image.fromarray(colorize(map_heat(one, look)[0], look.colormap, look.signed))
 
 
 def raw_panel(raw: Tensor, signed: bool) -> Panel:
@@ -267,29 +251,7 @@ def prediction(one: ExplanationValues) -> str:
     return str(one.predictions[0]) if one.predictions else ""
 
 
-def context_of(explanation: ExplanationValues) -> InputContext:
-    """What the network was shown, without which nothing can be drawn."""
-    if explanation.context is None:
-        raise WhycamError("this explanation does not keep what the network was shown, so it cannot be drawn over it.")
-    return explanation.context
-
-
-def _check_drawable(explanation: ExplanationValues) -> None:
-    axes, own = explanation.maps.ndim - 1, len(context_of(explanation).size)
-    if axes != own or own < 2:
-        advice = "figure() draws signals." if own == axes == 1 else "Their values are in .maps and .heatmaps()."
-        raise WhycamError(
-            f"a picture needs maps with the input's axes, two or three; these have {axes} (shape "
-            f"{tuple(explanation.maps.shape)}) and the input {own}. {advice}"
-        )
-
-
-def _in_colors(explanation: ExplanationValues) -> bool:
-    """Whether parts are drawn over each other, in place of the map."""
-    return explanation.parts is not None and not explanation.apart
-
-
-def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
+def on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
     """A map, or one of each part, where it lies on what it is drawn on, and which of that the network saw."""
     if geometry is None:
         return heat, None
@@ -297,34 +259,6 @@ def _on_canvas(heat: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor 
         return geometry.to_photo(heat)
     laid, seen = zip(*map(geometry.to_photo, heat), strict=True)
     return torch.stack(laid), seen[0]
-
-
-def _part_heat(explanation: ExplanationValues) -> Tensor:
-    """The parts at the input's size, those of one sample on one scale from 0 to 1."""
-    assert explanation.parts is not None  # asked for where there are some
-    parts = explanation.parts.cpu()
-    large = resize(parts.flatten(0, 1), context_of(explanation).size)
-    scaled = normalize(large.reshape(len(parts), -1), "max")
-    return scaled.reshape(*parts.shape[:2], *large.shape[1:])
-
-
-def heat_of(explanation: ExplanationValues, look: Look) -> Tensor:
-    """The maps, or those of each part, at the input's size, each sample on one scale for colors."""
-    _check_drawable(explanation)
-    if _in_colors(explanation):
-        return _part_heat(explanation)
-    return _map_heat(explanation, look.signed, look.enlarge)
-
-
-def _map_heat(explanation: ExplanationValues, signed: bool, enlarge: Enlarge = "bilinear") -> Tensor:
-    """Maps at the input's size, scaled for colors; NaN stays, and is drawn as no value."""
-    if not is_by_pixel(explanation):
-        return explanation.heatmaps(normalize="signed" if signed else "max", enlarge=enlarge).cpu()
-    raw = explanation.heatmaps(normalize="none", enlarge=enlarge).cpu()
-    strength = raw.abs() if signed else raw.clamp(min=0)
-    end = torch.from_numpy(np.quantile(strength.flatten(1).numpy(), _PIXEL_QUANTILE, 1))  # torch's has a largest size
-    end = end.to(raw).reshape(-1, *[1] * (raw.ndim - 1))
-    return normalize(raw.clamp(-end, end).where(end > 0, raw), "signed" if signed else "max")
 
 
 def _marked(
@@ -342,14 +276,9 @@ def _marked(
     region = None
     if shown.mask is not None and shown.mask.ndim == 2:
         whole = resize(shown.mask[None].float().cpu(), (height, width), "nearest")[0]
-        laid, seen = _on_canvas(whole, geometry)
+        laid, seen = on_canvas(whole, geometry)
         region = (laid.round().bool() & (seen if seen is not None else True)).numpy()
     return marked(picture, place, box=shown.box, others=shown.others, region=region, point=shown.point, text=shown.text)
-
-
-def is_by_pixel(explanation: ExplanationValues) -> bool:
-    """Whether the maps are as fine as the input, as guided backprop's are."""
-    return tuple(explanation.maps.shape[1:]) == tuple(context_of(explanation).size)
 
 
 def canvas(context: InputContext, sample: int, on: str) -> tuple[Image.Image, Geometry | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import Bool, Float
 from PIL.Image import Image
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from whycam.errors import WhycamError
 from whycam.kit.arrays import Enlarge
+from whycam.pictures.blends import OPACITY, Blend
+from whycam.results.look import Look
 from whycam.results.values import ComparisonValues, ExplanationValues
 from whycam.results.values import Cost as Cost
 from whycam.results.values import Layer as Layer
@@ -59,11 +61,14 @@ class Explanation(ExplanationValues):
         self,
         *,
         colormap: str | None = None,
-        opacity: float = 0.5,
+        opacity: float = OPACITY,
         signed: bool = False,
-        enlarge: Enlarge = "bilinear",
+        blend: Blend = "map",
+        enlarge: Enlarge = "cubic",
+        contour: float | None = None,
+        legend: bool = False,
+        caption: bool | Literal["status"] = "status",
         on: str = "photo",
-        caption: bool = True,
         marks: bool = True,
     ) -> Image:
         """The map over the photo, as one picture; several samples side by side.
@@ -77,18 +82,54 @@ class Explanation(ExplanationValues):
         Args:
             colormap: by name; the default is perceptually even, `"jet"` is the classic look. Colors of parts are taken
                 from it at even distances.
-            opacity: of the heat map: 0.3 blends 0.3 heat map and 0.7 photo.
+            opacity: of the colors where the map is strong: 0.3 blends 0.3 color and 0.7 photo.
             signed: diverging colors pinned at zero, so that evidence against the target shows too; parts have none.
-            enlarge: as for `heatmaps`.
+            blend: `"map"`, colors fade out below half of the map's end, and the photo stays as it is where the map says
+                nothing; `"even"`, they lie on all of it, which is the classic look.
+            enlarge: `"cubic"`, smooth (of volumes, clips and signals linear), `"bilinear"`, or `"nearest"`, each
+                location of the map as a block.
+            contour: a line around what is brighter than this share of the map's maximum, as `mask` has it.
+            legend: the colors below, with the raw values at their ends.
+            caption: `"status"` writes the status under maps that are not ok, `True` also what the model says, what is
+                explained, by which method and at which layer; `False` nothing.
             on: `"photo"`, the original with what the network did not see marked, or `"input"`, what it was given.
                 Photos with a side of over 2,048 pixels are drawn at that size.
-            caption: write the status under maps that are not ok.
             marks: draw what is explained, where it has a place: the box bold, others thin that are at least half as
                 sure, a region's outline.
-        """
-        from whycam.results.drawing import Look, overlay
 
-        return overlay(self, Look(colormap, opacity, signed, enlarge, on, caption, marks))
+        Examples:
+            >>> e = whycam.explain(net, batch)
+            >>> e.overlay(contour=0.5, legend=True, caption=True).height > e.overlay().height
+            True
+        """
+        from whycam.results.drawing import overlay
+
+        look = Look(colormap, opacity, signed, enlarge, on, caption, marks, None, blend, contour, legend)
+        return overlay(self, look)
+
+    def heat_layer(
+        self,
+        *,
+        colormap: str | None = None,
+        opacity: float = 1.0,
+        signed: bool = False,
+        blend: Blend = "map",
+        enlarge: Enlarge = "cubic",
+        contour: float | None = None,
+        on: str = "photo",
+    ) -> Image:
+        """The colors of `overlay` without the photo, RGBA and of its size: transparent where the map says nothing.
+
+        Args:
+            opacity: where the map is strong; the rest is as for `overlay`.
+
+        Examples:
+            >>> whycam.explain(net, batch)[0].heat_layer().mode
+            'RGBA'
+        """
+        from whycam.results.drawing import heat_layer
+
+        return heat_layer(self, Look(colormap, opacity, signed, enlarge, on, marks=False, blend=blend, contour=contour))
 
     def mask(self, level: float = 0.2, *, on: str = "photo") -> list[Bool[Tensor, "*space"]]:
         """Where the map is bright, for each sample: above `level`, a share of its maximum.
@@ -158,27 +199,40 @@ class Explanation(ExplanationValues):
 
         return colored(self)
 
-    def figure(self, *, colormap: str | None = None, signed: bool = False) -> Figure:
+    def figure(
+        self,
+        *,
+        colormap: str | None = None,
+        signed: bool = False,
+        blend: Blend = "map",
+        contour: float | None = None,
+    ) -> Figure:
         """The sort of figure that the inputs ask for (needs `whycam[plot]`), each sample on one scale of colors.
 
         Pictures: four panels, photo, map at layer resolution, resized map, overlay; where there are `parts`, each
         stands by itself in the rows below. Signals: the curve of each channel over the map's colors, in seconds where
         `whycam.Signal` says the rate. Spectrograms (`whycam.Spectrogram`): the overlay with its own axes, and the map
         added up at each time below. Clips: frames at even distances. Volumes: three cuts through the peak, and the
-        map's strongest slices across each axis.
+        map's strongest slices across each axis. `figure().savefig("figure.pdf")` and `.svg` write pages to print.
+
+        Args:
+            colormap, signed, blend, contour: as for `overlay`.
         """
-        from whycam.results.drawing import Look
         from whycam.results.panels import figure
 
-        return figure(self, Look(colormap, signed=signed))
+        return figure(self, Look(colormap, signed=signed, blend=blend, contour=contour))
 
     def save(
         self,
         path: str | Path,
         *,
         colormap: str | None = None,
-        opacity: float = 0.5,
+        opacity: float = OPACITY,
         signed: bool = False,
+        blend: Blend = "map",
+        contour: float | None = None,
+        legend: bool = False,
+        caption: bool | Literal["status"] = "status",
         resolution: str = "map",
     ) -> list[Path]:
         """Write a folder: for each sample the overlay, the raw map and any parts (NPY), and how they came about (JSON).
@@ -190,15 +244,16 @@ class Explanation(ExplanationValues):
         it lies in the world.
 
         Args:
+            colormap, opacity, signed, blend, contour, legend, caption: of the overlay, as for `overlay`.
             resolution: of a NIfTI file: `"map"`, the map's own cells, or `"input"`, the voxels that the network saw.
 
         Raises:
             WhycamError: `path` is a file, or has an ending of another sort of file.
         """
-        from whycam.results.drawing import Look
         from whycam.results.saving import save
 
-        return save(self, Path(path), Look(colormap, opacity, signed), resolution)
+        look = Look(colormap, opacity, signed, caption=caption, blend=blend, contour=contour, legend=legend)
+        return save(self, Path(path), look, resolution)
 
     def report(self, path: str | Path) -> Path:
         """Write one HTML file to send to somebody: what was asked, and each sample with its map.
@@ -236,6 +291,8 @@ class Comparison(ComparisonValues[Explanation]):
         maps: bool = False,
         colormap: str | None = None,
         signed: bool = False,
+        blend: Blend = "map",
+        contour: float | None = None,
         on: str = "input",
         said: Mapping[tuple[str, str, Any], str] | None = None,
     ) -> Figure:
@@ -244,17 +301,16 @@ class Comparison(ComparisonValues[Explanation]):
         Args:
             sample: the one to draw; `None` for all, a row for each explanation and a column for each sample.
             maps: draw each raw map, at its layer's own size, beside its overlay.
-            colormap, signed: as for `Explanation.overlay`.
+            colormap, signed, blend, contour: as for `Explanation.overlay`.
             on: `"input"`, what the network saw, or `"photo"`, the whole of it.
             said: what else to say below an overlay of one sample, by key.
         """
-        from whycam.results.drawing import Look
         from whycam.results.grids import of_every_sample, of_one_sample
 
         samples = len(next(iter(self.values())))
         if sample is not None and not -samples <= sample < samples:
             raise WhycamError(f"sample {sample} of {samples}; they are numbered from 0.")
-        look = Look(colormap, signed=signed, on=on)
+        look = Look(colormap, signed=signed, on=on, blend=blend, contour=contour)
         if sample is None:
             return of_every_sample(self, look, maps=maps)
         if maps:

@@ -8,17 +8,9 @@ from whycam.errors import WhycamError
 from whycam.kit.registry import methods as registered
 from whycam.pictures import figures
 from whycam.pictures.figures import Panel
-from whycam.results.drawing import (
-    CLIPPED,
-    Look,
-    as_first,
-    context_of,
-    is_by_pixel,
-    overlay,
-    prediction,
-    raw_panel,
-    shown_input,
-)
+from whycam.results.drawing import as_first, overlay, prediction, raw_panel, shown_input
+from whycam.results.heat import CLIPPED, context_of, is_by_pixel
+from whycam.results.look import Look
 from whycam.results.values import ComparisonValues, ExplanationValues
 
 Compared: TypeAlias = ComparisonValues[ExplanationValues]

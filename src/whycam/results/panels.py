@@ -7,13 +7,17 @@ import numpy as np
 from PIL import Image
 
 from whycam.errors import WhycamError
+from whycam.kit.arrays import normalize
 from whycam.network.input_axes import channels_first
 from whycam.pictures import figures
+from whycam.pictures.colormaps import DARK, DARK_SIGNED, hues
 from whycam.pictures.curves import Strip, over_time
 from whycam.pictures.figures import Panel
 from whycam.pictures.media import Clip, Signal, Spectrogram
-from whycam.pictures.overlay import overlay as blend
-from whycam.results.drawing import ALONE, Look, context_of, four_panels, is_by_pixel, overlay, prediction, stacks
+from whycam.pictures.overlay import paint, paint_parts
+from whycam.results.drawing import canvas, heat_picture, on_canvas, overlay, prediction, raw_panel, stacks
+from whycam.results.heat import CLIPPED, context_of, is_by_pixel, map_heat, part_heat
+from whycam.results.look import Look
 from whycam.results.values import ExplanationValues
 
 if TYPE_CHECKING:
@@ -23,6 +27,12 @@ else:
 
 #: Frames in a row, and the strongest slices across each axis.
 _SLICES = 4
+
+#: In each row of a figure of pictures.
+_PANELS = 4
+
+#: Opacity where nothing but a map's strength is to be told.
+_ALONE = 0.8
 
 
 def figure(explanation: ExplanationValues, look: Look) -> Figure:
@@ -38,7 +48,54 @@ def figure(explanation: ExplanationValues, look: Look) -> Figure:
     if len(context.size) == 3:
         rows = [row for one in explanation for row in _slices(one, look)]
         return figures.grid(rows, title=_title(explanation, look), colormap=look.colormap)
-    return four_panels(explanation, look)
+    return _panels(explanation, look)
+
+
+def _panels(explanation: ExplanationValues, look: Look) -> Figure:
+    """For each sample a row: the photo, the raw map at the layer's size, the map resized, the overlay."""
+    rows = [row for each in explanation for row in (_row(each, look), *_part_rows(each, look))]
+    what = explanation.title + (f": {explanation.target[0]}" if explanation.target and len(explanation) == 1 else "")
+    return figures.grid(rows, title=what, colorbar=True, colormap=look.colormap)
+
+
+def _row(one: ExplanationValues, look: Look) -> list[Panel]:
+    context = context_of(one)
+    raw = one.maps[0]
+    status = one.status[0]
+    size = " x ".join(map(str, raw.shape))
+    beside = []
+    if one.tile_scores is not None:  # a hot place in a tile of no score is no evidence
+        beside = [replace(raw_panel(one.tile_scores[0], look.signed), title="Score of each tile")]
+    return [
+        Panel("Photo", image=canvas(context, 0, "photo")[0], note=prediction(one)),
+        replace(raw_panel(raw, look.signed), title="Map at the layer", note=f"{one.layer.short}, {size}"),
+        Panel("Map at the input's size", image=heat_picture(one, look)),
+        Panel("Overlay", image=overlay(one, replace(look, caption=False)),
+              note=str(status) if not status.ok else CLIPPED if is_by_pixel(one) else ""),
+        *beside,
+    ]  # fmt: skip
+
+
+def _part_rows(one: ExplanationValues, look: Look) -> list[list[Panel]]:
+    """Each part by itself, in its color or with the map's, as many in a row as there are panels above."""
+    if one.parts is None:
+        return []
+    image, geometry = canvas(context_of(one), 0, "photo")
+    strengths, seen = on_canvas(part_heat(one, look)[0], geometry)
+    if one.apart:
+        # each on a scale of its own, which is said below: beside the sharpest head the others would show nothing
+        paints = [paint(each, colormap=look.colormap, blend=look.blend) for each in normalize(strengths, "max")]
+        notes = [f"up to {float(each.max()):.2g}" for each in one.parts[0]]
+    else:
+        colors = hues(len(strengths), look.colormap)
+        paints = [paint_parts(strengths[[k]], colors[[k]], opacity=_ALONE) for k in range(len(strengths))]
+        notes = [""] * len(paints)
+    pictures = [each.over(image, seen) for each in paints]
+    panels = [
+        Panel(f"{one.apart or 'Part'} {k + 1}", image=picture, note=note)
+        for k, (picture, note) in enumerate(zip(pictures, notes, strict=True))
+    ]
+    return [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
 
 
 def _signal(one: ExplanationValues, medium: Signal, look: Look) -> list[Strip]:
@@ -51,9 +108,10 @@ def _signal(one: ExplanationValues, medium: Signal, look: Look) -> list[Strip]:
         )
     curves = channels_first(context.inputs, context.space or (2,))[0].detach().float().cpu().numpy()
     signed = look.signed or bool((one.maps < 0).any())
-    heat = one.heatmaps(normalize="signed" if signed else "max", enlarge=look.enlarge).cpu()
+    heat = map_heat(one, replace(look, signed=signed))
+    colormap = look.colormap or (DARK_SIGNED if signed else DARK)
     ground = Image.new("RGB", (curves.shape[1], 1))  # black, the color of no evidence
-    band = blend(ground, heat, colormap=look.colormap, opacity=ALONE, signed=signed)
+    band = paint(heat, colormap=colormap, opacity=_ALONE, signed=signed, blend=look.blend).over(ground)
     names = medium.channels or tuple(f"channel {i}" if len(curves) > 1 else "" for i in range(len(curves)))
     return [
         Strip(name, curve, band, note="" if i else _note(one))
@@ -64,8 +122,8 @@ def _signal(one: ExplanationValues, medium: Signal, look: Look) -> list[Strip]:
 def _spectrogram(one: ExplanationValues, medium: Spectrogram, look: Look) -> list[Strip]:
     """The spectrogram under the map's colors, low frequencies below, and the map added up at each time."""
     time = medium.axes.index("time")
-    picture = np.asarray(overlay(one, Look(look.colormap, look.opacity, look.signed, look.enlarge, caption=False)))
-    raw = one.heatmaps(normalize="none", enlarge=look.enlarge)[0].cpu()
+    picture = np.asarray(overlay(one, replace(look, caption=False, legend=False)))
+    raw = one.heatmaps(normalize="none")[0].cpu()
     if time == 0:
         picture = picture.swapaxes(0, 1)
     band = Image.fromarray(np.ascontiguousarray(picture))

@@ -16,9 +16,14 @@ from whycam.results.values import ExplanationValues
 
 def masks(explanation: ExplanationValues, level: float, on: str) -> list[Bool[Tensor, "*space"]]:
     """What `Explanation.mask` returns."""
+    return [above(each, level) for each in laid(explanation, on, normalize="max")]
+
+
+def above(heat: Float[Tensor, "*space"], level: float) -> Bool[Tensor, "*space"]:
+    """Where a map in [0, 1] is bright."""
     if not 0 <= level < 1:
         raise OptionError(f"level is a share of the map's maximum, from 0 to less than 1, not {level}.")
-    return [each > level for each in laid(explanation, on, normalize="max")]
+    return heat > level
 
 
 def boxes(explanation: ExplanationValues, level: float, on: str) -> list[Float[Tensor, "_ 4"]]:

@@ -16,7 +16,9 @@ from whycam.pictures import nifti
 from whycam.pictures.films import to_gif, to_mp4
 from whycam.pictures.media import Clip, Volume
 from whycam.pictures.preprocess import Preprocess
-from whycam.results.drawing import Look, context_of, film, overlay
+from whycam.results.drawing import film, overlay
+from whycam.results.heat import context_of
+from whycam.results.look import Look
 from whycam.results.values import ExplanationValues
 
 #: Of the JSON files; raised when a reader of the old form would misread the new one.

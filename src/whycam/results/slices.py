@@ -29,7 +29,7 @@ class Stack:
         pixels: the input's colors. `heat`: the scaled map, or one of each part, at the input's size.
         strength: what speaks in the map, not negative, at the map's own size.
         at: the voxel that cuts go through, if not the peak. `region`: what is explained, to be outlined.
-        medium: what the sample is. `lay`: draws a slice of the heat over a slice of the input.
+        outline: where the map is bright, likewise.
     """
 
     pixels: UInt8[np.ndarray, "depth height width 3"]
@@ -39,11 +39,14 @@ class Stack:
     lay: Callable[..., Image.Image]
     at: tuple[int, ...] | None = None
     region: Bool[np.ndarray, "depth height width"] | None = None
+    outline: Bool[Tensor, "depth height width"] | None = None
 
     def picture(self, axis: int, index: int) -> Image.Image:
         """One slice, across that axis; voxels have the shape that they have in the world."""
         image = Image.fromarray(np.ascontiguousarray(self.pixels.take(index, axis)))
         how: dict[str, Any] = {}
+        if self.outline is not None:
+            how["outline"] = self.outline.select(axis, index)
         if self.region is not None:
             how["mark"] = partial(marked, place=lambda x, y: (x, y), region=self.region.take(index, axis))
         laid = self.lay(image, self.heat.select(axis - 3, index), **how)

@@ -15,8 +15,9 @@ from whycam.kit.files import disk_errors_said, write_whole
 from whycam.kit.metric import Metric
 from whycam.pictures.colormaps import palette
 from whycam.pictures.photos import safe_name
-from whycam.results.drawing import Look, heat_picture, overlay
+from whycam.results.drawing import heat_picture, overlay
 from whycam.results.explanation import Explanation
+from whycam.results.look import Look
 from whycam.runs.store import TYPES
 
 #: The files that pictures are written as: Pillow's names of them, and how, quick to write and without visible blocks.
@@ -63,7 +64,7 @@ class Kept:
     @property
     def asked(self) -> dict[str, Any]:
         """All of it, in words that a manifest holds; what was not asked is left out."""
-        look = {name: getattr(self.look, name) for name in ("colormap", "opacity", "signed")}
+        look = {name: getattr(self.look, name) for name in ("colormap", "opacity", "signed", "blend", "contour")}
         drawn = {**self.pictures, "look": look} if self.pictures else {}
         metrics = {each.name: {k: identity(v) for k, v in options.items()} for each, options in self.metrics}
         return {"maps": self.maps, **({"metrics": metrics} if metrics else {}), **drawn}
