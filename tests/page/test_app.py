@@ -14,7 +14,8 @@ from PIL import Image
 import whycam
 from whycam.kit.registry import methods
 from whycam.pictures.colormaps import palette
-from whycam.results.drawing import Look, heat_of
+from whycam.results.heat import heat_of
+from whycam.results.look import Look
 
 
 @pytest.fixture(scope="module")

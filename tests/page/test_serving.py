@@ -20,7 +20,8 @@ import pytest
 
 import whycam
 from whycam.page import serving
-from whycam.results.drawing import Look, heat_of
+from whycam.results.heat import heat_of
+from whycam.results.look import Look
 
 CLIENTS, REQUESTS, EARLY = 8, 200, 50
 

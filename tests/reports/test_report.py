@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 import whycam
 from whycam.cli import app
-from whycam.results.drawing import Look
+from whycam.pictures.blends import OPACITY
 from whycam.results.layered import layered
+from whycam.results.look import Look
 
 NASTY = "<script>alert(1)</script>\"'&.png"
 
@@ -127,7 +128,7 @@ def test_backdrop_and_heat_together_are_the_overlay(network, tmp_path):
 def blended(backdrop, heat):
     """As a browser lays the one over the other, at the usual opacity."""
     colors = np.asarray(heat.convert("RGBA"), float)
-    share = 0.5 * colors[..., 3:] / 255
+    share = OPACITY * colors[..., 3:] / 255
     return share * colors[..., :3] + (1 - share) * np.asarray(backdrop, float)
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 import whycam
 from whycam.errors import InputError, MissingExtraError, WhycamError
-from whycam.results.drawing import Look, film, stacks
+from whycam.results.drawing import film, stacks
+from whycam.results.look import Look
 
 GRAY = {"colormap": "gray", "opacity": 1.0, "blend": "even"}  # the heat itself, from 0 to 255
 

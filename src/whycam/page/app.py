@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,9 +31,12 @@ from whycam.page.kept import Kept, KeptMap
 from whycam.page.networks import Served
 from whycam.page.refusals import Refused, unknown
 from whycam.page.uploads import MOST_BYTES, MOST_PIXELS, MOST_WORDS, body, decoded
+from whycam.pictures.blends import OPACITY
 from whycam.pictures.colormaps import DEFAULT, DEFAULT_SIGNED, palette
 from whycam.pictures.photos import safe_name
-from whycam.results.drawing import Look, heat_of, overlay
+from whycam.results.drawing import heat_layer, overlay
+from whycam.results.heat import heat_of
+from whycam.results.look import Look
 from whycam.results.reproduce import Lines
 
 T = TypeVar("T")
@@ -83,6 +86,7 @@ class Page:
             ("GET", "maps/{map}/heat.f32", self.heat),
             ("GET", "maps/{map}/level.f32", self.level),
             ("GET", "maps/{map}/overlay.png", self.overlay),
+            ("GET", "maps/{map}/heat.png", self.heat_layer),
             ("GET", "maps/{map}/raw.npy", self.raw),
             ("GET", "maps/{map}/record.json", self.record),
             ("POST", "maps/{map}/share", self.share),
@@ -234,6 +238,12 @@ class Page:
         data = await self._aside(lambda: _as_png(overlay(kept.one, look)))
         return _png(data, _file(kept, "overlay.png"))
 
+    async def heat_layer(self, request: Request) -> Response:
+        """The colors of the overlay alone, transparent."""
+        kept, look = self._map(request), replace(_look(request.query_params), marks=False)
+        data = await self._aside(lambda: _as_png(heat_layer(kept.one, look)))
+        return _png(data, _file(kept, "heat.png"))
+
     async def raw(self, request: Request) -> Response:
         """The raw map."""
         kept, data = self._map(request), io.BytesIO()
@@ -323,8 +333,14 @@ async def _question(request: Request) -> dict[str, Any]:
 
 
 def _look(query: Mapping[str, str]) -> Look:
-    opacity = _number(query.get("opacity", "0.5"), "opacity")
-    look = Look(query.get("colormap") or None, opacity, query.get("signed") == "1", caption=False)
+    look = Look(
+        query.get("colormap") or None,
+        _number(query.get("opacity", str(OPACITY)), "opacity"),
+        query.get("signed") == "1",
+        caption=False,
+        blend="even" if query.get("blend") == "even" else "map",
+        contour=_number(level, "contour") if (level := query.get("contour")) else None,
+    )
     palette(look.colormap, look.signed)  # a name that does not exist is said
     return look
 

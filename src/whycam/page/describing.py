@@ -11,8 +11,9 @@ from whycam.kit.registry import Method, list_methods
 from whycam.page.kept import KeptMap, KeptPhoto
 from whycam.page.networks import Served
 from whycam.pictures.colormaps import DEFAULT, DEFAULT_SIGNED, palette
-from whycam.results.drawing import canvas, context_of
+from whycam.results.drawing import canvas
 from whycam.results.explanation import Comparison, Explanation
+from whycam.results.heat import context_of
 from whycam.results.saving import plain_option
 
 #: What the page offers: the usual ones, the classic one, and others that are even.

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from PIL import Image
 
 from whycam.kit.arrays import normalize
 from whycam.pictures.colormaps import colorize, palette
-from whycam.results.drawing import Look, _in_colors, _on_canvas, canvas, context_of, heat_of, overlay
+from whycam.results.drawing import backdrop, heat_layer, overlay
+from whycam.results.heat import context_of
+from whycam.results.look import Look
 from whycam.results.values import ExplanationValues
 
 
@@ -19,7 +19,7 @@ class Layered:
     Attributes:
         overlay: the map over its photo, as a picture.
         backdrop: what it lies on. `heat`: the colors alone, transparent where the map says nothing, of the same size.
-            There are none of volumes, of clips and of maps in parts, which are pictures of another make.
+            There are none of volumes and of clips, several pictures of which stand side by side.
     """
 
     overlay: Image.Image
@@ -35,10 +35,10 @@ def layered(one: ExplanationValues, look: Look, longest: int) -> Layered:
     """
     look, one = replace(look, caption=False), _small(one, longest)
     whole = overlay(one, look)
-    if len(context_of(one).size) == 3 or _in_colors(one):
+    if len(context_of(one).size) == 3:
         whole.thumbnail((2 * longest, 2 * longest))
         return Layered(whole)
-    return Layered(whole, overlay(one, replace(look, opacity=0.0)), _heat(one, look))
+    return Layered(whole, backdrop(one, look), heat_layer(one, replace(look, opacity=1.0)))
 
 
 def cells(one: ExplanationValues, signed: bool = False) -> Image.Image | None:
@@ -62,11 +62,3 @@ def _small(one: ExplanationValues, longest: int) -> ExplanationValues:
     image = photo.image.copy()
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return replace(one, context=replace(context, photos=(replace(photo, image=image),)))
-
-
-def _heat(one: ExplanationValues, look: Look) -> Image.Image:
-    heat, seen = _on_canvas(heat_of(one, look)[0], canvas(context_of(one), 0, look.on)[1])
-    strength = (2 * heat.abs().nan_to_num(1, 1, 1)).clamp(max=1)
-    strength = strength if seen is None else strength.where(seen, torch.zeros(()))
-    alpha = (255 * strength).round().byte().numpy()[..., None]
-    return Image.fromarray(np.concatenate([colorize(heat, look.colormap, look.signed), alpha], 2), "RGBA")

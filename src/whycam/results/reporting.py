@@ -15,8 +15,8 @@ from whycam.kit.words import plural
 from whycam.pictures import inline
 from whycam.pictures.preprocess import Preprocess, preprocess_of
 from whycam.reports.values import Colors, ImageShown, MapShown, Part
-from whycam.results.drawing import Look
 from whycam.results.layered import cells, color_bar, layered
+from whycam.results.look import Look
 from whycam.results.reopened import Reopened, reopened
 from whycam.results.values import ExplanationValues
 
