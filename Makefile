@@ -11,7 +11,7 @@ PHOTO = $$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 ROOM ?= .
 
-.PHONY: demo test test-slow test-all quick mutate lint bench bench-cost bench-meaning compat clean
+.PHONY: demo screenshots test test-slow test-all quick mutate lint bench bench-cost bench-meaning compat clean
 
 demo: $(VENV)/demo
 	@$(BIN)/whycam explain "$(PHOTO)" --figure -o demo
@@ -19,6 +19,10 @@ demo: $(VENV)/demo
 	@$(BIN)/whycam compare "$(PHOTO)" --methods grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,xgrad_cam,cam,eigen_cam -o demo/chelsea.methods.png
 	@echo
 	@$(BIN)/whycam compare "$(SCENE)" --methods grad_cam --targets tripod,"reflex camera" -o demo/camera.targets.png
+
+# The page, a report and a notebook in Debian's Chromium, for README and docs
+screenshots: $(VENV)/dev
+	$(BIN)/python docs/screenshots.py
 
 test: lint $(VENV)/backends
 	$(PYTEST) -m "not slow"

@@ -51,7 +51,7 @@ def open_page(chromium: Any, complaints: list[str]) -> Iterator[Callable[..., An
 
     def opened(**how: Any) -> Any:
         context = chromium.new_context(**how)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         context.on("request", lambda request: complaints.extend(_outside(request.url)))
         context.on("weberror", lambda error: complaints.append(f"uncaught: {error.error}"))

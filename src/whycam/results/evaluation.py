@@ -132,7 +132,6 @@ class Evaluation(EvaluationValues):
         return f"{self.table()}\n\n{self.recommendation}"
 
     def _repr_html_(self) -> str:
-        from whycam.results.notebook import of_evaluation
         from whycam.results.tables import as_html
 
-        return of_evaluation(as_html(self), self.recommendation)
+        return as_html(self)

@@ -270,7 +270,7 @@ class Explanation(ExplanationValues):
         return write([part_of([self])], Path(path))
 
     def _repr_html_(self) -> str:
-        from whycam.results.notebook import html
+        from whycam.results.drawing import html
 
         return html([self])
 
@@ -335,7 +335,6 @@ class Comparison(ComparisonValues[Explanation]):
         )
 
     def _repr_html_(self) -> str:
-        from whycam.results.notebook import html
-        from whycam.results.reporting import failed
+        from whycam.results.drawing import html
 
-        return html([*self.values()], [f"{failed(key)}: {why}" for key, why in self.failures.items()])
+        return html(list(self.values()))

@@ -11,7 +11,8 @@ export class Asking {
   #jobs = new Set();
 
   /**
-   * Ask several models at once. Returns their results in order, or null where a newer question, or `stop`, came between.
+   * Ask several models at once. Returns for each its `result`, or the `error` that it refused with; or null where a
+   * newer question, or `stop`, came between.
    *
    * questions: what api.start takes. heard: told each job's state, by its number, as it changes.
    */
@@ -20,12 +21,7 @@ export class Asking {
     const turn = this.#turn;
     const found = await Promise.allSettled(questions.map((each, k) => this.#one(each, turn, (state) => heard(k, state))));
     if (turn !== this.#turn) return null;
-    const refused = found.find((each) => each.status === "rejected");
-    if (refused) {
-      this.stop();
-      throw refused.reason;
-    }
-    return found.map((each) => each.value);
+    return found.map(({ value, reason }) => ({ result: value, error: reason }));
   }
 
   /** Take back what is asked; whether anything was. */
@@ -51,7 +47,7 @@ export class Asking {
         heard(state);
         if (state.state === "done") return state.result;
         if (state.state === "failed") throw new api.Refused(state.error, 0);
-        if (state.state === "cancelled") return null;
+        if (state.state === "cancelled") throw new api.Refused("This was cancelled. Choose it again to ask once more.", 0);
         await new Promise((resume) => setTimeout(resume, pause));
       }
       return null;

@@ -6,15 +6,16 @@ import { make } from "./dom.js";
 
 export class Card {
   /**
-   * map: of a job's result. photo: {id, name, pixels}. look: the state's, read each time it draws. boxed: told a box
-   * that was drawn, or null for none.
+   * map: of a job's result. photo: {id, name, pixels}. found: the box that is explained, if one is. look: the state's,
+   * read each time it draws. boxed: told a box that was drawn, or null for none.
    */
-  constructor(map, photo, look, boxed) {
+  constructor(map, photo, found, look, boxed) {
     Object.assign(this, { map, photo, look });
     const { width, height } = photo.pixels;
     this.canvas = make("canvas", { width, height, role: "img", "aria-label": this.#words() });
     this.rectangle = make("div", { className: "box", hidden: true });
     this.stage = make("div", { className: "stage" }, this.canvas, this.rectangle);
+    if (found) this.stage.append(placed(make("div", { className: "mark" }), found, photo.pixels));
     this.stage.style.setProperty("--wide", String(width / height));
     this.colors = make("canvas", { width: 256, height: 1, "aria-hidden": "true" });
     this.scale = make("p", { className: "scale", hidden: map.drawn === "picture" });
@@ -24,7 +25,7 @@ export class Card {
   }
 
   /** Fetch the map's numbers; afterwards drawing asks for nothing. */
-  async load(aborted) {
+  async load() {
     const { map } = this;
     if (map.drawn === "picture") return;
     const { height, width } = map.heat;
@@ -33,7 +34,6 @@ export class Card {
       api.floats(api.mapUrl(map.id, `heat.f32?signed=${Number(this.look().signed)}`)),
       api.floats(api.mapUrl(map.id, "level.f32")),
     ]);
-    if (aborted()) return;
     this.laid = on(heat);
     this.level = on(level);
   }
@@ -87,10 +87,7 @@ export class Card {
 
   #frame(box) {
     this.rectangle.hidden = !box;
-    if (!box) return;
-    const { width, height } = this.photo.pixels;
-    const sides = { left: box[0] / width, top: box[1] / height, right: 1 - box[2] / width, bottom: 1 - box[3] / height };
-    for (const [side, value] of Object.entries(sides)) this.rectangle.style.setProperty(side, `${100 * value}%`);
+    if (box) placed(this.rectangle, box, this.photo.pixels);
   }
 
   #words() {
@@ -182,11 +179,19 @@ function drawnBox(stage, size, shown, boxed) {
   };
 }
 
+/** An element over a part of a picture: left, top, right, bottom in the picture's pixels. */
+export function placed(element, [left, top, right, bottom], { width, height }) {
+  const sides = { left: left / width, top: top / height, right: 1 - right / width, bottom: 1 - bottom / height };
+  for (const [side, value] of Object.entries(sides)) element.style.setProperty(side, `${100 * value}%`);
+  return element;
+}
+
 export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
 
 export function number(value) {
   if (value === null || value === undefined) return null;
-  return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : String(value);
+  const small = value !== 0 && Math.abs(value) < 0.001;
+  return small ? value.toExponential(1) : String(Number(value.toPrecision(3)));
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;

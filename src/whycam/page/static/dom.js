@@ -41,7 +41,7 @@ export function copyable(title, code) {
     "div",
     { className: "copyable" },
     make("div", { className: "copyable-head" }, make("h3", {}, title), button),
-    make("pre", { tabIndex: 0, role: "region", "aria-label": `${title} line` }, block),
+    make("pre", {}, block),
   );
 }
 

@@ -19,7 +19,12 @@ export function methodList({ methods, usual, able, chosen, changed }) {
   const choiceOf = (each) => ({ name: each.name, options: options.get(each.name) });
   const rows = [...methods].sort((a, b) => Boolean(able.get(a.name)) - Boolean(able.get(b.name))).map((method) => {
     const reason = able.get(method.name);
-    const box = make("input", { type: "checkbox", checked: options.has(method.name), disabled: Boolean(reason) });
+    const box = make("input", {
+      type: "checkbox",
+      checked: options.has(method.name),
+      disabled: Boolean(reason),
+      "aria-label": method.title,
+    });
     const form = make("div", { className: "options" });
     const show = () => form.replaceChildren(...(box.checked ? optionFields(method, options.get(method.name), tell) : []));
     box.onchange = () => {

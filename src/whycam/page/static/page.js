@@ -6,7 +6,7 @@ import { Card } from "./card.js";
 import { afterPause, announce, byId, copyable, eachFrame, make } from "./dom.js";
 import { layerList, methodList, runsOften } from "./forms.js";
 import { takeFiles } from "./photos.js";
-import { classButtons, preview } from "./prediction.js";
+import { classButtons, preview, rowsOf, usualTarget } from "./prediction.js";
 import { read, usual, written } from "./state.js";
 
 const asking = new Asking();
@@ -15,7 +15,8 @@ let state = usual();
 let photos = []; // {id, name, width, height}, the samples first
 let photo = null; // the one looked at, with its pixels
 let predictions = []; // one for each model
-let cards = [];
+let asked = 0; // how many questions there were
+let cards = []; // the maps that are shown
 
 // ---- what went wrong, and what goes on ----
 
@@ -56,6 +57,7 @@ function showStrip() {
 }
 
 const addFiles = guarded(async (files) => {
+  await started;
   calm();
   const refused = [];
   let newest = null;
@@ -100,26 +102,26 @@ async function openPhoto() {
 
 async function openModels() {
   const id = state.photo;
-  const asked = state.models.join();
+  const models = state.models.join();
   predictions = await Promise.all(state.models.map((model) => api.predict(id, model)));
-  if (state.photo !== id || state.models.join() !== asked) return;
+  if (state.photo !== id || state.models.join() !== models) return;
   question();
   await Promise.all([showMethods(), showLayers()]);
 }
 
 function showPrediction() {
+  const byLabel = predictions.length > 1;
   const pick = (text, more) => {
-    const several = more || byId("several").checked;
-    const had = state.targets.includes(text);
-    if (!several) state.targets = [text];
-    else if (!had) state.targets = [...state.targets.filter((each) => each !== null || predictions.length > 1), text];
-    else if (state.targets.length > 1) state.targets = state.targets.filter((each) => each !== text);
+    const now = state.targets.map((each) => each ?? rowsOf(predictions[0], byLabel)[0]?.text ?? null);
+    if (!more && !byId("several").checked) state.targets = [text];
+    else if (!now.includes(text)) state.targets = [...now, text];
+    else if (now.length > 1) state.targets = now.filter((each) => each !== text);
     question();
   };
   const title = (k) => (state.models.length > 1 ? titleOf(state.models[k]) : null);
   byId("preview").replaceChildren(preview(photo, predictions[0], state.targets, pick, pickAt));
   byId("classes").replaceChildren(
-    ...predictions.map((each, k) => classButtons(title(k), each, state.targets, pick, predictions.length > 1)),
+    ...predictions.map((each, k) => classButtons(title(k), rowsOf(each, byLabel), state.targets, pick)),
   );
   byId("says").textContent = state.models.length > 1 ? "The models say" : "The model says";
   const two = state.targets.filter((each) => each !== null && !each.includes(":"));
@@ -190,7 +192,7 @@ function fillMethods(model, able) {
 }
 
 function sayMethods() {
-  const names = state.methods.map((each) => about.methods.find((one) => one.name === each.name)?.title ?? each.name);
+  const names = state.methods.map((each) => methodOf(each.name).title);
   byId("methods-said").textContent = names.join(", ") || "the usual one";
 }
 
@@ -208,24 +210,24 @@ async function showLayers() {
 
 // ---- questions and answers ----
 
-/** Ask what is chosen; where that takes many runs, only after a press of the button. */
+/** Ask what is chosen, at once as far as it is quick; what takes many runs waits for a press of the button. */
 function question() {
   keep();
   showPrediction();
-  const many = state.methods.filter((each) => runsOften(about.methods.find((one) => one.name === each.name)));
-  byId("ready").hidden = many.length === 0;
-  if (many.length === 0) return ask();
+  const often = state.methods.filter((each) => runsOften(methodOf(each.name)));
+  byId("ready").hidden = often.length === 0;
+  byId("ready-text").textContent =
+    `${often.map((each) => methodOf(each.name).title).join(", ")}: the network runs many times, which may take a while.`;
+  if (often.length < state.methods.length || !often.length) return ask(state.methods.filter((each) => !often.includes(each)));
   asking.stop();
   idle();
-  byId("ready-text").textContent =
-    `${many.map((each) => about.methods.find((one) => one.name === each.name).title).join(", ")}: ` +
-    "the network runs many times, which may take a while.";
 }
 
 const later = afterPause(300, () => question());
 
-const ask = guarded(async () => {
-  byId("ready").hidden = true;
+const methodOf = (name) => about.methods.find((each) => each.name === name);
+
+const ask = guarded(async (methods) => {
   calm();
   const states = [];
   const heard = (k, job) => {
@@ -233,23 +235,22 @@ const ask = guarded(async () => {
     progress(states.filter(Boolean));
   };
   progress([]);
-  const questions = state.models.map((model) => ({
+  const questions = state.models.map((model, k) => ({
     photo: state.photo,
     model,
-    methods: state.methods, // none: the usual one
+    methods, // none: the usual one
     layers: state.layers,
-    targets: state.targets,
+    targets: state.targets.map((each) => each ?? usualTarget(predictions[k])),
     signed: state.signed,
   }));
-  const asked = photo;
+  const own = ++asked;
   try {
-    const results = await asking.ask(questions, heard);
-    if (!results || photo !== asked || results.includes(null)) return;
-    await showResults(results);
-    idle();
-  } catch (error) {
-    idle();
-    throw error;
+    const answers = await asking.ask(questions, heard);
+    if (!answers || own !== asked) return;
+    if (answers.every((each) => each.error)) throw answers[0].error;
+    await showResults(answers);
+  } finally {
+    if (own === asked) idle();
   }
 });
 
@@ -278,46 +279,58 @@ function idle() {
   byId("page").setAttribute("aria-busy", "false");
 }
 
-async function showResults(results) {
-  const turn = photo;
-  const made = results.map((result) => result.maps.map((map) => new Card(map, photo, look, setBox)));
+/** answers: of each model its result, or the error that stands in its place. */
+async function showResults(answers) {
+  const own = asked;
+  const made = answers.map(({ result }, k) => (result?.maps ?? []).map((map) => new Card(map, photo, boxOf(map, k), look, setBox)));
   const all = made.flat();
-  await Promise.all(all.map((each) => each.load(() => photo !== turn)));
-  if (photo !== turn) return;
+  await Promise.all(all.map((each) => each.load()));
+  if (own !== asked) return;
   cards = all;
   await Promise.all(cards.map((each) => each.draw()));
-  const failures = results.flatMap((each) => each.failures ?? []);
-  byId("grid").replaceChildren(
+  const several = answers.length > 1;
+  const columns = answers.map(({ result, error }, k) =>
     make(
-      "div",
-      { className: "columns" },
-      made.map((own, k) => make("section", {}, results.length > 1 ? make("h2", {}, titleOf(state.models[k])) : null, grouped(own))),
+      "section",
+      {},
+      several ? make("h2", {}, titleOf(state.models[k])) : null,
+      grouped(made[k]),
+      error ? make("p", { className: "failures" }, error.message) : null,
+      result?.failures.length ? failed(result.failures) : null,
     ),
-    ...(failures.length ? [failed(failures)] : []),
   );
-  byId("grid").classList.toggle("single", made.every((own) => own.length === 1));
-  const lines = results.flatMap((each, k) => {
-    const of = results.length > 1 ? ` for ${titleOf(state.models[k])}` : "";
-    return [copyable(`Python${of}`, each.python), copyable(`Shell${of}`, each.shell)];
-  });
-  byId("lines").replaceChildren(...lines);
+  byId("grid").replaceChildren(make("div", { className: "columns" }, columns));
+  byId("grid").classList.toggle("single", made.every((own) => own.length < 2));
+  byId("lines").replaceChildren(
+    ...answers.flatMap(({ result }, k) => {
+      const of = several ? ` for ${titleOf(state.models[k])}` : "";
+      return result ? [copyable(`Python${of}`, result.python), copyable(`Shell${of}`, result.shell)] : [];
+    }),
+  );
   byId("again").hidden = false;
-  announce(`${all.length} ${all.length === 1 ? "map is" : "maps are"} ready${failures.length ? `, ${failures.length} could not be made` : ""}.`);
+  announce(`${all.length} ${all.length === 1 ? "map is" : "maps are"} ready.`);
   showBox();
 }
 
-/** The cards below what each of them explains. */
+/** The box of a detector that a map explains. */
+function boxOf(map, k) {
+  const [, number] = /^box:(\d+)$/.exec(map.target_text ?? "") ?? [];
+  return number === undefined ? null : predictions[k].boxes?.[number]?.box;
+}
+
+/** The cards below what each of them explains; side by side where each explains something else. */
 function grouped(made) {
   const groups = new Map();
   for (const card of made) groups.set(card.map.target, [...(groups.get(card.map.target) ?? []), card]);
-  return [...groups].map(([target, members]) =>
+  const sections = [...groups].map(([target, members]) =>
     make(
       "section",
       { className: "target" },
-      make("h3", {}, make("span", { className: "soft" }, "Why "), target),
+      make("h3", {}, target ? make("span", { className: "soft" }, "Why ") : null, target ?? "Whatever the class"),
       make("div", { className: "cards" }, members.map((each) => each.element)),
     ),
   );
+  return make("div", { className: made.length === groups.size ? "targets" : "" }, sections);
 }
 
 function failed(failures) {
@@ -325,7 +338,7 @@ function failed(failures) {
     "section",
     { className: "failures" },
     make("h3", {}, "What could not be made"),
-    make("ul", {}, failures.map((each) => make("li", {}, make("strong", {}, [each.method, each.layer, each.target].filter(Boolean).join(", ")), `: ${each.reason}`))),
+    make("ul", {}, failures.map((each) => make("li", {}, make("strong", {}, methodOf(each.method)?.title ?? each.method), `: ${each.reason}`))),
   );
 }
 
@@ -355,10 +368,11 @@ function sayLook() {
 }
 
 function listenToLook() {
+  const keepSoon = afterPause(200, keep); // a slider moves often, and browsers refuse an address that changes as often
   const changed = () => {
     sayLook();
     redraw();
-    keep();
+    keepSoon();
   };
   for (const name of ["opacity", "level"]) {
     byId(name).oninput = () => {
@@ -430,7 +444,10 @@ const begin = guarded(async () => {
     idle();
     announce("Cancelled.");
   };
-  byId("run").onclick = () => ask();
+  byId("run").onclick = () => {
+    byId("ready").hidden = true;
+    ask(state.methods);
+  };
   byId("other").onsubmit = (event) => {
     event.preventDefault();
     const text = byId("other-text").value.trim();
@@ -438,7 +455,6 @@ const begin = guarded(async () => {
     state.targets = byId("several").checked ? [...new Set([...state.targets, text])] : [text];
     question();
   };
-  takeFiles(addFiles);
   addEventListener(
     "hashchange",
     guarded(async () => {
@@ -449,8 +465,9 @@ const begin = guarded(async () => {
     }),
   );
   showStrip();
-  if (state.photo) await openPhoto();
-  else idle();
+  idle();
 });
 
-begin();
+const started = begin();
+takeFiles(addFiles);
+started.then(guarded(() => state.photo && openPhoto()));

@@ -2,22 +2,27 @@
 
 import * as api from "./api.js";
 import { make } from "./dom.js";
-import { percent } from "./card.js";
+import { percent, placed } from "./card.js";
 
 /**
- * The classes, regions or boxes of one prediction, each a button.
+ * What may be explained of a prediction: classes, boxes or regions, each with its target as on the command line, its
+ * name, and its share, a probability or of the picture.
  *
- * targets: those explained, as on the command line. pick: told a target, and whether it is one more. byLabel: whether
- * classes are asked for by label, as two models may count them differently.
+ * byLabel: whether classes are asked for by label, as two models may count them differently.
  */
-export function classButtons(title, prediction, targets, pick, byLabel) {
-  const rows = [];
-  for (const each of prediction.classes ?? []) {
-    const text = byLabel && each.label ? each.label : String(each.index);
-    rows.push(row(text, each.label ?? `class ${each.index}`, each.probability));
-  }
-  for (const [k, each] of (prediction.boxes ?? []).entries()) rows.push(row(`box:${k}`, each.label, each.score));
-  for (const each of prediction.regions ?? []) rows.push(row(`region:${each.label}`, each.label, each.share ?? null));
+export function rowsOf(prediction, byLabel) {
+  const classes = (prediction.classes ?? []).map((each) => ({
+    text: byLabel && each.label ? each.label : String(each.index),
+    name: each.label ?? `class ${each.index}`,
+    share: each.probability,
+  }));
+  const boxes = (prediction.boxes ?? []).map((each, k) => ({ text: `box:${k}`, name: each.label, share: each.score }));
+  const regions = (prediction.regions ?? []).map((each) => ({ text: `region:${each.label}`, name: each.label, share: each.share }));
+  return [...classes, ...boxes, ...regions];
+}
+
+/** The rows of `rowsOf` as buttons. targets: those explained. pick: told a target, and whether it is one more. */
+export function classButtons(title, rows, targets, pick) {
   const top = targets.includes(null) ? rows[0] : null;
   const buttons = rows.map((each) => {
     const pressed = each === top || targets.includes(each.text);
@@ -42,8 +47,6 @@ export function classButtons(title, prediction, targets, pick, byLabel) {
   );
 }
 
-const row = (text, name, share) => ({ text, name, share });
-
 /** What is explained and is not among the buttons, such as a contrast; a press takes it away. */
 function chips(rows, targets, pick) {
   const others = targets.filter((each) => each !== null && !rows.some((one) => one.text === each));
@@ -54,6 +57,12 @@ function chips(rows, targets, pick) {
   return [make("ul", { className: "classes" }, buttons.map((each) => make("li", {}, each)))];
 }
 
+/** What is explained of a model where nothing was chosen: its top class, or the first thing that it found. */
+export function usualTarget(prediction) {
+  if (prediction.boxes?.length) return "box:0";
+  return prediction.regions?.length ? `region:${prediction.regions[0].label}` : null;
+}
+
 /** The photo; boxes on it are buttons, and where places are classified a click picks the part of the photo there. */
 export function preview(photo, prediction, targets, pick, pickAt) {
   const { width, height } = photo.pixels;
@@ -61,7 +70,6 @@ export function preview(photo, prediction, targets, pick, pickAt) {
   const stage = make("div", { className: "stage" }, picture);
   stage.style.setProperty("--wide", String(width / height));
   for (const [k, each] of (prediction?.boxes ?? []).entries()) {
-    const [left, top, right, bottom] = each.box;
     const text = `box:${k}`;
     const button = make("button", {
       type: "button",
@@ -71,9 +79,7 @@ export function preview(photo, prediction, targets, pick, pickAt) {
       "aria-pressed": String(targets.includes(text)),
       onclick: (event) => pick(text, event.ctrlKey || event.shiftKey || event.metaKey),
     });
-    const sides = { left: left / width, top: top / height, width: (right - left) / width, height: (bottom - top) / height };
-    for (const [side, value] of Object.entries(sides)) button.style.setProperty(side, `${100 * value}%`);
-    stage.append(button);
+    stage.append(placed(button, each.box, photo.pixels));
   }
   if (prediction?.regions?.length) {
     stage.classList.add("pointing");
