@@ -14,7 +14,7 @@ from PIL import Image
 import whycam
 from whycam.kit.registry import methods
 from whycam.pictures.colormaps import palette
-from whycam.results.heat import heat_of
+from whycam.results.heat import color_scale, heat_of
 from whycam.results.look import Look
 
 
@@ -104,6 +104,19 @@ def test_maps_are_those_of_whycam(asking: pages.Asking, path: Path) -> None:
         assert bright["share_of_area"] == pytest.approx(float(one.mask(0.4)[0].float().mean()))
         record = asking.get(f"{base}/record.json")
         assert (record["method"], record["map"]["max"]) == (one.method, float(one.maps.max()))
+
+
+def test_the_raw_values_at_which_colors_end(asking: pages.Asking, path: Path) -> None:
+    sent = asking.add(path.read_bytes())["id"]
+    for method in ("hires_cam", "guided_backprop"):
+        (found,) = asking.ask(sent, method, targets=["0"])["maps"]
+        one = whycam.explain(pages.model(), path, method, target=0)
+        assert float(one.maps.min()) < 0
+        assert (found["low"], found["high"]) == (
+            color_scale(one, Look(signed=True)).low,
+            color_scale(one, Look()).high,
+        )
+        assert -found["low"] >= found["high"]
 
 
 def test_two_networks_stand_side_by_side(asking: pages.Asking, path: Path) -> None:

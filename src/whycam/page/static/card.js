@@ -81,8 +81,8 @@ export class Card {
     const strip = new ImageData(256, 1);
     for (let i = 0; i < 256; i++) strip.data.set([...levels[Math.min(i, levels.length - 1)], 255], 4 * i);
     this.colors.getContext("2d").putImageData(strip, 0, 0);
-    const low = signed ? number(-this.map.high) : "0";
-    this.scale.replaceChildren(make("span", {}, low), this.colors, make("span", {}, number(this.map.high)));
+    const [low, high] = signed ? [number(this.map.low), number(-this.map.low)] : ["0", number(this.map.high)];
+    this.scale.replaceChildren(make("span", {}, low), this.colors, make("span", {}, high));
   }
 
   #frame(box) {
