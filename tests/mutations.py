@@ -31,6 +31,85 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "page/guard.py",
+        "page/test_guard.py",
+        {
+            "if self.token is None and _name(host) not in LOOPBACK:": "if False:",
+            "urlsplit(origin).netloc.lower() != host.lower()": "urlsplit(origin).hostname != _name(host)",
+            'not in ("same-origin", "none")': 'not in ("same-origin", "none", "same-site")',
+            'if method == "POST" and kind not in TYPES:': 'if method == "POST" and kind and kind not in TYPES:',
+            'hmac.compare_digest(held.value.encode(), (self.token or "").encode())': "True",
+            '"path": path[len(self.prefix) :]': '"path": path',
+        },
+    ),
+    Faults(
+        "page/uploads.py",
+        "page/test_uploads.py",
+        {
+            "if count > limit:": "if count > 2 * limit:",
+            "int(length) > limit:": "int(length) > 2 * limit:",
+            "read_photo(data, max_pixels=most)": "read_photo(data)",
+        },
+    ),
+    Faults(
+        "page/jobs.py",
+        "page/test_jobs.py",
+        {
+            "if len(waiting) >= self.most:": "if len(waiting) > self.most:",
+            "if self.stopped:": "if False:",
+            "self._lanes[job.lane].index(job) + running": "self._lanes[job.lane].index(job)",
+            "if each.ended is not None)\n            while": ")\n            while",
+            "class Cancelled(BaseException):": "class Cancelled(WhycamError):",
+        },
+    ),
+    Faults(
+        "page/kept.py",
+        "page/test_kept.py page/test_app.py",
+        {
+            "self._held.move_to_end(name)": "pass",
+            "size - self._held.pop(name, (None, 0))[1]": "size",
+            " and len(self._held) > 1:": ":",
+            "if digest(data) != name:": "if False:",
+            "tuple(each.on_photo_of(drawn.size) for each in places)": "tuple(each for each in places)",
+        },
+    ),
+    Faults(
+        "page/asking.py",
+        "page/test_app.py",
+        {
+            "parse_target(text, own=False)": "parse_target(text)",
+            "if isinstance(target, Similarity):": "if False:",
+            "            method.check_options(methods[method.name])\n": "",
+            "usual=not self.methods,": "usual=True,",
+        },
+    ),
+    Faults(
+        "page/networks.py",
+        "page/test_networks.py page/test_app.py",
+        {
+            "box[0] * x + across": "box[0] * x",
+            "(x - place.offset[1]) / place.scale[1]": "x",
+            "if not each.needs & FUNCTIONS": "",
+            "values.float(), known.probability)": "values.float(), True)",
+        },
+    ),
+    Faults(
+        "engine/session.py",
+        "page/test_jobs.py",
+        {"            request.run.progress.tick()\n            picture": "            picture"},
+    ),
+    Faults("network/variants/tracing.py", "page/test_jobs.py", {"self.execution.progress.tick()": "pass"}),
+    Faults(
+        "results/reproduce.py",
+        "results/test_reproduce.py",
+        {
+            'if self.photo.startswith("-") else': "if False else",
+            "return shlex.join(words)": 'return " ".join(words)',
+            "json.dumps(value, ensure_ascii=False)": "f'\"{value}\"'",
+            'if each != "top" or not self.single': 'if each != "top"',
+        },
+    ),
+    Faults(
         "evaluation/choosing.py",
         "evaluation/test_choosing.py",
         {

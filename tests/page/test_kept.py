@@ -37,3 +37,20 @@ def test_bytes_are_counted_and_memory_has_an_end() -> None:
         assert len(page.kept.maps) == 100_000 // own
         found = [[asking.client.get(f"/api/maps/{each['id']}/heat.f32").status_code for each in two] for two in maps]
         assert found == [[404, 404]] * 6 + [[200, 200]] * 2
+
+
+def test_a_photo_that_comes_again_takes_no_more_memory() -> None:
+    page = pages.page()
+    with pages.asking(page) as asking:
+        first = asking.add(pages.photo(), "one.png")
+        held = page.kept.photo(first["id"])
+        (map_of_one,) = asking.ask(first["id"], "grad_cam")["maps"]
+        second = asking.add(pages.photo(), "two.png")
+        again = page.kept.photo(second["id"])
+        assert (first["id"], second["name"]) == (second["id"], "two.png")
+        assert (again.photo.image, again.drawn.image) == (held.photo.image, held.drawn.image)
+        assert again.photo.image is held.photo.image
+        (map_of_two,) = asking.ask(second["id"], "grad_cam")["maps"]
+        for made, name in ((map_of_one, "one"), (map_of_two, "two")):
+            said = asking.client.get(f"/api/maps/{made['id']}/raw.npy").headers["content-disposition"]
+            assert said.endswith(f"''{name}.grad_cam.map.npy")

@@ -251,6 +251,9 @@ def test_a_run_is_shown_over_its_photos(network, photos, tmp_path):
 def test_a_run_without_its_photos_shows_the_maps(network, photos, tmp_path):
     run = whycam.run(network, photos, tmp_path / "run", layer="1", workers=0)
     page = parsed(run.report(tmp_path / "r.html"))
+    assert not texts(page, "p", "missing")  # it knows where they were
+    photos.rename(tmp_path / "moved")
+    page = parsed(run.report(tmp_path / "r.html"))
     assert all("Say where the photos are" in each for each in texts(page, "p", "missing"))
     assert len(texts(page, "p", "missing")) == 2
     assert len([each for each in page.iter("img") if each.attrib.get("class") == "raw"]) == 2

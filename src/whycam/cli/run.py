@@ -145,7 +145,7 @@ def run(
         from whycam.explainer import run as run_all
         from whycam.kit.metric import find_metric
         from whycam.kit.registry import find as find_method
-        from whycam.runs.manifest import keep_command
+        from whycam.runs.manifest import keep_said
 
         listed = given.split_list(methods or [])
         auto = listed == ["auto"]
@@ -191,7 +191,7 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
         finally:
             signal.signal(signal.SIGTERM, before)
-        keep_command(made.folder, given.command())
+        keep_said(made.folder, command=given.command())
         _tell(out, made)
 
 

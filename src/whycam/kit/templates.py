@@ -9,7 +9,7 @@ else:
     Environment = Any  # imported where a page is made
 
 
-def rendered(room: str, name: str, **values: Any) -> str:
+def rendered(room: str, name: str, /, **values: Any) -> str:
     """A template of a package, such as `whycam.reports`, with these values; one that is missing is an error."""
     return _templates(room).get_template(name).render(**values)
 

@@ -120,7 +120,7 @@ class Page:
         """Keep a photo."""
         name = request.query_params.get("name") or "photo"
         data = await body(request.stream(), request.headers.get("content-length"), MOST_BYTES)
-        kept = await self._aside(lambda: self.kept.add(data, decoded(data, name), name, name))
+        kept = await self._aside(lambda: self.kept.add(data, name, name, lambda: decoded(data, name)))
         return describing.photo(kept)
 
     async def photo(self, request: Request) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,7 @@ import torch
 
 from whycam.errors import PhotoError
 from whycam.page.refusals import unknown
-from whycam.pictures.photos import Photo, read_photo
+from whycam.pictures.photos import Photo, read_photo, safe_name
 from whycam.results.explanation import Explanation
 from whycam.results.saving import record
 
@@ -94,9 +94,15 @@ class Kept:
         self.maps: Bounded[list[KeptMap]] = Bounded(_MAPS)
         self.samples = {digest(path.read_bytes()): (name, path) for name, path in samples.items()}
 
-    def add(self, data: bytes, photo: Photo, name: str, source: str) -> KeptPhoto:
-        """Keep a photo that was read from that file's content."""
-        made = KeptPhoto(digest(data), name, photo, photo.to_draw, source)
+    def add(self, data: bytes, name: str, source: str, read: Callable[[], Photo]) -> KeptPhoto:
+        """Keep the photo in a file's content, which is read unless its pixels are here already."""
+        known = self.photos.get(digest(data))
+        if known is None:
+            photo = read()
+            made = KeptPhoto(digest(data), name, photo, photo.to_draw, source)
+        else:
+            photo, drawn = (replace(each, name=stem(name)) for each in (known.photo, known.drawn))
+            made = replace(known, name=name, photo=photo, drawn=drawn, source=source)
         self.photos.put(made.id, made, made.bytes)
         return made
 
@@ -115,7 +121,7 @@ class Kept:
         data = path.read_bytes()
         if digest(data) != name:
             raise PhotoError(f"{path} has changed since the page was started; start it again.")
-        return self.add(data, read_photo(path), shown, str(path))
+        return self.add(data, shown, str(path), lambda: read_photo(path))
 
     def keep(self, ones: Sequence[Explanation], drawn: Photo) -> list[KeptMap]:
         """Keep the maps of one photo, as long as each other, and without the photo's own pixels."""
@@ -139,6 +145,11 @@ class Kept:
         if found is None:
             raise unknown("map", name)
         return found
+
+
+def stem(name: str) -> str:
+    """What of a photo's name becomes a part of file names; a name is never a path."""
+    return safe_name(PurePath(name).stem) or "photo"
 
 
 def digest(data: bytes) -> str:

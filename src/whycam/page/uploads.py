@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import PurePath
 
 from whycam.errors import PhotoError
+from whycam.page.kept import stem
 from whycam.page.refusals import Refused
-from whycam.pictures.photos import Photo, read_photo, safe_name
+from whycam.pictures.photos import Photo, read_photo
 
 #: Of a file, and of the picture in it.
 MOST_BYTES, MOST_PIXELS = 32 * 2**20, 40_000_000
@@ -37,7 +37,7 @@ async def body(stream: AsyncIterator[bytes], length: str | None, limit: int) -> 
 
 
 def decoded(data: bytes, name: str, most: int = MOST_PIXELS) -> Photo:
-    """The photo in a file's content. Its name is shown, and becomes a part of file names; it is never a path.
+    """The photo in a file's content. Its name is shown, and becomes a part of file names.
 
     Raises:
         PhotoError: it is no photo, not whole, or too large.
@@ -47,7 +47,7 @@ def decoded(data: bytes, name: str, most: int = MOST_PIXELS) -> Photo:
     except PhotoError as error:
         reason = error.reason if error.advice else str(error)
         raise PhotoError(f"{name}: {reason.removeprefix('the bytes: ')}. {_TAKEN}") from None
-    return replace(photo, name=safe_name(PurePath(name).stem) or "photo")
+    return replace(photo, name=stem(name))
 
 
 def _too_long(limit: int) -> Refused:

@@ -1,8 +1,5 @@
 """Explanations as pictures: which picture a map is laid on, and which panels stand side by side."""
 
-import base64
-import html as markup
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,7 +33,6 @@ from whycam.results.values import ExplanationValues
 
 #: What is wanted of a picture: all of it, the colors alone, or what they lie on.
 Layer: TypeAlias = Literal["whole", "colors", "backdrop"]
-_THUMBNAIL, _THUMBNAILS = 256, 8
 
 #: Of the shorter side of a film or a logged picture at least, in pixels, up to the last whole number of times.
 _FILM = 256
@@ -182,31 +178,6 @@ def colored(explanation: ExplanationValues) -> list[Image.Image]:
     gray = 0.5 + 0.1 * (shifted / deviation).where(deviation > 0, 0.0)
     pixels = (gray.clamp(0, 1) * 255).round().byte().movedim(1, -1)
     return [Image.fromarray(each.numpy()) for each in pixels]
-
-
-def html(explanations: Sequence[ExplanationValues]) -> str:
-    """Thumbnails with captions, for notebooks: static, with no script and no file beside it."""
-    cells: list[str] = []
-    for explanation in explanations:
-        for one in explanation:
-            if len(cells) == _THUMBNAILS:
-                break
-            try:
-                picture = overlay(one, Look(caption=False))
-            except WhycamError as error:
-                cells.append(f"<div>{markup.escape(str(error))}</div>")
-                continue
-            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-            data = io.BytesIO()
-            picture.save(data, "png")
-            text = "<br>".join(map(markup.escape, words(one)))
-            source = base64.b64encode(data.getvalue()).decode()
-            cells.append(f'<figure style="margin:0 8px 8px 0"><img alt="{markup.escape(one.title)}" '
-                         f'src="data:image/png;base64,{source}">'
-                         f'<figcaption style="font-size:small">{text}</figcaption></figure>')  # fmt: skip
-    total = sum(len(explanation) for explanation in explanations)
-    more = f"<div>and {total - len(cells)} more</div>" if total > len(cells) else ""
-    return f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}{more}</div>'
 
 
 def with_words(explanation: ExplanationValues) -> dict[str, Image.Image]:

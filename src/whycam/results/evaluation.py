@@ -132,6 +132,7 @@ class Evaluation(EvaluationValues):
         return f"{self.table()}\n\n{self.recommendation}"
 
     def _repr_html_(self) -> str:
+        from whycam.results.notebook import of_evaluation
         from whycam.results.tables import as_html
 
-        return as_html(self)
+        return of_evaluation(as_html(self), self.recommendation)

@@ -270,7 +270,7 @@ class Explanation(ExplanationValues):
         return write([part_of([self])], Path(path))
 
     def _repr_html_(self) -> str:
-        from whycam.results.drawing import html
+        from whycam.results.notebook import html
 
         return html([self])
 
@@ -335,6 +335,7 @@ class Comparison(ComparisonValues[Explanation]):
         )
 
     def _repr_html_(self) -> str:
-        from whycam.results.drawing import html
+        from whycam.results.notebook import html
+        from whycam.results.reporting import failed
 
-        return html(list(self.values()))
+        return html([*self.values()], [f"{failed(key)}: {why}" for key, why in self.failures.items()])

@@ -29,7 +29,7 @@ def part_of(
 ) -> Part:
     """Explanations of the same samples, those of one sample as one image."""
     samples = [[each[i] for each in explanations] for i in range(len(explanations[0]))]
-    names = [_name(ones[0], i) for i, ones in enumerate(samples)]
+    names = [name_of(explanations[0], i) for i in range(len(samples))]
     return Part(
         title or (names[0] if len(names) == 1 else plural(len(names), "image")),
         asked_of(explanations),
@@ -114,13 +114,13 @@ def with_options(title: str, options: Mapping[str, Any]) -> str:
     return f"{title} ({said})" if said else title
 
 
-def _name(one: ExplanationValues, number: int) -> str:
+def name_of(explanation: ExplanationValues, sample: int) -> str:
     """How a sample is called where people read it: by its photo's file, or its name."""
-    context = one.context
+    context = explanation.context
     if context is None:
-        return f"sample{number}"
-    photo = context.photos[0] if context.photos is not None else None
-    return photo.path.name if photo is not None and photo.path is not None else context.name(0)
+        return f"sample{sample}"
+    photo = context.photos[sample] if context.photos is not None else None
+    return photo.path.name if photo is not None and photo.path is not None else context.name(sample)
 
 
 def image_of(

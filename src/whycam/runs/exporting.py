@@ -1,7 +1,7 @@
 """What exports of a run share: what they say of themselves, rows beside their photos, and maps on these."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from whycam.errors import WhycamError
 from whycam.results.explanation import Explanation
 from whycam.results.regions import laid
 from whycam.runs.decoding import Decoded, decode
-from whycam.runs.sources import open_source
+from whycam.runs.sources import Source, open_source
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,6 +36,18 @@ class Rows(Protocol):
         """A row's explanation."""
 
 
+class Told(Rows, Protocol):
+    """What says more of itself."""
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What it says of itself beside what was asked."""
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Image and reason."""
+
+
 @dataclass
 class Exported:
     """What an export wrote.
@@ -50,16 +62,36 @@ class Exported:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def beside_photos(table: "pyarrow.Table", photos: Any, made: Exported) -> Iterator[tuple[Decoded, list[int]]]:
+def where_photos_are(run: Told, photos: Any, names: Iterable[str]) -> Any:
+    """A source of a run's photos: the one that is given, that of the run, or what the images' ids name as files."""
+    if photos is not None:
+        return photos
+    try:
+        return open_source(run.said["source"])
+    except (KeyError, WhycamError):  # it is gone, which each photo then says
+        return [(name, name) for name in dict.fromkeys(names)]
+
+
+def beside_photos(
+    table: "pyarrow.Table", photos: Any, made: Exported, wanted: Collection[str] | None = None
+) -> Iterator[tuple[Decoded, list[int]]]:
     """Each photo of a source that rows are of, and the numbers of these; rows without their photo are noted.
 
     A photo that holds something else than it did in the run is none of theirs.
+
+    Args:
+        wanted: the ids of the images that are looked for; all of them unless said.
     """
     rows = defaultdict[str, list[int]](list)
     for number, name in enumerate(table["source"].to_pylist()):
-        rows[name].append(number)
-    source = open_source(photos)
+        if wanted is None or name in wanted:
+            rows[name].append(number)
+    if not rows:
+        return
+    source = photos if isinstance(photos, Source) else open_source(photos)
     for item in source:
+        if not rows:
+            break
         if (numbers := rows.pop(item.id, None)) is None:
             continue
         each, content = decode(item, None), table["content"][numbers[0]].as_py()

@@ -30,16 +30,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_said(folder: Path) -> dict[str, Any]:
-    """What is kept beside what was asked: the `versions`, and the `command`, where there was one."""
-    found = _found(folder) or {}
-    return {name: found[name] for name in ("versions", "command") if name in found}
+    """What is kept beside what was asked: the `versions`, the photos' `source`, the `command` if there was one."""
+    return {name: each for name, each in (_found(folder) or {}).items() if name not in ("schema", "asked")}
 
 
-def keep_command(folder: Path, command: str) -> None:
-    """Keep the command that made a run, the first of several that went on with it."""
+def keep_said(folder: Path, **said: str) -> None:
+    """Keep more beside what was asked; what is said there already stays."""
     found = _found(folder)
-    if found is not None and "command" not in found:
-        data = json.dumps({**found, "command": command}, indent=1).encode() + b"\n"
+    if found is not None and said.keys() - found.keys():
+        data = json.dumps({**said, **found}, indent=1).encode() + b"\n"
         with disk_errors_said(folder):
             write_whole(folder / NAME, data, synced=True)
 

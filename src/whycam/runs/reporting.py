@@ -1,13 +1,13 @@
 """A run as a part of a report: its images beside their photos, where these are still there."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from whycam.kit.words import plural
 from whycam.pictures.photos import Photo
 from whycam.reports.values import ImageShown, Part
 from whycam.results.reporting import image_of, in_words
-from whycam.runs.exporting import Exported, Rows, beside_photos
+from whycam.runs.exporting import Exported, Told, beside_photos, where_photos_are
 
 if TYPE_CHECKING:
     import pyarrow
@@ -17,23 +17,12 @@ else:
 _METRIC = "metric."
 
 
-class Told(Rows, Protocol):
-    """What a report reads of a `Run`."""
-
-    @property
-    def said(self) -> Mapping[str, Any]:
-        """What it says of itself beside what was asked."""
-
-    @property
-    def failures(self) -> list[tuple[str, str]]:
-        """Image and reason."""
-
-
 def part_of_run(run: Told, title: str, photos: Any = None, most: int = 500) -> Part:
     """What a report shows of a run: its first images, so many at most.
 
     Args:
-        photos: where the photos are, as for `whycam.run`; unless said, where the images' ids name files.
+        photos: where the photos are, as for `whycam.run`; unless said, where the run found them, or
+            where the images' ids name files.
     """
     table = run.table
     rows: dict[str, list[int]] = {}
@@ -58,12 +47,10 @@ def _images(
     run: Told, table: "pyarrow.Table", shown: Mapping[str, list[int]], photos: Any
 ) -> Iterator[tuple[str, ImageShown]]:
     """Each image with its name; no more than one photo is held at a time."""
-    where, lost = photos if photos is not None else [(name, name) for name in shown], Exported("the report")
-    found = set()
-    for each, _ in beside_photos(table, where, lost):
-        if (name := each.item.id) in shown:
-            found.add(name)
-            yield name, _image(run, table, shown[name], each.photo, "")
+    where, lost, found = where_photos_are(run, photos, shown), Exported("the report"), set[str]()
+    for each, _ in beside_photos(table, where, lost, shown):
+        found.add(each.item.id)
+        yield each.item.id, _image(run, table, shown[each.item.id], each.photo, "")
     advice = "" if photos is not None else " Say where the photos are: --photos, or photos=."
     for name, why in lost.left_out:
         if name in shown and name not in found:

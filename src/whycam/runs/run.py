@@ -87,6 +87,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.folder}: {plural(len(self), 'row')})"
 
+    def _repr_html_(self) -> str:
+        from whycam.runs.notebook import html
+
+        return html(self)
+
     def summary(self) -> dict[str, Any]:
         """How many images and rows there are, how many rows `failed`, and how many are of each status, `prediction`,
         `target`, `method` and `error`, the most frequent first. Reasons of failures are without the image's own name.
@@ -267,7 +272,7 @@ class Run:
         is said with its map. Of each photo some 50 kB are kept.
 
         Args:
-            photos: where the photos are, as for `run`; unless said, where the images' ids name files.
+            photos: where the photos are, as for `run`; unless said, where the run found them.
             number: of images, at most: the first.
 
         Examples:

@@ -17,6 +17,7 @@ from whycam.pictures.preprocess import Preprocess
 from whycam.runs.explaining import Worker, usual_batch
 from whycam.runs.keeping import Kept
 from whycam.runs.left import Left
+from whycam.runs.manifest import keep_said
 from whycam.runs.parts import finish, part_of
 from whycam.runs.run import Run
 from whycam.runs.sources import Source
@@ -62,6 +63,8 @@ def run(
     out = out if shard is None else part_of(out, shard, new)
     question = {**asked(session, request), **kept.asked, **_input(session), **_names_and_precision(session, request)}
     with Store.create_or_continue(out, question, new=new, retry=retry) as store:
+        if source.given:
+            keep_said(store.folder, source=str(Path(source.given).absolute()))
         worker = Worker(session, request, kept, store.folder.absolute(), known=store.has_maps)
         if store.done:
             progress.say(f"going on: {plural(len(store.done), 'image')} were explained before ({store.folder})")
