@@ -309,3 +309,14 @@ def test_a_sample_that_changed_is_said(path: Path) -> None:
         path.write_bytes(pages.photo(9))
         response = asking.client.get(f"/api/photos/{sample['id']}")
         assert (response.status_code, "has changed" in response.text) == (400, True)
+
+
+def test_a_mistake_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = pages.page()
+    monkeypatch.setattr(page.kept, "photo", lambda name: 1 / 0)
+    with pages.asking(page) as asking:
+        asking.client._transport.raise_server_exceptions = False
+        response = asking.client.get("/api/photos/x")
+        assert (response.status_code, response.json()["error"]) == (500, "ZeroDivisionError: division by zero")
+        response = asking.client.put("/api/photos/x")
+        assert (response.status_code, response.json()["error"]) == (405, "PUT /api/photos/x: Method Not Allowed.")

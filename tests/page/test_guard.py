@@ -8,8 +8,9 @@ import pages
 import pytest
 from starlette.testclient import TestClient
 
-from whycam.page.guard import Guard
+from whycam.page.guard import Guard, cookie_of
 
+COOKIE = cookie_of("a-long-word")
 JSON = {"content-type": "application/json"}
 
 
@@ -110,16 +111,20 @@ def test_a_token_is_asked_for_once(page: Any) -> None:
     assert asked.post("/api/jobs?token=wrong", json={}).status_code == 401
     opened = asked.get("/?token=a-long-word&x=1")
     assert (opened.status_code, opened.headers["location"]) == (303, "./?x=1")
-    assert opened.headers["set-cookie"] == "whycam-token=a-long-word; HttpOnly; SameSite=Strict"
+    assert opened.headers["set-cookie"] == f"{COOKIE}=a-long-word; HttpOnly; SameSite=Strict"
     assert asked.get("/").status_code == 200
     assert asked.get("/api/about").status_code == 200
-    assert asked.get("/api/about", headers={"cookie": "whycam-token=a-long-wor"}).status_code == 401
+    assert asked.get("/api/about", headers={"cookie": f"{COOKIE}=a-long-wor"}).status_code == 401
+
+
+def test_two_servers_keep_their_tokens_apart() -> None:
+    assert cookie_of("another") != COOKIE
 
 
 def test_with_a_token_any_name_will_do_but_no_other_site(page: Any) -> None:
     asked = client(page, token="a-long-word")
-    asked.cookies.set("whycam-token", "a-long-word")
-    named = {"host": "box.lab.example:8347", "cookie": "whycam-token=a-long-word"}
+    asked.cookies.set(COOKIE, "a-long-word")
+    named = {"host": "box.lab.example:8347", "cookie": f"{COOKIE}=a-long-word"}
     assert asked.get("/api/about", headers=named).status_code == 200
     crossed = {**named, **JSON, "origin": "https://evil.example"}
     assert asked.post("/api/jobs", headers=crossed, content=b"{}").status_code == 403

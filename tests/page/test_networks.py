@@ -88,7 +88,11 @@ def test_vectors_are_compared_with_photos_of_the_page() -> None:
         sent, other = (asking.add(pages.photo(number))["id"] for number in (1, 2))
         said = asking.post("predictions", {"photo": sent, "model": asking.model})
         assert said == {"classes": [], "boxes": None, "regions": None}
-        (one,) = asking.ask(sent, "grad_cam", targets=[f"similarity:{other}"])["maps"]
+        made = asking.ask(sent, "grad_cam", targets=[f"similarity:{other}"])
+        (one,) = made["maps"]
+        assert one["target_text"] == f"similarity:{other}"
+        assert "similarity:photo.png" in made["shell"]
+        assert "target=whycam.targets.Similarity(reference='photo.png', norm='fixed')" in made["python"]
         direct = whycam.explain(
             model, io_photo(pages.photo(1)), "grad_cam", target=whycam.targets.Similarity(io_photo(pages.photo(2)))
         )

@@ -17,6 +17,7 @@ import httpx2
 import numpy as np
 import pages
 import pytest
+import torch
 
 import whycam
 from whycam.page import serving
@@ -174,3 +175,16 @@ def test_the_browser_is_led_to_the_address(monkeypatch: pytest.MonkeyPatch) -> N
     assert opened == [f"http://127.0.0.1:{port}/cam/"]
     assert told[0] >= 1
     assert told[1:] == opened
+
+
+class Broken(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise KeyError("head")
+
+
+def test_a_network_that_cannot_be_run_is_said_before_the_page_opens() -> None:
+    bound, _ = serving.bind("127.0.0.1", 0)
+    broken = whycam.VisionModel(Broken(), whycam.Preprocess.imagenet(32, 36), name="mine")
+    with pytest.raises(whycam.WhycamError, match="mine: the network cannot be run on an input of its size: KeyError"):
+        serving.serve([("mine", broken)], {}, bound, tell=lambda _: pytest.fail("told"), browser=False)
+    bound.close()

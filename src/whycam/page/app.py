@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from whycam.checkup.layers import layers
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.files import for_json
 from whycam.kit.registry import list_methods
+from whycam.kit.words import first_line
 from whycam.page import describing
 from whycam.page.asking import Question
 from whycam.page.jobs import Job, Jobs
@@ -54,7 +56,6 @@ class Page:
     kept: Kept
     jobs: Jobs = field(default_factory=Jobs)
     possible: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    limiter: anyio.CapacityLimiter = field(init=False)
 
     def app(self) -> Starlette:
         """The application, without its guard."""
@@ -67,7 +68,7 @@ class Page:
                     for method, path, each in self._routes()
                 ),
             ],
-            exception_handlers={WhycamError: _sentence, HTTPException: _sentence},
+            exception_handlers={WhycamError: _sentence, HTTPException: _sentence, Exception: _sentence},
         )
         return made
 
@@ -176,7 +177,7 @@ class Page:
             kept.source,
             list(question.methods),
             question.layers,
-            dict(aims.values()),
+            {each.words: each.spec for each in aims.values()},
             question.methods,
             {name: value for name in ("smoothing", "fusion", "signed") if (value := getattr(question, name))},
         )
@@ -186,7 +187,7 @@ class Page:
             asked = question.request(session, aims, job)
             with session.tree():
                 made = session.run(session.batch(kept.photo, asked), asked)
-            words = {name: text for name, (text, _) in aims.items()}
+            words = {name: each.text for name, each in aims.items()}
             maps = self.kept.keep(list(made.values()), kept.drawn)
             return {
                 "maps": [
@@ -288,9 +289,12 @@ class Page:
 
     async def _aside(self, work: Callable[[], T]) -> T:
         """What a thread makes of it that runs no network, a few at a time."""
-        if not hasattr(self, "limiter"):
-            self.limiter = anyio.CapacityLimiter(_AT_ONCE)  # belongs to the loop that is running
-        return await run_sync(work, limiter=self.limiter)
+        return await run_sync(work, limiter=self._limiter)
+
+    @cached_property
+    def _limiter(self) -> anyio.CapacityLimiter:
+        """Made when it is first asked for, since it belongs to the loop that is running then."""
+        return anyio.CapacityLimiter(_AT_ONCE)
 
 
 class _Json(JSONResponse):
@@ -311,12 +315,15 @@ async def _static(request: Request) -> Response:
 
 
 async def _sentence(request: Request, error: Exception) -> Response:
-    status, headers = (error.status if isinstance(error, Refused) else 400), {}
-    said = str(error)
-    if isinstance(error, HTTPException):
+    """What went wrong, as JSON; of a mistake of ours the traceback goes to who runs the server."""
+    status, said, headers = 400, str(error), {}
+    if isinstance(error, Refused):
+        status = error.status
+        headers = {"retry-after": str(error.again)} if error.again is not None else {}
+    elif isinstance(error, HTTPException):
         status, said = error.status_code, f"{request.method} {request.url.path}: {error.detail}."
-    if isinstance(error, Refused) and error.again is not None:
-        headers["retry-after"] = str(error.again)
+    elif not isinstance(error, WhycamError):
+        status, said = 500, f"{type(error).__name__}: {first_line(error)}"
     return _Json({"error": said}, status_code=status, headers=headers)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from whycam.engine.request import Request
 from whycam.engine.session import Session
@@ -19,6 +19,15 @@ from whycam.targets.vectors import Similarity
 
 #: What a question may hold beside its photo and its model.
 _FIELDS = {"methods", "layers", "targets", "smoothing", "fusion", "signed"}
+
+
+class Aim(NamedTuple):
+    """A target: as it was asked for, as `compare` takes it, and both as they are where there is no page."""
+
+    text: str
+    target: TargetSpec
+    words: str
+    spec: TargetSpec
 
 
 @dataclass(frozen=True)
@@ -68,23 +77,26 @@ class Question:
         """Whether a method runs the network many times, so that quick work should not wait for it."""
         return bool(self.smoothing) or any(find(each).needs & FUNCTIONS for each in self.methods)
 
-    def aims(self, kept: Kept) -> dict[Hashable, tuple[str, TargetSpec]]:
-        """The targets as `compare` takes them, with their words, by their keys.
+    def aims(self, kept: Kept) -> dict[Hashable, Aim]:
+        """The targets by their keys.
 
         Raises:
             WhycamError: one that is none, or that would read a file or run code of this machine.
         """
-        made: dict[Hashable, tuple[str, TargetSpec]] = {}
+        made = {}
         for text in self.targets or ("top",):
             target = parse_target(text, own=False)
+            aim = Aim(text, target, text, target)
             if isinstance(target, Similarity):  # by the id of a photo that the page has, never by a path
-                target = replace(target, reference=kept.photo(str(target.reference)).photo.image)
-            made[key(target)] = text, target
+                other = kept.photo(str(target.reference))
+                there = replace(target, reference=other.source)
+                aim = Aim(text, replace(target, reference=other.photo.image), f"similarity:{other.source}", there)
+            made[key(aim.target)] = aim
         return made
 
-    def request(self, session: Session, aims: Mapping[Hashable, tuple[str, TargetSpec]], progress: Progress) -> Request:
+    def request(self, session: Session, aims: Mapping[Hashable, Aim], progress: Progress) -> Request:
         """The same for the engine, which says how far it is to `progress`."""
-        targets = [target for _, target in aims.values()]
+        targets = [each.target for each in aims.values()]
         return Request.several(
             list(self.methods) or [session.usual_method(targets[0])],
             [each.split("+") if "+" in each else each for each in self.layers] or None,

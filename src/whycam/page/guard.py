@@ -1,5 +1,6 @@
 """Who may drive the page: no other site, no other name for this machine, and with a token nobody without it."""
 
+import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,7 +16,6 @@ App: TypeAlias = Callable[[Scope, Any, Send], Awaitable[None]]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: What may be sent: no form of another site can be of these types without asking first, and that is never granted.
 TYPES = frozenset({"application/json", "application/octet-stream"})
-COOKIE = "whycam-token"
 
 HEADERS = {
     # blob: is how a page hands out a picture that it drew itself
@@ -40,6 +40,7 @@ class Guard:
 
     def __init__(self, app: App, token: str | None = None, prefix: str = "") -> None:
         self.app, self.token, self.prefix = app, token, prefix.rstrip("/")
+        self.cookie = cookie_of(token or "")
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """One request."""
@@ -62,7 +63,7 @@ class Guard:
                 )
                 return
             if scope["method"] == "GET":
-                cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict"
+                cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict"
                 # a relative address, so that nobody has to know where the page lies
                 last = quote(scope["path"].rpartition("/")[2])
                 await _answer(
@@ -105,8 +106,13 @@ class Guard:
         return None
 
     def _known(self, headers: dict[str, str]) -> bool:
-        held = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        held = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         return held is not None and hmac.compare_digest(held.value.encode(), (self.token or "").encode())
+
+
+def cookie_of(token: str) -> str:
+    """What the cookie with a token is called: a name of its own, since all ports of a host share their cookies."""
+    return f"whycam-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
 
 
 def _name(host: str) -> str:

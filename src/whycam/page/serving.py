@@ -11,6 +11,7 @@ import torch
 import uvicorn
 
 from whycam.errors import WhycamError
+from whycam.kit.words import first_line
 from whycam.models.vision_model import VisionModel
 from whycam.page.app import Page
 from whycam.page.guard import LOOPBACK, Guard
@@ -61,18 +62,26 @@ def serve(
 ) -> None:
     """Serve the page until Ctrl-C.
 
+    Each network is run once before the address is told, so that what cannot be asked is said at once.
+
     Args:
         networks: by the specs that name them. `samples`: photos that are offered, by what they are called.
         tell: is told the address. `browser`: whether to open it.
         token: ask for a token even here; anywhere but on this machine itself one is asked for in any case.
         prefix: the path under which a proxy hands the page out.
+
+    Raises:
+        WhycamError: a network that cannot be run.
     """
     # two lanes run networks at once, and threads of both beside each other would only be in each other's way
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     host, port = bound.getsockname()[:2]
     word = secrets.token_urlsafe(24) if token or host not in LOOPBACK else None
+    asked = [Served.of(spec, vision) for spec, vision in networks]
+    for each in asked:
+        _try(each)
     jobs = Jobs()
-    page = Page([Served.of(spec, vision) for spec, vision in networks], Kept(samples), jobs)
+    page = Page(asked, Kept(samples), jobs)
     config = uvicorn.Config(
         Guard(page.app(), word, prefix), log_level="warning", access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=_GRACE, ws="none",
@@ -91,3 +100,13 @@ def serve(
         if not jobs.close(_GRACE):  # a thread that still runs a network cannot be left behind
             tell("A run of the network is under way; the page ends with it.")
             jobs.close()
+
+
+def _try(served: Served) -> None:
+    try:
+        _ = served.answers, served.usual_method
+    except WhycamError:
+        raise
+    except Exception as error:  # the network's own
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise WhycamError(f"{served.spec}: the network cannot be run on an input of its size: {said}.") from error
