@@ -77,6 +77,8 @@ def test_the_colors_over_the_backdrop_are_the_overlay(parts):
     assert np.abs(stacked - np.asarray(painted(0.6).over(PHOTO, seen))).max() < 1.5  # three roundings to whole levels
     assert not layer[~seen.numpy()][:, 3].any()
     np.testing.assert_array_equal(np.asarray(painted(0.0).over(PHOTO, seen)), ground)
+    inside = ground[seen.numpy()]
+    assert (inside == inside[:, :1]).all() == parts  # parts have hues of their own, and lie on grays
 
 
 def test_an_outline_goes_round_what_is_bright_and_is_opaque():

@@ -150,6 +150,17 @@ def test_the_heat_by_itself_is_transparent_where_there_is_none():
     assert heat_layer(e, Look(opacity=1.0)).size == e.overlay().size
 
 
+def test_the_heat_by_itself_has_no_color_where_the_network_did_not_look():
+    prepared = {"preprocess": whycam.Preprocess((16, 16), resize_to=16), "layer": "pool", "target": 0}
+    e = whycam.explain(Pooled().eval(), np.zeros((20, 40, 3), np.uint8), "hires_cam", **prepared)
+    e = replace(e, maps=torch.ones(1, 2, 2))
+    alpha = np.asarray(e.heat_layer())[..., 3]
+    assert alpha.shape == (20, 40)
+    assert (alpha[:, 10:30] == 255).all()  # the middle of the photo was seen
+    assert not alpha[:, :10].any()
+    assert not alpha[:, 30:].any()
+
+
 def test_a_caption_says_what_who_and_where_and_fits():
     e = explained(CELLS)
     usual, full, none = (e.overlay(caption=how) for how in ("status", True, False))
