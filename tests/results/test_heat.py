@@ -154,7 +154,7 @@ def test_the_heat_by_itself_has_no_color_where_the_network_did_not_look():
     prepared = {"preprocess": whycam.Preprocess((16, 16), resize_to=16), "layer": "pool", "target": 0}
     e = whycam.explain(Pooled().eval(), np.zeros((20, 40, 3), np.uint8), "hires_cam", **prepared)
     e = replace(e, maps=torch.ones(1, 2, 2))
-    alpha = np.asarray(e.heat_layer())[..., 3]
+    alpha = np.asarray(e.heat_layer(blend="even"))[..., 3]
     assert alpha.shape == (20, 40)
     assert (alpha[:, 10:30] == 255).all()  # the middle of the photo was seen
     assert not alpha[:, :10].any()
