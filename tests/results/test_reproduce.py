@@ -65,9 +65,9 @@ def test_every_target_as_code_and_as_words(text: str) -> None:
             "whycam compare x.png -m grad_cam,fem -O fem.k=1.5 --model net",
         ),
         (
-            {"layers": ["a+b"], "more": {"fusion": "sum", "signed": True}},
-            'whycam.explain("net", "x.png", layer=["a", "b"], fusion="sum", signed=True)',
-            "whycam explain x.png -l a -l b --fusion sum --signed --model net",
+            {"layers": ["a+b"], "more": {"fusion": "sum", "smoothing": "component"}},
+            'whycam.explain("net", "x.png", layer=["a", "b"], fusion="sum", smoothing="component")',
+            "whycam explain x.png -l a -l b --fusion sum --smoothing component --model net",
         ),
         (
             {"layers": ["a+b", "c"], "targets": ["top", "a, b"]},

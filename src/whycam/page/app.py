@@ -179,7 +179,7 @@ class Page:
             question.layers,
             {each.words: each.spec for each in aims.values()},
             question.methods,
-            {name: value for name in ("smoothing", "fusion", "signed") if (value := getattr(question, name))},
+            {name: value for name in ("smoothing", "fusion") if (value := getattr(question, name))},
         )
 
         def explained(job: Job) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from whycam.targets import TargetSpec, key
 from whycam.targets.vectors import Similarity
 
 #: What a question may hold beside its photo and its model.
-_FIELDS = {"methods", "layers", "targets", "smoothing", "fusion", "signed"}
+_FIELDS = {"methods", "layers", "targets", "smoothing", "fusion"}
 
 
 class Aim(NamedTuple):
@@ -38,7 +38,7 @@ class Question:
         methods: the options of each method by its name; none of them: the network's usual method.
         layers: as `--layers` has them, `"layer3+layer4"` fused; none of them: chosen.
         targets: as `--targets` has them; none of them: the top class.
-        smoothing, fusion, signed: as for `Explainer.compare`.
+        smoothing, fusion: as for `Explainer.compare`.
     """
 
     methods: Mapping[str, Mapping[str, Any]]
@@ -46,7 +46,6 @@ class Question:
     targets: tuple[str, ...] = ()
     smoothing: str | None = None
     fusion: str | None = None
-    signed: bool = False
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Question":
@@ -70,7 +69,7 @@ class Question:
         if wrong := [name for name, value in words.items() if not isinstance(value, str | None)]:
             raise OptionError(f"{wrong[0]} is a text, not {words[wrong[0]]!r}.")
         targets = tuple("top" if each is None else each for each in _listed(body, "targets", str | None))
-        return cls(methods, tuple(_listed(body, "layers", str)), targets, **words, signed=body.get("signed") is True)
+        return cls(methods, tuple(_listed(body, "layers", str)), targets, **words)
 
     @property
     def slow(self) -> bool:
@@ -104,7 +103,6 @@ class Question:
             self.fusion,
             self.methods,
             smoothing=self.smoothing,
-            signed=self.signed,
             usual=not self.methods,
             run=RunConfig(progress=progress),
         )

@@ -18,7 +18,7 @@ class Lines:
         methods: by name; none of them is the usual one. `options`: of each method by its name.
         layers: names; several of one entry, `"layer3+layer4"`, are fused. None of them is the chosen one.
         targets: as on the command line, and what they stand for; none of them is the top class.
-        more: other parameters of `whycam.compare`.
+        more: other parameters of `whycam.compare` that are options of the same name on the command line.
 
     Examples:
         >>> from whycam.results.reproduce import Lines
@@ -84,7 +84,7 @@ class Lines:
             for name, value in own.items():
                 words += ["-O", f"{'' if self.single else f'{method}.'}{name}={_valued(value)}"]
         for name, value in self.more.items():
-            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+            words += [f"--{name}", str(value)]
         if self.model != "builtin":
             words += ["--model", self.model]
         return shlex.join(words)
