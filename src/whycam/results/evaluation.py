@@ -135,4 +135,4 @@ class Evaluation(EvaluationValues):
         from whycam.results.notebook import of_evaluation
         from whycam.results.tables import as_html
 
-        return of_evaluation(as_html(self), self.recommendation)
+        return of_evaluation(as_html(self), str(self.recommendation).split("\n"))

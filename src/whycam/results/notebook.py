@@ -17,7 +17,6 @@ from whycam.pictures.inline import Inline
 from whycam.results.drawing import words
 from whycam.results.layered import cells, layered
 from whycam.results.look import Look
-from whycam.results.recommendation import Recommendation
 from whycam.results.reporting import name_of
 from whycam.results.values import ExplanationValues
 
@@ -91,7 +90,7 @@ def display(
     return rendered("whycam.results", "notebook.html", name=name, **shown)
 
 
-def of_evaluation(table: str, advice: Recommendation) -> str:
+def of_evaluation(table: str, lines: Sequence[str]) -> str:
     """An evaluation's table with what is recommended below it.
 
     Args:
@@ -99,4 +98,4 @@ def of_evaluation(table: str, advice: Recommendation) -> str:
     """
     from markupsafe import Markup  # jinja2's
 
-    return rendered("whycam.results", "evaluation.html", table=Markup(table), lines=str(advice).split("\n"))
+    return rendered("whycam.results", "evaluation.html", table=Markup(table), lines=lines)
