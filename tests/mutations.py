@@ -31,6 +31,27 @@ class Faults(NamedTuple):
 
 FAULTS = [
     Faults(
+        "page/static/drawing.js",
+        "page/test_drawing.py",
+        {
+            "(center - offset) / scale - 0.5": "(center - offset) / scale",
+            "Math.min(f(2 * Math.abs(values[i])), 1)": "Math.min(f(Math.abs(values[i])), 1)",
+            "f(0.55 * 255)": "f(0.5 * 255)",
+            "depth[i] <= line ?": "depth[i] < line ?",
+            "signed ? f(f(value + 1) / 2) : value": "value",
+        },
+    ),
+    Faults("page/static/asking.js", "page/test_in_browser.py", {"api.cancel(id)": "Promise.resolve(id)"}),
+    Faults("page/static/state.js", "page/test_in_browser.py", {'["opacity", ': "["}),
+    Faults(
+        "page/static/page.js",
+        "page/test_in_browser.py",
+        {
+            'byId("photo-name").textContent': 'byId("photo-name").innerHTML',
+            "state.targets.map((each) => each ??": "[null].map((each) => each ??",
+        },
+    ),
+    Faults(
         "page/guard.py",
         "page/test_guard.py",
         {

@@ -124,6 +124,8 @@ def alert(page: Any) -> str:
 
 def test_a_photo_is_dropped_and_another_class_explained(builtin, page, vision, chelsea):
     page.goto(builtin)
+    assert page.locator("#opacity").is_hidden()  # all is about adding a photo
+    assert axe(page) == []
     drop(page, "cat.png", chelsea.read_bytes())
     at_rest(page)
     first = whycam.explain(vision, chelsea)

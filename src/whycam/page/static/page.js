@@ -92,6 +92,7 @@ async function openPhoto() {
   if (state.photo !== id) return;
   if (!photos.some((each) => each.id === id)) photos = [...photos, known];
   photo = { ...known, pixels };
+  byId("page").classList.remove("empty");
   byId("photo-name").textContent = [known.name, ...known.notes].join(". ");
   for (const k of [0, 1, 2, 3]) byId(`box-${k}`).max = [pixels.width, pixels.height][k % 2];
   showStrip();
