@@ -115,7 +115,7 @@ def asking(page: Page, **guard: Any) -> Iterator[Asking]:
         try:
             yield Asking(client)
         finally:
-            page.jobs.close()
+            page.jobs.close(20)
 
 
 @contextmanager
@@ -135,4 +135,4 @@ def running(page: Page, **guard: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
-        page.jobs.close()
+        page.jobs.close(20)

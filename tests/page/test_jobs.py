@@ -18,7 +18,7 @@ from whycam.page.refusals import Refused
 def jobs() -> Iterator[Jobs]:
     made = Jobs(waiting=3)
     yield made
-    made.close()
+    made.close(20)
 
 
 def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -144,7 +144,7 @@ def test_closing_ends_the_threads() -> None:
     made = Jobs()
     jobs = [made.submit(Gate(), lane) for lane in ("quick", "slow", "slow")]  # type: ignore[arg-type]
     until(lambda: jobs[0].state == jobs[1].state == "running")
-    made.close()
+    assert made.close(20)
     assert [each.state for each in jobs] == ["cancelled"] * 3
     assert not [
         each for each in threading.enumerate() if each.name in ("whycam quick", "whycam slow") and each in made._threads
