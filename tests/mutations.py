@@ -57,7 +57,8 @@ FAULTS = [
         {
             "if self.token is None and _name(host) not in LOOPBACK:": "if False:",
             "urlsplit(origin).netloc.lower() != host.lower()": "urlsplit(origin).hostname != _name(host)",
-            'not in ("same-origin", "none")': 'not in ("same-origin", "none", "same-site")',
+            'not in (None, "same-origin", "none")': 'not in (None, "same-origin", "none", "same-site")',
+            "self.token is not None and site == ": "site == ",
             'if method == "POST" and kind not in TYPES:': 'if method == "POST" and kind and kind not in TYPES:',
             'hmac.compare_digest(held.value.encode(), (self.token or "").encode())': "True",
             '"path": path[len(self.prefix) :]': '"path": path',

@@ -46,6 +46,7 @@ def test_other_names_are_refused_as_after_rebinding(page: Any, host: str) -> Non
     "headers",
     [{"origin": "https://evil.example"}, {"origin": "null"}, {"origin": "http://localhost:3000"},
      {"origin": "http://localhost:8347.evil.example"}, {"origin": "http://127.0.0.1:8347"},
+     {"origin": "https://evil.example", "sec-fetch-site": "same-origin"},
      {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"},
      {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}],
 )  # fmt: skip
@@ -126,6 +127,14 @@ def test_with_a_token_any_name_will_do_but_no_other_site(page: Any) -> None:
     asked.cookies.set(COOKIE, "a-long-word")
     named = {"host": "box.lab.example:8347", "cookie": f"{COOKIE}=a-long-word"}
     assert asked.get("/api/about", headers=named).status_code == 200
+    behind = {
+        **named,
+        **JSON,
+        "host": "10.0.0.7:8347",
+        "origin": "https://lab.example",
+        "sec-fetch-site": "same-origin",
+    }
+    assert asked.post("/api/jobs", headers=behind, content=b"{}").status_code == 404  # no such model
     crossed = {**named, **JSON, "origin": "https://evil.example"}
     assert asked.post("/api/jobs", headers=crossed, content=b"{}").status_code == 403
 

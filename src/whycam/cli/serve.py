@@ -54,7 +54,8 @@ def serve(
     Examples:
       whycam serve
       whycam serve photos/ --model timm:resnet50 --model timm:vit_tiny_patch16_224
-      whycam serve --host 0.0.0.0            for others, who need the token that is printed
+      whycam serve --host 0.0.0.0                for others, who need the token that is printed
+      whycam serve --token --root-path /whycam   behind a proxy that has a name of its own
     """
     out = Output(quiet=quiet)
     with out.sentences():

@@ -95,10 +95,12 @@ class Guard:
             )
         if method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate":
             return None
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        # a proxy may ask by another Host than the browser did, which then says itself that both are one site
+        behind_proxy = self.token is not None and site == "same-origin"
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower() and not behind_proxy:
             return 403, f"another site, {origin}, may not drive this page."
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if site not in (None, "same-origin", "none"):
             return 403, "another site may not drive this page."
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if method == "POST" and kind not in TYPES:

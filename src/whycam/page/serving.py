@@ -1,5 +1,6 @@
 """The server: a free port, the address that opens the page, and an end that cancels what is running."""
 
+import os
 import secrets
 import socket
 import threading
@@ -35,7 +36,8 @@ def bind(host: str, port: int | None) -> tuple[socket.socket, str]:
     said = ""
     for number in [port] if port is not None else [USUAL_PORT, 0]:
         made = socket.socket(family)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # a port that was left a moment ago; elsewhere the flag takes ports from others
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((host, number))
             made.listen(128)
