@@ -13,6 +13,7 @@ from PIL import Image
 
 import whycam
 from whycam.kit.registry import methods
+from whycam.network.fingerprint import fingerprint
 from whycam.pictures.colormaps import palette
 from whycam.results.heat import color_scale, heat_of
 from whycam.results.look import Look
@@ -104,6 +105,7 @@ def test_maps_are_those_of_whycam(asking: pages.Asking, path: Path) -> None:
         assert bright["share_of_area"] == pytest.approx(float(one.mask(0.4)[0].float().mean()))
         record = asking.get(f"{base}/record.json")
         assert (record["method"], record["map"]["max"]) == (one.method, float(one.maps.max()))
+        assert (record["command"], record["weights"]) == (made["shell"], fingerprint(pages.model().module))
 
 
 def test_the_raw_values_at_which_colors_end(asking: pages.Asking, path: Path) -> None:

@@ -188,7 +188,8 @@ class Page:
             with session.tree():
                 made = session.run(session.batch(kept.photo, asked), asked)
             words = {name: each.text for name, each in aims.items()}
-            maps = self.kept.keep(list(made.values()), kept.drawn)
+            told = {"command": lines.shell, "weights": served.weights}
+            maps = self.kept.keep([replace(one, provenance=told) for one in made.values()], kept.drawn)
             return {
                 "maps": [
                     describing.one_map(one, text)

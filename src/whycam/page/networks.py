@@ -18,6 +18,7 @@ from whycam.errors import WhycamError
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, list_methods
 from whycam.models.vision_model import VisionModel
+from whycam.network.fingerprint import fingerprint
 from whycam.network.hooks import call
 from whycam.network.origin import settled
 from whycam.network.outputs import number_of_classes, read
@@ -51,6 +52,11 @@ class Served:
     def id(self) -> str:
         """The same in every process."""
         return hashlib.sha256(self.spec.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+    @cached_property
+    def weights(self) -> str:
+        """Their fingerprint."""
+        return fingerprint(self.session.module)
 
     @cached_property
     def answers(self) -> Answers:
