@@ -1,6 +1,5 @@
 """Explanations and evaluations as parts of a report."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from whycam.kit.words import plural
 from whycam.pictures import inline
 from whycam.pictures.preprocess import Preprocess, preprocess_of
 from whycam.reports.values import Colors, ImageShown, MapShown, Part
+from whycam.results.heat import color_scale
 from whycam.results.layered import cells, color_bar, layered
 from whycam.results.look import Look
 from whycam.results.reopened import Reopened, reopened
@@ -161,9 +161,10 @@ def image_of(
 
 def _map_of(one: ExplanationValues, look: Look) -> MapShown:
     raw, shape = cells(one, look.signed), " x ".join(map(str, one.maps.shape[1:]))
-    top = float(one.maps.abs().max() if look.signed else one.maps.max().clamp(min=0))
+    # cells alone end at the map's own peak
+    top = color_scale(one, look).high if one.context is not None else float(one.maps.max().nan_to_num(0, 0, 0))
     colors = None
-    if math.isfinite(top) and top > 0:
+    if top > 0:  # else no color means anything
         low = f"{-top:.3g}" if look.signed else "0"
         colors = Colors(low, f"{top:.3g}", inline.cells(color_bar(look.colormap, look.signed)))
     return MapShown(

@@ -55,7 +55,8 @@ def _images(
     for name, why in lost.left_out:
         if name in shown and name not in found:
             found.add(name)
-            yield name, _image(run, table, shown[name], None, f"The photo is not shown: {why}.{advice}")
+            missing = f"The photo is not shown: {why.removeprefix(f'{name}: ')}.{advice}"
+            yield name, _image(run, table, shown[name], None, missing)
 
 
 def _image(run: Told, table: "pyarrow.Table", rows: list[int], photo: Photo | None, missing: str) -> ImageShown:
