@@ -30,11 +30,9 @@ export class Card {
     if (map.drawn === "picture") return;
     const { height, width } = map.heat;
     const on = (values) => lay(values, height, width, map.geometry);
-    const [heat, level] = await Promise.all([
-      api.floats(api.mapUrl(map.id, `heat.f32?signed=${Number(this.look().signed)}`)),
-      api.floats(api.mapUrl(map.id, "level.f32")),
-    ]);
-    this.laid = on(heat);
+    const floats = (what) => api.floats(api.mapUrl(map.id, what));
+    const [plain, signed, level] = await Promise.all([floats("heat.f32?signed=0"), floats("heat.f32?signed=1"), floats("level.f32")]);
+    this.laid = { false: on(plain), true: on(signed) };
     this.level = on(level);
   }
 
@@ -43,14 +41,15 @@ export class Card {
     const look = this.look();
     const context = this.canvas.getContext("2d");
     if (this.laid) {
+      const laid = this.laid[look.signed];
       const key = `${look.levels.length} ${look.signed}`;
       if (this.key !== key) {
-        this.indices = colorIndices(this.laid.values, look.levels.length, look.signed);
+        this.indices = colorIndices(laid.values, look.levels.length, look.signed);
         this.key = key;
       }
       const region = look.threshold === "off" ? null : above(this.level, look.level);
       this.#showScale(look);
-      context.putImageData(overlay(this.photo.pixels, this.laid, this.indices, look, region), 0, 0);
+      context.putImageData(overlay(this.photo.pixels, laid, this.indices, look, region), 0, 0);
     } else {
       const asked = new URLSearchParams({ opacity: look.opacity, signed: Number(look.signed) });
       context.putImageData(await api.pixels(api.mapUrl(this.map.id, `overlay.png?${asked}`)), 0, 0);

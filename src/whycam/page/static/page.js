@@ -242,7 +242,6 @@ const ask = guarded(async (methods) => {
     methods, // none: the usual one
     layers: state.layers,
     targets: state.targets.map((each) => each ?? usualTarget(predictions[k])),
-    signed: state.signed,
   }));
   const own = ++asked;
   try {
@@ -390,7 +389,7 @@ function listenToLook() {
   byId("signed").onchange = () => {
     Object.assign(state, { signed: byId("signed").checked, colormap: null });
     fillLook();
-    question(); // what speaks against is another map
+    changed();
   };
 }
 
