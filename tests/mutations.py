@@ -122,6 +122,54 @@ FAULTS = [
     ),
     Faults("network/variants/tracing.py", "page/test_jobs.py", {"self.execution.progress.tick()": "pass"}),
     Faults(
+        "reports/page.py",
+        "reports/test_report.py",
+        {
+            "if math.isfinite(value):\n                found": "if value:\n                found",
+            "[shown for image in images for shown in image.maps]": "[image.maps[0] for image in images]",
+        },
+    ),
+    Faults(
+        "kit/templates.py",
+        "reports/test_report.py",
+        {"autoescape=True": "autoescape=False"},
+    ),
+    Faults(
+        "results/reopened.py",
+        "reports/test_report.py",
+        {
+            "if photo[0].size != geometry.photo_size:": "if False:",
+            "if held.get(each)}": "}",
+        },
+    ),
+    Faults(
+        "results/notebook.py",
+        "results/test_notebook.py",
+        {
+            "for each, number in ones[:MOST]": "for each, number in ones",
+            "more=len(ones) - MOST": "more=len(ones)",
+            "Image.Resampling.NEAREST": "Image.Resampling.BILINEAR",
+            "inline.photo(made.overlay), inline": "inline.photo(made.backdrop), inline",
+        },
+    ),
+    Faults(
+        "runs/reporting.py",
+        "reports/test_report.py",
+        {
+            "if kind is not None:": "if True:",
+            "failures=run.failures": "failures=()",
+            "if len(rows) > most else []": "if False else []",
+        },
+    ),
+    Faults(
+        "runs/exporting.py",
+        "reports/test_report.py runs/test_exports.py",
+        {
+            'return open_source(run.said["source"])': "raise KeyError",
+            "if wanted is None or name in wanted:": "if True:",
+        },
+    ),
+    Faults(
         "results/reproduce.py",
         "results/test_reproduce.py",
         {

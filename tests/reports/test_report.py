@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import whycam
 from whycam.cli import app
+from whycam.network.fingerprint import fingerprint
 from whycam.pictures.blends import OPACITY
 from whycam.results.layered import layered
 from whycam.results.look import Look
@@ -108,6 +109,22 @@ def test_it_says_what_was_asked_and_shows_each_photo(network, photos, tmp_path):
     assert str(e.predictions[0]) in texts(page, "p", "says")[0]
     assert texts(page, "p", "status") == ["ok", "ok"]
     assert texts(page, "div", "bar") == [f"0{float(map_.max()):.3g}" for map_ in e.maps]
+
+
+def test_it_says_whose_weights_and_how_to_have_it_again(network, photos, tmp_path):
+    path = photos / "red.png"
+    e = whycam.explain(network, path, "fem", layer="1", k=1.5)
+    page = parsed(e.report(tmp_path / "report.html", model=network))
+    assert asked(page)["Weights"] == [f"fingerprint {fingerprint(network.module)}"]
+    (line,) = texts(page, "pre")
+    assert line == f"whycam.explain(model, {str(path)!r}, 'fem', layer='1', k=1.5)"
+    again = eval(line, {"whycam": whycam, "model": network})
+    assert torch.equal(again.maps, e.maps)
+    c = whycam.compare(network, path, ["grad_cam", "layer_cam"], layers=["1"], targets=["green"])
+    page = parsed(c.report(tmp_path / "report.html"))
+    assert "Weights" not in asked(page)
+    lines = texts(page, "pre")[0]
+    assert lines.count("target=...) # target: green") == 2
 
 
 def test_every_picture_has_words(network, photos, tmp_path):

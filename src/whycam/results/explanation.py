@@ -255,19 +255,22 @@ class Explanation(ExplanationValues):
         look = Look(colormap, opacity, signed, caption=caption, blend=blend, contour=contour, legend=legend)
         return save(self, Path(path), look, resolution)
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | Path, *, model: Any = None) -> Path:
         """Write one HTML file to send to somebody: what was asked, and each sample with its map.
 
-        Nothing is fetched when it is opened. Of each map some 50 kB are kept.
+        Nothing is fetched when it is opened. Of each photo some 50 kB are kept.
+
+        Args:
+            model: the network, whose weights' fingerprint the report then says.
 
         Examples:
             >>> whycam.explain(net, batch).report("report.html").name
             'report.html'
         """
         from whycam.reports.page import write
-        from whycam.results.reporting import part_of
+        from whycam.results.reporting import fingerprint_of, part_of
 
-        return write([part_of([self])], Path(path))
+        return write([part_of([self], weights=fingerprint_of(model))], Path(path))
 
     def _repr_html_(self) -> str:
         from whycam.results.notebook import html
@@ -318,10 +321,13 @@ class Comparison(ComparisonValues[Explanation]):
             return of_every_sample(Comparison(chosen, self.failures, self.cost), look, maps=True)
         return of_one_sample(self, sample, look, said)
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | Path, *, model: Any = None) -> Path:
         """Write one HTML file to send to somebody: what was asked, and each sample with its maps.
 
-        Nothing is fetched when it is opened. Of each map some 50 kB are kept.
+        Nothing is fetched when it is opened. Of each photo some 50 kB are kept.
+
+        Args:
+            model: the network, whose weights' fingerprint the report then says.
 
         Examples:
             >>> whycam.compare(net, batch, ["grad_cam", "hires_cam"]).report("report.html").name

@@ -11,6 +11,8 @@ import whycam
 from whycam.errors import WhycamError
 from whycam.kit.registry import methods
 from whycam.kit.words import plural
+from whycam.network.fingerprint import fingerprint
+from whycam.network.unwrap import unwrapped
 from whycam.pictures import inline
 from whycam.pictures.preprocess import Preprocess, preprocess_of
 from whycam.reports.values import Colors, ImageShown, MapShown, Part
@@ -25,18 +27,27 @@ LONGEST = 448
 
 
 def part_of(
-    explanations: Sequence[ExplanationValues], title: str = "", failures: Sequence[tuple[str, str]] = ()
+    explanations: Sequence[ExplanationValues], failures: Sequence[tuple[str, str]] = (), weights: str = ""
 ) -> Part:
-    """Explanations of the same samples, those of one sample as one image."""
-    samples = [[each[i] for each in explanations] for i in range(len(explanations[0]))]
+    """Explanations of the same samples, those of one sample as one image.
+
+    Args:
+        weights: their fingerprint, where somebody took it.
+    """
+    samples = [[each[i] for each in explanations] for i in range(len(explanations[0]) if explanations else 0)]
     names = [name_of(explanations[0], i) for i in range(len(samples))]
     return Part(
-        title or (names[0] if len(names) == 1 else plural(len(names), "image")),
-        asked_of(explanations),
-        command="\n".join(once(each.provenance.get("command", "") for each in explanations)),
+        names[0] if len(names) == 1 else plural(len(names), "image"),
+        asked_of(explanations) | ({"Weights": [f"fingerprint {weights}"]} if weights else {}),
+        command="\n".join(once(each.provenance.get("command") or _call(each) for each in explanations)),
         images=[image_of(ones, name) for name, ones in zip(names, samples, strict=True)],
         failures=failures,
     )
+
+
+def fingerprint_of(model: Any) -> str:
+    """The fingerprint of a network's weights; of nothing, nothing."""
+    return "" if model is None else fingerprint(unwrapped(getattr(model, "module", model)))
 
 
 def part_of_folder(folder: Path, title: str) -> Part:
@@ -72,6 +83,21 @@ def asked_of(explanations: Sequence[ExplanationValues]) -> dict[str, list[str]]:
         "Notes": once(note for each in explanations for note in each.notes),
         "Versions": [f"whycam {whycam.__version__}, torch {torch.__version__}"],
     }
+
+
+def _call(one: ExplanationValues) -> str:
+    """The line of Python that makes maps again, of a network and inputs that only the caller has by name."""
+    photos = None if one.context is None else one.context.photos
+    paths = [] if photos is None else [str(photo.path) for photo in photos if photo.path is not None]
+    inputs = (repr(paths[0]) if len(paths) == 1 else repr(paths)) if len(paths) == len(one) else "inputs"
+    layers = one.layer.name.split(" + ")
+    said = ["model", inputs, repr(one.method)]
+    said += [f"layer={layers if len(layers) > 1 else layers[0]!r}"] if one.layer.name != "input" else []
+    said += [f"{name}={value!r}" for name, value in one.options.items()]
+    top = [each.name for each in one.predictions]
+    note = f"  # target: {', '.join(once(one.target))}" if one.target and [*one.target] != top else ""
+    said += ["target=..."] if note else []
+    return f"whycam.explain({', '.join(said)}){note}"
 
 
 def in_words(asked: Mapping[str, Any], layers: Sequence[str | None]) -> dict[str, list[str]]:
