@@ -182,6 +182,10 @@ def test_what_is_saved_and_copied_gives_the_same_again(builtin, page, chelsea, t
     at_rest(page, 2)
     shown = page.locator(".card h4").all_inner_texts()
     python, shell = page.locator("#lines code").all_inner_texts()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_label("Copy the Python line").click()
+    page.wait_for_selector("text=Copied")
+    assert page.evaluate("() => navigator.clipboard.readText()") == python
     compared = eval(python, {"whycam": whycam})
     assert {one.title for one in compared.values()} == set(shown)
     for number, title in enumerate(shown):
@@ -218,6 +222,7 @@ def test_what_is_no_photo_and_what_is_too_large_are_refused_in_sentences(tiny, p
     at_rest(page)
     drop(page, "broken.png", b"\x89PNG\r\n\x1a\nnothing more")
     assert alert(page).startswith("broken.png: ")
+    assert alert(page).count("broken.png") == 1
     page.click("#problem-close")
     large = io.BytesIO()
     Image.new("1", (10_000, 5_000)).save(large, "png")

@@ -68,7 +68,7 @@ const addFiles = guarded(async (files) => {
       photos = [...photos.filter((each) => each.id !== added.id), added];
       newest = added;
     } catch (error) {
-      refused.push(`${file.name}: ${error.message}`);
+      refused.push(error.message.startsWith(file.name) ? error.message : `${file.name}: ${error.message}`);
     }
   }
   if (newest) await choosePhoto(newest.id);
