@@ -61,6 +61,7 @@ def test_the_code_runs_as_printed_and_says_what_it_claims(tmp_path, monkeypatch)
         exec(compile(block, "README.md", "exec"), names)
     written = {
         "chelsea.png",
+        "chelsea.html",
         "panels.png",
         "print.png",
         "heat.png",
