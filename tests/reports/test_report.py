@@ -210,6 +210,18 @@ def test_a_map_that_is_not_ok_says_so_in_words(network, photos, tmp_path):
     assert "no positive evidence" in " ".join(texts(page, "section", "counts"))
 
 
+def test_scores_are_counted(network, photos, tmp_path):
+    e = whycam.explain(network, [photos / "red.png"] * 5, "grad_cam", layer="1")
+    e = replace(e, scores=torch.tensor([-1.0, 0.0, 2.9, 3.0, torch.nan]))  # sixteen bins of a quarter
+    page = parsed(e.report(tmp_path / "report.html"))
+    (drawn,) = [each for each in page.iter("svg") if each.attrib.get("role") == "img"]
+    assert drawn.attrib["aria-label"] == "Scores: 1 from -1 to -0.75, 1 from 0 to 0.25, 2 from 2.75 to 3"
+    assert [float(each.attrib["height"]) for each in drawn] == [30, 0, 0, 0, 30, *[0] * 10, 60]
+    assert texts(page, "p", "ends") == ["-13"]
+    same = replace(e, scores=torch.ones(5))
+    assert not texts(parsed(same.report(tmp_path / "report.html")), "section", "scores")
+
+
 def test_what_cannot_be_drawn_says_why(tmp_path):
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
     page = parsed(whycam.explain(model, torch.rand(1, 2, 16), target=1).report(tmp_path / "report.html"))

@@ -15,6 +15,8 @@ from whycam.reports.values import ImageShown, Part
 
 #: Classes that the overview counts by name.
 _COUNTED = 12
+#: Bars of the scores' histogram.
+_BINS = 16
 
 
 def write(parts: Sequence[Part], path: Path, title: str = "") -> Path:
@@ -46,6 +48,7 @@ def page(parts: Sequence[Part], title: str = "") -> str:
         statuses=_counts(shown.status.kind for shown in maps),
         kinds=_counts(image.kind for image in images),
         counted=_COUNTED,
+        scores=_histogram([shown.score for shown in maps if math.isfinite(shown.score)]),
         orders=[*orders],
         images=len(images),
         maps=len(maps),
@@ -59,6 +62,15 @@ def page(parts: Sequence[Part], title: str = "") -> str:
 
 def _counts(values: Iterable[str]) -> list[tuple[str, int]]:
     return Counter(values).most_common()
+
+
+def _histogram(values: Sequence[float]) -> list[tuple[float, float, int]]:
+    """From where to where each bin goes, and how many values it holds; of values that are all alike there is none."""
+    if not values or min(values) == max(values):
+        return []
+    low, wide = min(values), (max(values) - min(values)) / _BINS
+    held = Counter(min(int((value - low) / wide), _BINS - 1) for value in values)
+    return [(low + place * wide, low + (place + 1) * wide, held[place]) for place in range(_BINS)]
 
 
 def _sorted_by(image: ImageShown) -> dict[str, float]:
