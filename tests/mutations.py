@@ -81,7 +81,6 @@ FAULTS = [
             "if self.stopped:": "if False:",
             "self._lanes[job.lane].index(job) + running": "self._lanes[job.lane].index(job)",
             "if each.ended is not None)\n            while": ")\n            while",
-            "class Cancelled(BaseException):": "class Cancelled(WhycamError):",
         },
     ),
     Faults(
@@ -102,14 +101,13 @@ FAULTS = [
             "parse_target(text, own=False)": "parse_target(text)",
             "if isinstance(target, Similarity):": "if False:",
             "            method.check_options(methods[method.name])\n": "",
-            "usual=not self.methods,": "usual=True,",
         },
     ),
     Faults(
         "page/networks.py",
         "page/test_networks.py page/test_app.py",
         {
-            "box[0] * x + across": "box[0] * x",
+            "box[0] * x + across": "box[0] + across",
             "(x - place.offset[1]) / place.scale[1]": "x",
             "if not each.needs & FUNCTIONS": "",
             "values.float(), known.probability)": "values.float(), True)",

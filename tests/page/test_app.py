@@ -70,6 +70,11 @@ def test_a_large_photo_is_drawn_small_and_explained_whole(asking: pages.Asking, 
     assert np.array_equal(raw, direct.maps[0].numpy())
     drawn = asking.picture(f"maps/{found['id']}/overlay.png")
     assert np.array_equal(np.asarray(drawn), np.asarray(direct.overlay(caption=False)))
+    assert found["geometry"]["photo_size"] == [sent["height"], 2048]
+    shared = asking.post(f"maps/{found['id']}/share", {"box": [1024, 0, 2048, sent["height"]]})["share"]
+    assert shared == pytest.approx(float(direct.share((1250, 0, 2500, 30))[0]), abs=0.02)
+    (box, *_) = asking.get(f"maps/{found['id']}/boxes")["boxes"]
+    assert box == pytest.approx((direct.boxes_around()[0][0] * 2048 / 2500).tolist(), abs=2)
 
 
 def test_maps_are_those_of_whycam(asking: pages.Asking, path: Path) -> None:
