@@ -109,7 +109,6 @@ FAULTS = [
         {
             "box[0] * x + across": "box[0] + across",
             "(x - place.offset[1]) / place.scale[1]": "x",
-            "if not each.needs & FUNCTIONS": "",
             "values.float(), known.probability)": "values.float(), True)",
         },
     ),

@@ -177,10 +177,14 @@ def test_a_slow_method_is_cancelled_and_leaves_the_network_as_found(method: str)
 
 
 def test_smoothing_is_cancelled_between_its_passes() -> None:
-    with pages.asking(pages.page(pages.model(seconds=0.5))) as asking:
+    network, runs = pages.model(seconds=0.3), []
+    network.module.register_forward_pre_hook(lambda *_: runs.append(1))
+    with pages.asking(pages.page(network)) as asking:
         sent = asking.add(pages.photo())["id"]
         asking.ask(sent, "grad_cam")
+        runs.clear()
         job = asking.begin(sent, "grad_cam", smoothing="augmentations")
-        time.sleep(0.2)
+        until(lambda: runs)
         asking.client.delete(f"/api/jobs/{job}")
         assert asking.wait(job)["state"] == "cancelled"
+        assert len(runs) < 4  # of six
