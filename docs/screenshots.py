@@ -55,7 +55,7 @@ def main() -> None:
         save("report-light", shot(browser, report, DESKTOP, "light", ".image", ".controls"))
         save("report-dark", shot(browser, report, DESKTOP, "dark", ".image", ".controls"))
         notebook = made_notebook(Path(folder)).as_uri()
-        save("notebook", shot(browser, notebook, {"width": 1000, "height": 1000}, "light", "img"))
+        save("notebook", shot(browser, notebook, {"width": 1000, "height": 760}, "light", "img"))
         browser.close()
 
 
