@@ -48,7 +48,7 @@ FAULTS = [
         "page/test_in_browser.py",
         {
             'byId("photo-name").textContent': 'byId("photo-name").innerHTML',
-            "state.targets.map((each) => each ??": "[null].map((each) => each ??",
+            "each ?? usualTarget(predictions[k])": "each",
         },
     ),
     Faults(
