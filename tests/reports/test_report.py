@@ -149,7 +149,7 @@ def test_backdrop_and_heat_together_are_the_overlay(network, tmp_path):
     drawn = np.asarray(e.overlay(caption=False), float)
     assert abs(blended(backdrop, heat) - drawn).mean() < 4  # of 255, after JPEG and WebP
     exact = layered(e, Look(), 448)
-    assert abs(blended(exact.backdrop, exact.heat) - drawn).max() <= 1.5
+    assert abs(blended(exact.backdrop(), exact.heat()) - drawn).max() <= 1.5
 
 
 def blended(backdrop, heat):

@@ -14,31 +14,43 @@ from whycam.results.values import ExplanationValues
 
 @dataclass(frozen=True)
 class Layered:
-    """One sample's pictures.
+    """One sample's pictures, drawn when they are asked for.
 
     Attributes:
-        overlay: the map over its photo, as a picture.
-        backdrop: what it lies on. `heat`: the colors alone, transparent where the map says nothing, of the same size.
-            There are none of volumes and of clips, several pictures of which stand side by side.
+        one: the sample, with a photo that is no larger than it is shown. `look`: how it is drawn.
+        longest: that no side is longer than, in pixels; of several pictures side by side, than twice as many.
     """
 
-    overlay: Image.Image
-    backdrop: Image.Image | None = None
-    heat: Image.Image | None = None
+    one: ExplanationValues
+    look: Look
+    longest: int
+
+    @property
+    def apart(self) -> bool:
+        """Whether there are layers: not of volumes and of clips, several pictures of which stand side by side."""
+        return len(context_of(self.one).size) != 3
+
+    def overlay(self) -> Image.Image:
+        """The map over its photo, as one picture."""
+        return self._fitted(overlay(self.one, self.look))
+
+    def backdrop(self) -> Image.Image:
+        """What the map lies on."""
+        return self._fitted(backdrop(self.one, self.look))
+
+    def heat(self) -> Image.Image:
+        """The colors alone, transparent where the map says nothing, of the same size."""
+        return self._fitted(heat_layer(self.one, replace(self.look, opacity=1.0)))
+
+    def _fitted(self, picture: Image.Image) -> Image.Image:
+        most = self.longest if self.apart else 2 * self.longest
+        picture.thumbnail((most, most))
+        return picture
 
 
 def layered(one: ExplanationValues, look: Look, longest: int) -> Layered:
-    """The pictures of one sample, no side of them longer than that, in pixels.
-
-    Raises:
-        WhycamError: the map is none of a picture.
-    """
-    look, one = replace(look, caption=False), _small(one, longest)
-    whole = overlay(one, look)
-    if len(context_of(one).size) == 3:
-        whole.thumbnail((2 * longest, 2 * longest))
-        return Layered(whole)
-    return Layered(whole, backdrop(one, look), heat_layer(one, replace(look, opacity=1.0)))
+    """The pictures of one sample, no side of them longer than that, in pixels."""
+    return Layered(_small(one, longest), replace(look, caption=False), longest)
 
 
 def cells(one: ExplanationValues, signed: bool = False) -> Image.Image | None:

@@ -63,13 +63,11 @@ def thumbnail(one: ExplanationValues, name: str, missing: str = "") -> Thumbnail
         return Thumbnail([name, *said, missing], alt, None if alone is None else inline.cells(alone))
     try:
         made = layered(one, Look(), LONGEST)
+        picture = inline.photo(made.overlay())
+        apart = (inline.photo(made.backdrop()), inline.layer(made.heat())) if made.apart else ()
     except WhycamError as error:
         return Thumbnail([name, *said, str(error)], alt)
-    if made.backdrop is None or made.heat is None:
-        return Thumbnail([name, *said], alt, inline.photo(made.overlay))
-    return Thumbnail(
-        [name, *said], alt, inline.photo(made.overlay), inline.photo(made.backdrop), inline.layer(made.heat)
-    )
+    return Thumbnail([name, *said], alt, picture, *apart)
 
 
 def display(

@@ -169,14 +169,13 @@ def image_of(
         if not missing:
             try:
                 made = layered(one, look, LONGEST)
+                if made.apart:
+                    pictures["heat"] = inline.layer(made.heat())
+                    photo = photo or inline.photo(made.backdrop())
+                else:
+                    pictures["picture"] = inline.photo(made.overlay())
             except WhycamError as error:
                 trouble = str(error)
-            else:
-                if made.heat is None or made.backdrop is None:
-                    pictures["picture"] = inline.photo(made.overlay)
-                else:
-                    photo = photo or inline.photo(made.backdrop)
-                    pictures["heat"] = inline.layer(made.heat)
         maps.append(replace(_map_of(one, look), trouble=trouble, numbers=numbers[place] if numbers else {}, **pictures))
     first = ones[0]
     said = first.predictions[0] if first.predictions else None
