@@ -107,6 +107,20 @@ def canvas(page: Any, number: int = 0) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))).convert("RGB"))
 
 
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait for what takes a frame or, on a busy machine, several."""
+    for _ in range(100):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+
+
+def shows(page: Any, expected: np.ndarray) -> None:
+    """The map is drawn so."""
+    until(page, lambda: np.array_equal(canvas(page), expected))
+    np.testing.assert_array_equal(canvas(page), expected)
+
+
 def on_picture(area: dict[str, float], *pixels: tuple[int, int]) -> list[tuple[float, float]]:
     """Where pixels of `cat` lie in the window."""
     return [(area["x"] + area["width"] * x / 64, area["y"] + area["height"] * y / 48) for x, y in pixels]
@@ -148,26 +162,52 @@ def test_looking_asks_for_nothing(builtin, page, vision, chelsea):
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.locator("#opacity").fill("0.25")
-    page.wait_for_timeout(100)
-    np.testing.assert_array_equal(canvas(page), overlay(explained, opacity=0.25))
+    shows(page, overlay(explained, opacity=0.25))
     page.check("#signed")
-    page.wait_for_timeout(100)
-    np.testing.assert_array_equal(canvas(page), overlay(explained, opacity=0.25, signed=True))
+    shows(page, overlay(explained, opacity=0.25, signed=True))
     page.uncheck("#signed")
     page.select_option("#colormap", "viridis")
     page.select_option("#blend", "even")
     page.select_option("#threshold", "contour")
     page.locator("#level").fill("0.4")
-    page.wait_for_timeout(100)
-    expected = overlay(explained, opacity=0.25, colormap="viridis", blend="even", contour=0.4)
-    np.testing.assert_array_equal(canvas(page), expected)
+    shows(page, overlay(explained, opacity=0.25, colormap="viridis", blend="even", contour=0.4))
     page.select_option("#threshold", "mask")
-    page.wait_for_timeout(100)
     inside = explained.mask(0.4)[0].numpy()
     plain = overlay(explained, opacity=0.25, colormap="viridis", blend="even")
+
+    def gray_outside() -> bool:
+        outside = canvas(page)[~inside]
+        return bool((outside == outside[:, :1]).all())
+
+    until(page, gray_outside)
+    assert gray_outside()
     np.testing.assert_array_equal(canvas(page)[inside], plain[inside])
-    assert (canvas(page)[~inside] == canvas(page)[~inside][:, :1]).all()  # gray
     assert asked == []
+
+
+def test_boxes_around_what_is_bright_are_asked_for_and_said(builtin, page, vision, chelsea):
+    page.goto(f"{builtin}#threshold=boxes&level=0.3")
+    drop(page, "cat.png", chelsea.read_bytes())
+    at_rest(page)
+    page.wait_for_selector(".around")
+    assert page.inner_text(".good") == "ok"
+    explained = whycam.explain(vision, chelsea)
+    boxes, inside = explained.boxes_around(0.3)[0], explained.mask(0.3)[0]
+    area = page.locator("#grid canvas[data-drawn]").bounding_box()
+    drawn = [each.bounding_box() for each in page.locator(".around").all()]
+    assert len(drawn) == len(boxes)
+    height, width = inside.shape
+    for each, (left, top, right, bottom) in zip(drawn, boxes.tolist(), strict=True):
+        assert each["x"] - area["x"] == pytest.approx(left / width * area["width"], abs=1)
+        assert each["y"] - area["y"] == pytest.approx(top / height * area["height"], abs=1)
+        assert each["width"] == pytest.approx((right - left) / width * area["width"], abs=1)
+        assert each["height"] == pytest.approx((bottom - top) / height * area["height"], abs=1)
+    share = 100 * float(inside.float().mean())
+    said = page.inner_text(".inside:not([hidden])")
+    assert said == f"{share:.{1 if share < 10 else 0}f}% of the picture is above 30%, in {len(boxes)} parts."
+    page.select_option("#threshold", "off")
+    page.wait_for_selector(".around", state="detached")
+    assert page.locator(".inside:not([hidden])").count() == 0
 
 
 def test_what_is_saved_and_copied_gives_the_same_again(builtin, page, chelsea, tmp_path, monkeypatch):

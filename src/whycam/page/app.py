@@ -112,6 +112,7 @@ class Page:
             "samples": [{"id": name, "name": shown} for name, (shown, _) in self.kept.samples.items()],
             "methods": describing.methods(),
             "colormaps": describing.colormaps(),
+            "opacity": OPACITY,
             "default_colormap": DEFAULT,
             "default_signed_colormap": DEFAULT_SIGNED,
             "limits": {"bytes": MOST_BYTES, "pixels": MOST_PIXELS, "waiting": self.jobs.most},

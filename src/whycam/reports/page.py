@@ -11,6 +11,7 @@ import whycam
 from whycam.kit.files import disk_errors_said, write_whole
 from whycam.kit.templates import rendered, text_of
 from whycam.kit.words import plural
+from whycam.pictures.blends import OPACITY
 from whycam.reports.values import ImageShown, Part
 
 #: Classes that the overview counts by name.
@@ -40,6 +41,7 @@ def page(parts: Sequence[Part], title: str = "") -> str:
     return rendered(
         __package__,
         "report.html",
+        opacity=OPACITY,
         title=title or ", ".join(part.title for part in parts),
         parts=parts,
         style=Markup(text_of(__package__, "report.css")),

@@ -46,6 +46,7 @@ export const start = (question) => json("api/jobs", sent("POST", question));
 export const job = (id) => json(`api/jobs/${part(id)}`);
 export const cancel = (id) => ask(`api/jobs/${part(id)}`, { method: "DELETE" });
 export const mapUrl = (id, what) => `api/maps/${part(id)}/${what}`;
+export const boxes = (id, level) => json(mapUrl(id, `boxes?level=${level}`));
 export const share = (id, box) => json(mapUrl(id, "share"), sent("POST", { box }));
 
 /** The pixels of a picture, exactly as the server has them. */

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { above, colorIndices, lay, overlay } from "./drawing.js";
-import { make } from "./dom.js";
+import { afterPause, make } from "./dom.js";
 
 export class Card {
   /**
@@ -20,6 +20,8 @@ export class Card {
     this.colors = make("canvas", { width: 256, height: 1, "aria-hidden": "true" });
     this.scale = make("p", { className: "scale", hidden: map.drawn === "picture" });
     this.inside = make("p", { className: "inside", hidden: true });
+    this.bright = make("p", { className: "inside", hidden: true });
+    this.lookForBoxes = afterPause(150, () => this.#around()); // a slider moves often
     this.element = make("article", { className: "card", "data-map": map.id }, this.stage, this.#text());
     drawnBox(this.stage, photo.pixels, (box) => this.#frame(box), boxed);
   }
@@ -54,6 +56,7 @@ export class Card {
       const asked = new URLSearchParams({ opacity: look.opacity, signed: Number(look.signed) });
       context.putImageData(await api.pixels(api.mapUrl(this.map.id, `overlay.png?${asked}`)), 0, 0);
     }
+    if (look.threshold === "boxes" || !this.bright.hidden) this.lookForBoxes();
     this.canvas.dataset.drawn = "yes";
   }
 
@@ -73,6 +76,25 @@ export class Card {
     } catch (error) {
       this.inside.textContent = error.message;
     }
+  }
+
+  /** Boxes around what is above the threshold, where these are to be shown. */
+  async #around() {
+    const { threshold, level } = this.look();
+    this.bright.hidden = threshold !== "boxes";
+    let boxes = [];
+    if (!this.bright.hidden) {
+      try {
+        const found = await api.boxes(this.map.id, level);
+        boxes = found.boxes;
+        const parts = boxes.length === 1 ? "one part" : `${boxes.length} parts`;
+        this.bright.textContent = `${percent(found.share_of_area)} of the picture is above ${percent(level)}, in ${parts}.`;
+      } catch (error) {
+        this.bright.textContent = error.message;
+      }
+    }
+    for (const each of this.stage.querySelectorAll(".around")) each.remove();
+    this.stage.append(...boxes.map((box) => placed(make("div", { className: "mark around" }), box, this.photo.pixels)));
   }
 
   /** What the first and the last color stand for. */
@@ -97,7 +119,7 @@ export class Card {
   #text() {
     const { map } = this;
     const status = map.status.ok
-      ? null
+      ? make("p", { className: "good" }, "ok")
       : make("p", { className: "status" }, make("strong", {}, sentence(map.status.kind)), " ", map.status.message);
     const facts = [
       ["Layer", map.layer?.short ?? map.layer?.name, map.layer?.why],
@@ -111,6 +133,7 @@ export class Card {
       make("h4", {}, map.title),
       status,
       this.inside,
+      this.bright,
       this.scale,
       make("dl", {}, facts.map(([name, value, why]) => make("div", { title: why ?? "" }, make("dt", {}, name), make("dd", {}, value)))),
       map.layer?.why || map.notes?.length

@@ -7,11 +7,11 @@ import { afterPause, announce, byId, copyable, eachFrame, make } from "./dom.js"
 import { layerList, methodList, runsOften } from "./forms.js";
 import { takeFiles } from "./photos.js";
 import { classButtons, preview, rowsOf, usualTarget } from "./prediction.js";
-import { read, usual, written } from "./state.js";
+import { read, written } from "./state.js";
 
 const asking = new Asking();
 let about; // what the server has
-let state = usual();
+let state = null;
 let photos = []; // {id, name, width, height}, the samples first
 let photo = null; // the one looked at, with its pixels
 let predictions = []; // one for each model
@@ -38,7 +38,7 @@ const guarded = (act) => async (...values) => {
 };
 
 function keep() {
-  history.replaceState(null, "", written(state));
+  history.replaceState(null, "", written(state, about));
 }
 
 // ---- photos ----
@@ -421,7 +421,7 @@ function listenToBox() {
 
 /** Take what the address says, with what the server has. */
 function fromAddress() {
-  state = read(location.hash);
+  state = read(location.hash, about);
   const ids = about.models.map((each) => each.id);
   state.models = state.models.filter((each) => ids.includes(each)).slice(0, 2);
   if (!state.models.length) state.models = ids.slice(0, 1);
@@ -470,4 +470,4 @@ const begin = guarded(async () => {
 
 const started = begin();
 takeFiles(addFiles);
-started.then(guarded(() => state.photo && openPhoto()));
+started.then(guarded(() => state?.photo && openPhoto()));

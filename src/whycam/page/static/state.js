@@ -1,7 +1,7 @@
 // What is looked at, kept in the address after #, so that a copied address shows the same.
 
-/** What is not said in an address. */
-export function usual() {
+/** What is not said in an address. `about` says how opaque colors are. */
+export function usual(about) {
   return {
     photo: null,
     models: [],
@@ -9,17 +9,17 @@ export function usual() {
     layers: null, // null: chosen for each method
     targets: [null], // as on the command line; null: the top class
     signed: false,
-    opacity: 0.6,
+    opacity: about.opacity,
     colormap: null, // null: the usual one
     blend: "map",
-    threshold: "off", // or contour, mask
+    threshold: "off", // or contour, mask, boxes
     level: 0.5,
     box: null, // left, top, right, bottom, in pixels of the drawn photo
   };
 }
 
-export function read(fragment) {
-  const state = usual();
+export function read(fragment, about) {
+  const state = usual(about);
   const said = new URLSearchParams(fragment.replace(/^#/, ""));
   state.photo = said.get("photo");
   state.models = said.getAll("model");
@@ -30,16 +30,16 @@ export function read(fragment) {
   state.opacity = share(said.get("opacity"), state.opacity);
   state.colormap = said.get("colormap");
   if (said.get("blend") === "even") state.blend = "even";
-  if (["contour", "mask"].includes(said.get("threshold"))) state.threshold = said.get("threshold");
+  if (["contour", "mask", "boxes"].includes(said.get("threshold"))) state.threshold = said.get("threshold");
   state.level = share(said.get("level"), state.level);
   const box = (said.get("box") ?? "").split(",").map(Number);
   if (box.length === 4 && box.every(Number.isFinite)) state.box = box;
   return state;
 }
 
-export function written(state) {
+export function written(state, about) {
   const said = new URLSearchParams();
-  const plain = usual();
+  const plain = usual(about);
   if (state.photo) said.set("photo", state.photo);
   for (const model of state.models) said.append("model", model);
   for (const method of state.methods) said.append("method", writtenMethod(method));
