@@ -17,6 +17,6 @@ torch.manual_seed(0)
 model = torchvision.models.mobilenet_v2(weights=None).eval()
 
 e = whycam.explain(model, chelsea(), layer=model.features[-1], preprocess=whycam.Preprocess.imagenet())
-e.overlay(colormap="jet", opacity=0.3, blend="even").save(out / "mobilenet_overlay.jpg")
+e.overlay(colormap="jet", opacity=0.3, blend="even", enlarge="bilinear").save(out / "mobilenet_overlay.jpg")
 
 print(f"{e.predictions[0]}, explained at {e.layer}: {e.status[0]}")

@@ -427,7 +427,9 @@ def test_the_hottest_pixel_is_red_in_the_classic_colors():
     inputs = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
     inputs[..., 4:8, 20:24] = 1.0
     picture = np.asarray(
-        whycam.explain(model, inputs, layer="0", target=1).overlay(colormap="jet", opacity=1.0, caption=False)
+        whycam.explain(model, inputs, layer="0", target=1).overlay(
+            colormap="jet", opacity=1.0, blend="even", caption=False
+        )
     )
     height, width = picture.shape[0] / 32, picture.shape[1] / 32
     hot = picture[int(6 * height), int(22 * width)].astype(int)

@@ -168,7 +168,8 @@ class Session:
             for method in request.methods:
                 for each in plans[method.name]:
                     for number, name in enumerate(keys if method.class_specific else [None]):
-                        request.run.progress.tick()
+                        if maker.drafts:  # between maps
+                            request.run.progress.tick()
                         maker.make(method, each, number, name)
         if maker.bad_samples_unexplained():
             passes = passes.plus(1)
