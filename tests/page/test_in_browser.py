@@ -277,9 +277,9 @@ def test_a_name_is_only_a_name(tiny, page):
     page.goto(tiny)
     at_rest(page)
     drop(page, NASTY, pages.photo(5))
-    page.wait_for_function("() => document.querySelectorAll('#photos li').length === 2")
+    page.wait_for_function("(name) => document.getElementById('photo-name').textContent === name", arg=NASTY)
+    assert page.locator("#photos li").count() == 2
     at_rest(page)
-    assert page.inner_text("#photo-name") == NASTY
     assert "<b>bird</b>" in page.inner_text("#classes")
     assert page.title() == "whycam"
 
