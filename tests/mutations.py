@@ -146,7 +146,7 @@ FAULTS = [
             "for each, number in ones[:MOST]": "for each, number in ones",
             "more=len(ones) - MOST": "more=len(ones)",
             "Image.Resampling.NEAREST": "Image.Resampling.BILINEAR",
-            "inline.photo(made.overlay), inline": "inline.photo(made.backdrop), inline",
+            "picture = inline.photo(made.overlay())": "picture = inline.photo(made.backdrop())",
         },
     ),
     Faults(
