@@ -80,7 +80,7 @@ FAULTS = [
             "if len(waiting) >= self.most:": "if len(waiting) > self.most:",
             "if self.stopped:": "if False:",
             "self._lanes[job.lane].index(job) + running": "self._lanes[job.lane].index(job)",
-            "if each.ended is not None)\n            while": ")\n            while",
+            "self._known.values() if each.ended is not None]": "self._known.values()]",
         },
     ),
     Faults(
@@ -1117,6 +1117,11 @@ FAULTS = [
         {"_PIXEL_QUANTILE = 0.995": "_PIXEL_QUANTILE = 0.95"},
     ),
     Faults("results/panels.py", "results/test_drawing.py", {"\n_ALONE = 0.8": "\n_ALONE = 0.5"}),
+    Faults(
+        "results/explanation.py",
+        "reports/test_report.py",
+        {"failures, fingerprint_of(model)": "failures"},
+    ),
     Faults(
         "results/heat.py",
         "results/test_heat.py",

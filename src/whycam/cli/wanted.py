@@ -1,6 +1,5 @@
 """What `whycam explain` writes of each map, and what it measures of it."""
 
-import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +36,7 @@ class Wanted:
         from PIL import Image
 
         from whycam.kit.files import write_whole
+        from whycam.pictures.encoding import encoded
         from whycam.pictures.figures import save_figure
 
         files = one.save(folder, **self.look, **self.overlay)
@@ -48,19 +48,19 @@ class Wanted:
         if self.mask is not None:
             pictures["mask"] = Image.fromarray(one.mask(self.mask)[0].numpy())
         for name, picture in pictures.items():
-            data = io.BytesIO()
-            picture.save(data, "png")
-            files.append(write_whole(folder / f"{stem}.{name}.png", data.getvalue()))
+            files.append(write_whole(folder / f"{stem}.{name}.png", encoded(picture, "png")))
         if self.figure is not None:
             files.append(save_figure(one.figure(**self.look), folder / f"{stem}.panels.{self.figure}"))
         return files
 
     def measured(self, one: Explanation) -> dict[str, Any]:
         """Where the map is bright, and how much of it lies in the regions, as a JSON document has it."""
+        from whycam.kit.regions import around_parts
+
         found: dict[str, Any] = {}
         if self.mask is not None:
             inside = one.mask(self.mask)[0]
-            boxes = one.boxes_around(self.mask)[0].tolist()
+            boxes = around_parts(inside).tolist()
             found["bright"] = {"level": self.mask, "area": float(inside.float().mean()), "boxes": boxes}
         if self.shares:
             found["shares"] = {name: float(one.share(region)[0]) for name, region in self.shares.items()}

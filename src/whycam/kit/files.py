@@ -115,6 +115,11 @@ def from_json(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `dataclasses.asdict` made, as JSON gives it back, with the tuples that became lists there."""
+    return {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+
+
 def for_json(value: Any) -> Any:
     """What JSON can hold: paths as text, and null for NaN and infinity, where a status says what happened."""
     if isinstance(value, Mapping):

@@ -24,6 +24,7 @@ import whycam
 from whycam.checkup.layers import layers
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.files import for_json
+from whycam.kit.regions import around_parts
 from whycam.kit.registry import list_methods
 from whycam.kit.words import first_line
 from whycam.page import describing
@@ -35,8 +36,9 @@ from whycam.page.refusals import Refused, unknown
 from whycam.page.uploads import MOST_BYTES, MOST_PIXELS, MOST_WORDS, body, decoded
 from whycam.pictures.blends import OPACITY
 from whycam.pictures.colormaps import DEFAULT, DEFAULT_SIGNED, palette
+from whycam.pictures.encoding import encoded
 from whycam.pictures.photos import safe_name
-from whycam.results.drawing import heat_layer, overlay
+from whycam.results.drawing import overlay
 from whycam.results.heat import heat_of
 from whycam.results.look import Look
 from whycam.results.reproduce import Lines
@@ -87,7 +89,6 @@ class Page:
             ("GET", "maps/{map}/heat.f32", self.heat),
             ("GET", "maps/{map}/level.f32", self.level),
             ("GET", "maps/{map}/overlay.png", self.overlay),
-            ("GET", "maps/{map}/heat.png", self.heat_layer),
             ("GET", "maps/{map}/raw.npy", self.raw),
             ("GET", "maps/{map}/record.json", self.record),
             ("POST", "maps/{map}/share", self.share),
@@ -241,12 +242,6 @@ class Page:
         data = await self._aside(lambda: _as_png(overlay(kept.one, look)))
         return _png(data, _file(kept, "overlay.png"))
 
-    async def heat_layer(self, request: Request) -> Response:
-        """The colors of the overlay alone, transparent."""
-        kept, look = self._map(request), replace(_look(request.query_params), marks=False)
-        data = await self._aside(lambda: _as_png(heat_layer(kept.one, look)))
-        return _png(data, _file(kept, "heat.png"))
-
     async def raw(self, request: Request) -> Response:
         """The raw map."""
         kept, data = self._map(request), io.BytesIO()
@@ -270,7 +265,7 @@ class Page:
         """Boxes around the bright parts of a map."""
         kept, level = self._map(request), _number(request.query_params.get("level", "0.2"), "level")
         mask = await self._aside(lambda: kept.one.mask(level)[0])
-        found = await self._aside(lambda: kept.one.boxes_around(level)[0])
+        found = await self._aside(lambda: around_parts(mask))
         return {"boxes": found.tolist(), "share_of_area": float(mask.float().mean())}
 
     def _network(self, name: Any) -> Served:
@@ -368,9 +363,7 @@ def _numbers(given: Any, count: int, name: str) -> list[float]:
 
 
 def _as_png(image: Any) -> bytes:
-    data = io.BytesIO()
-    image.save(data, "png", compress_level=1)
-    return data.getvalue()
+    return encoded(image, "png", compress_level=1)
 
 
 def _png(data: bytes, name: str | None = None) -> Response:

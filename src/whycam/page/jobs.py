@@ -36,14 +36,12 @@ class Job(Progress):
         self.state: State = "waiting"
         self.future: Future[Any] = Future()
         self.error: WhycamError | None = None
-        self.done, self.total = 0, None
+        self.done = 0
+        self.total: int | None = None
         self.stopped = False
         self.started: float | None = None
         self.ended: float | None = None
         self._block: float | None = None  # when the runs that are counted now began
-
-    done: int
-    total: int | None
 
     def tick(self) -> None:
         """Stop here if the job was cancelled."""
@@ -104,10 +102,9 @@ class Jobs:
                 raise Refused(503, f"{len(waiting)} requests are waiting already; try again in a few seconds.", again=5)
             waiting.append(job)
             self._known[job.id] = job
-            over = (each.id for each in self._known.values() if each.ended is not None)
-            while len(self._known) > REMEMBERED and (oldest := next(over, None)) is not None:
+            over = [each.id for each in self._known.values() if each.ended is not None]
+            for oldest in over[: max(0, len(self._known) - REMEMBERED)]:
                 del self._known[oldest]
-                over = (each.id for each in self._known.values() if each.ended is not None)
             self._changed.notify_all()
         return job
 

@@ -1,6 +1,5 @@
 """The networks that the page asks: what each answers with, and what it says of a photo."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from whycam.checkup.doctor import trial_input
+from whycam.engine.identity import digits
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import plan
 from whycam.engine.request import Request
@@ -51,7 +51,7 @@ class Served:
     @property
     def id(self) -> str:
         """The same in every process."""
-        return hashlib.sha256(self.spec.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        return digits([self.spec.encode("utf-8", "surrogateescape")])[:12]
 
     @cached_property
     def weights(self) -> str:

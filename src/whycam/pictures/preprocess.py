@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from whycam.errors import PhotoError, WhycamError
+from whycam.kit.files import with_tuples
 from whycam.kit.words import did_you_mean
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.photos import Photo
@@ -171,10 +172,7 @@ class Preprocess:
 
 def preprocess_of(values: Mapping[str, Any] | None) -> Preprocess | None:
     """What `dataclasses.asdict` made of a `Preprocess`, as JSON gives it back; of nothing, nothing."""
-    if not values:
-        return None
-    lists: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
-    return Preprocess(**lists)
+    return Preprocess(**with_tuples(values)) if values else None
 
 
 def _corner(length: int, size: int) -> int:

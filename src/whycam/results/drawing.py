@@ -25,7 +25,7 @@ from whycam.pictures.media import Volume
 from whycam.pictures.overlay import paint as paint_map
 from whycam.pictures.overlay import paint_parts, side_by_side
 from whycam.pictures.strips import captioned, with_numbers, with_scale
-from whycam.results.heat import color_scale, context_of, heat_of, in_colors, map_heat
+from whycam.results.heat import color_scale, context_of, heat_of, in_colors, map_heat, strength
 from whycam.results.look import Look
 from whycam.results.regions import above
 from whycam.results.slices import Stack
@@ -123,15 +123,14 @@ def _with_strips(one: ExplanationValues, look: Look, picture: Image.Image) -> Im
 def stacks(explanation: ExplanationValues, look: Look, layer: Layer = "whole") -> list[Stack]:
     """Each sample of a volume or a clip, ready to be drawn slice by slice."""
     context, heat = context_of(explanation), heat_of(explanation, look)
-    strength = explanation.maps.detach().float().cpu().nan_to_num(0, 0, 0)
-    strength = strength.abs() if look.signed else strength.clamp(min=0)
+    evidence = strength(explanation.maps.float().cpu(), look.signed)
     lay, bright, made = partial(_lay, explanation, look, layer), _bright(explanation, look), []
     for i in range(len(explanation)):
         mask = explanation.shown[i].mask if look.marks and explanation.shown and not in_colors(explanation) else None
         outline, region = _outline(bright[i], None, look), None
         if mask is not None and mask.ndim == 3:
             region = resize(mask[None].float().cpu(), context.size, "nearest")[0].round().bool().numpy()
-        made.append(Stack(_pixels(context, i), heat[i], strength[i], context.medium(i), lay, look.at, region, outline))
+        made.append(Stack(_pixels(context, i), heat[i], evidence[i], context.medium(i), lay, look.at, region, outline))
     return made
 
 

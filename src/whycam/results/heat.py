@@ -41,7 +41,7 @@ def _enlarged(explanation: ExplanationValues, look: Look) -> Float[Tensor, "batc
 
 
 def _ends(explanation: ExplanationValues, raw: Float[Tensor, "batch *space"], signed: bool) -> Float[Tensor, " batch"]:
-    drawn, own = (_strength(maps, signed) for maps in (raw, explanation.maps.float().cpu()))
+    drawn, own = (strength(maps, signed).flatten(1) for maps in (raw, explanation.maps.float().cpu()))
     ends = drawn.amax(1).minimum(own.amax(1))  # splines may overshoot; no color stands for more than the map has
     if not is_by_pixel(explanation):
         return ends
@@ -49,9 +49,10 @@ def _ends(explanation: ExplanationValues, raw: Float[Tensor, "batch *space"], si
     return quantile.where(quantile > 0, ends)
 
 
-def _strength(maps: Float[Tensor, "batch *space"], signed: bool) -> Float[Tensor, "batch _"]:
-    flat = maps.detach().flatten(1).nan_to_num(0, 0, 0)
-    return flat.abs() if signed else flat.clamp(min=0)
+def strength(maps: Float[Tensor, "batch *space"], signed: bool) -> Float[Tensor, "batch *space"]:
+    """What of maps is drawn in color, not negative; what is not finite is 0."""
+    finite = maps.detach().nan_to_num(0, 0, 0)
+    return finite.abs() if signed else finite.clamp(min=0)
 
 
 def color_scale(one: ExplanationValues, look: Look) -> Scale:

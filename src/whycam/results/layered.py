@@ -53,16 +53,16 @@ def layered(one: ExplanationValues, look: Look, longest: int) -> Layered:
     return Layered(_small(one, longest), replace(look, caption=False), longest)
 
 
-def cells(one: ExplanationValues, signed: bool = False) -> Image.Image | None:
+def cells(one: ExplanationValues) -> Image.Image | None:
     """The raw map of one sample in its colors, a pixel for each location; `None` where it has other than two axes."""
     if one.maps.ndim != 3:
         return None
-    return Image.fromarray(colorize(normalize(one.maps.cpu(), "signed" if signed else "max")[0], None, signed))
+    return Image.fromarray(colorize(normalize(one.maps.cpu(), "max")[0]))
 
 
-def color_bar(colormap: str | None = None, signed: bool = False) -> Image.Image:
+def color_bar() -> Image.Image:
     """The colors from the lowest to the highest, one pixel high."""
-    return Image.fromarray(palette(colormap, signed)[None])
+    return Image.fromarray(palette()[None])
 
 
 def _small(one: ExplanationValues, longest: int) -> ExplanationValues:

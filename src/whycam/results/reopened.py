@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from whycam.errors import WhycamError
-from whycam.kit.files import check_schema, disk_errors_said, from_json
+from whycam.kit.files import check_schema, disk_errors_said, from_json, with_tuples
 from whycam.kit.status import Status
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
@@ -65,9 +65,6 @@ def _one(path: Path) -> Reopened | None:
     name = held["photo"] or path.name.removesuffix(f".{held['method']}.json")
     context, missing = _context(held)
     said, score = held["prediction"], from_json(held["score"])
-    layer: dict[str, Any] = {
-        name: tuple(each) if isinstance(each, list) else each for name, each in held["layer"].items()
-    }
     explanation = ExplanationValues(
         maps=maps,
         scores=torch.tensor([score]),
@@ -77,7 +74,7 @@ def _one(path: Path) -> Reopened | None:
         method=held["method"],
         title=held["title"],
         options=held["options"],
-        layer=Layer(**layer),
+        layer=Layer(**with_tuples(held["layer"])),
         status=(Status(**held["status"]),),
         cost=Cost(**held["cost"]),
         outputs=torch.tensor([[score]]),
@@ -97,7 +94,7 @@ def _context(held: Mapping[str, Any]) -> tuple[InputContext | None, str]:
             "the network was given numbers." if held["photo"] is None
             else "it is not known where the map lies on it."
         )  # fmt: skip
-    geometry = Geometry(**{name: tuple(each) for name, each in held["geometry"].items()})
+    geometry = Geometry(**with_tuples(held["geometry"]))
     photo: tuple[Photo, ...] | None = None
     missing = ""
     try:

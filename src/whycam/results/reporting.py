@@ -156,19 +156,18 @@ def image_of(
     missing: str = "",
     label: str = "",
     numbers: Sequence[Mapping[str, float]] = (),
-    look: Look | None = None,
 ) -> ImageShown:
     """An image with its maps, each of one sample.
 
     Args:
         missing: why there is no photo; the maps are then shown alone. numbers: what was measured of each map.
     """
-    look, photo, maps = look or Look(), None, list[MapShown]()
+    photo, maps = None, list[MapShown]()
     for place, one in enumerate(ones):
         pictures, trouble = dict[str, Any](), ""
         if not missing:
             try:
-                made = layered(one, look, LONGEST)
+                made = layered(one, Look(), LONGEST)
                 if made.apart:
                     pictures["heat"] = inline.layer(made.heat())
                     photo = photo or inline.photo(made.backdrop())
@@ -176,7 +175,7 @@ def image_of(
                     pictures["picture"] = inline.photo(made.overlay())
             except WhycamError as error:
                 trouble = str(error)
-        maps.append(replace(_map_of(one, look), trouble=trouble, numbers=numbers[place] if numbers else {}, **pictures))
+        maps.append(replace(_map_of(one), trouble=trouble, numbers=numbers[place] if numbers else {}, **pictures))
     first = ones[0]
     said = first.predictions[0] if first.predictions else None
     notes = first.context.photos[0].notes if first.context is not None and first.context.photos is not None else ()
@@ -184,14 +183,13 @@ def image_of(
     return ImageShown(name, maps, photo, missing, "" if said is None else str(said), label, kind, notes)
 
 
-def _map_of(one: ExplanationValues, look: Look) -> MapShown:
-    raw, shape = cells(one, look.signed), " x ".join(map(str, one.maps.shape[1:]))
+def _map_of(one: ExplanationValues) -> MapShown:
+    raw, shape = cells(one), " x ".join(map(str, one.maps.shape[1:]))
     # cells alone end at the map's own peak
-    top = color_scale(one, look).high if one.context is not None else float(one.maps.max().nan_to_num(0, 0, 0))
+    top = color_scale(one, Look()).high if one.context is not None else float(one.maps.max().nan_to_num(0, 0, 0))
     colors = None
     if top > 0:  # else no color means anything
-        low = f"{-top:.3g}" if look.signed else "0"
-        colors = Colors(low, f"{top:.3g}", inline.cells(color_bar(look.colormap, look.signed)))
+        colors = Colors("0", f"{top:.3g}", inline.cells(color_bar()))
     return MapShown(
         one.title, one.layer.short, one.target[0] if one.target else "", float(one.scores[0]), one.status[0], shape,
         raw=None if raw is None else inline.cells(raw), colors=colors,

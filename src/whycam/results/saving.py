@@ -13,6 +13,7 @@ import whycam
 from whycam.errors import WhycamError
 from whycam.kit.files import Names, for_json, write_whole
 from whycam.pictures import nifti
+from whycam.pictures.encoding import encoded
 from whycam.pictures.films import to_gif, to_mp4
 from whycam.pictures.media import Clip, Volume
 from whycam.pictures.preprocess import Preprocess
@@ -80,9 +81,7 @@ def _save_folder(explanation: ExplanationValues, folder: Path, look: Look) -> li
             if isinstance(medium, Clip):
                 written.append(write_whole(_with(stem, ".overlay.gif"), to_gif(film(one, look), medium.rate)))
             else:
-                picture = io.BytesIO()
-                overlay(one, look).save(picture, "png")
-                written.append(write_whole(_with(stem, ".overlay.png"), picture.getvalue()))
+                written.append(write_whole(_with(stem, ".overlay.png"), encoded(overlay(one, look), "png")))
         if isinstance(medium, Volume) and medium.affine is not None and explanation.maps.ndim == 4:
             written.append(_save_nifti(one, _with(stem, ".map.nii.gz"), "map"))
         arrays = {"map": one.maps, "parts": one.parts}

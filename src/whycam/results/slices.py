@@ -29,7 +29,8 @@ class Stack:
         pixels: the input's colors. `heat`: the scaled map, or one of each part, at the input's size.
         strength: what speaks in the map, not negative, at the map's own size.
         at: the voxel that cuts go through, if not the peak. `region`: what is explained, to be outlined.
-        outline: where the map is bright, likewise.
+        medium: what the sample is. `lay`: draws a slice of the heat over a slice of the input.
+        outline: where the map is bright, likewise to be outlined.
     """
 
     pixels: UInt8[np.ndarray, "depth height width 3"]

@@ -1,6 +1,5 @@
 """What a run keeps of each map: how exact, which metrics, and pictures beside the table."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from whycam.errors import OptionError
 from whycam.kit.files import disk_errors_said, write_whole
 from whycam.kit.metric import Metric
 from whycam.pictures.colormaps import palette
+from whycam.pictures.encoding import encoded
 from whycam.pictures.photos import safe_name
 from whycam.results.drawing import heat_picture, overlay
 from whycam.results.explanation import Explanation
@@ -90,11 +90,9 @@ def write_picture(picture: Image.Image, path: Path) -> None:
     Raises:
         WhycamError: the disk refuses.
     """
-    data = io.BytesIO()
-    encoder, how = _FORMATS[path.suffix[1:]]
-    picture.save(data, encoder, **how)
+    kind, how = _FORMATS[path.suffix[1:]]
     with disk_errors_said(path.parent):
-        write_whole(path, data.getvalue(), alone=True)
+        write_whole(path, encoded(picture, kind, **how), alone=True)
 
 
 def file_name(source: str) -> str:
