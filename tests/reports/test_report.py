@@ -111,6 +111,13 @@ def test_it_says_what_was_asked_and_shows_each_photo(network, photos, tmp_path):
     assert texts(page, "div", "bar") == [f"0{float(map_.max()):.3g}" for map_ in e.maps]
 
 
+def test_a_comparison_says_whose_weights(network, photos, tmp_path):
+    both = whycam.compare(network, photos / "red.png", ["grad_cam", "hires_cam"], layers=["1"])
+    page = parsed(both.report(tmp_path / "both.html", model=network))
+    assert asked(page)["Weights"] == [f"fingerprint {fingerprint(network.module)}"]
+    assert "Weights" not in asked(parsed(both.report(tmp_path / "both.html")))
+
+
 def test_it_says_whose_weights_and_how_to_have_it_again(network, photos, tmp_path):
     path = photos / "red.png"
     e = whycam.explain(network, path, "fem", layer="1", k=1.5)

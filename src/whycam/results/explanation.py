@@ -104,7 +104,7 @@ class Explanation(ExplanationValues):
         """
         from whycam.results.drawing import overlay
 
-        look = Look(colormap, opacity, signed, enlarge, on, caption, marks, None, blend, contour, legend)
+        look = Look(colormap, opacity, signed, enlarge, on, caption, marks, blend=blend, contour=contour, legend=legend)
         return overlay(self, look)
 
     def heat_layer(
@@ -334,11 +334,10 @@ class Comparison(ComparisonValues[Explanation]):
             'report.html'
         """
         from whycam.reports.page import write
-        from whycam.results.reporting import failed, part_of
+        from whycam.results.reporting import failed, fingerprint_of, part_of
 
-        return write(
-            [part_of([*self.values()], failures=[(failed(key), why) for key, why in self.failures.items()])], Path(path)
-        )
+        failures = [(failed(key), why) for key, why in self.failures.items()]
+        return write([part_of([*self.values()], failures, fingerprint_of(model))], Path(path))
 
     def _repr_html_(self) -> str:
         from whycam.results.notebook import html
