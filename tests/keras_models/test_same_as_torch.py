@@ -18,8 +18,8 @@ IN_TORCH = {name for name, each in TABLE.items() if each.needs & {"curvature", "
 offered = [name for name in TABLE if name not in NOWHERE and (twins.BACKEND == "torch" or name not in IN_TORCH)]
 refused = [name for name in TABLE if name not in offered]
 #: The two networks hand the layer on in other orders of memory: rounding turns a small eigenvalue, and Adam's first
-#: steps are as long for a gradient of nearly nothing as for any other. D-RISE and occlusion subtract scores that are near
-#: to each other: rounding of 1e-7 in them is 1e-5 of what is left, more or less as the machine's kernels add.
+#: steps are as long for a gradient of nearly nothing as for any other. D-RISE and occlusion subtract scores that are
+#: near to each other: rounding of 1e-7 in them is 1e-5 of what is left, more or less as the machine's kernels add.
 LOOSE = {"d_rise": 1e-4, "occlusion": 1e-4, "kpca_cam": 1e-4, "deep_feature_factorization": 1e-3, "opti_cam": 5e-2}
 
 
