@@ -44,6 +44,16 @@ FAULTS = [
     Faults("page/static/asking.js", "page/test_in_browser.py", {"api.cancel(id)": "Promise.resolve(id)"}),
     Faults("page/static/state.js", "page/test_in_browser.py", {'["opacity", ': "["}),
     Faults(
+        "page/static/card.js",
+        "page/test_in_browser.py",
+        {"const key = `${enlarge} ${signed}`": "const key = `${signed}`", "[this.found, this.box": "[this.box"},
+    ),
+    Faults(
+        "page/app.py",
+        "page/test_app.py",
+        {"color_scale(kept.one, look).high": "color_scale(kept.one, Look()).high"},
+    ),
+    Faults(
         "page/static/page.js",
         "page/test_in_browser.py",
         {

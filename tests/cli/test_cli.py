@@ -239,7 +239,7 @@ def test_drawing_options_reach_the_pictures(run: Callable[..., Result], cat: Pat
 
     ways = [
         (), ("--colormap", "jet"), ("--opacity", "0.3"), ("--signed",), ("--blend", "even"), ("--contour", "0.5"),
-        ("--legend",), ("--caption",),
+        ("--legend",), ("--caption",), ("--enlarge", "nearest"),
     ]  # fmt: skip
     assert len({drawn("-m", "hires_cam", *way) for way in ways}) == len(ways)
 

@@ -1,6 +1,7 @@
 """What each address answers is what whycam says when it is asked directly."""
 
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,11 +120,29 @@ def test_the_raw_values_at_which_colors_end(asking: pages.Asking, path: Path) ->
         (found,) = asking.ask(sent, method, targets=["0"])["maps"]
         one = whycam.explain(pages.model(), path, method, target=0)
         assert float(one.maps.min()) < 0
-        assert (found["low"], found["high"]) == (
-            color_scale(one, Look(signed=True)).low,
-            color_scale(one, Look()).high,
-        )
-        assert -found["low"] >= found["high"]
+        ends = {}
+        for signed, enlarge in itertools.product((False, True), ("cubic", "bilinear", "nearest")):
+            look = f"signed={int(signed)}&enlarge={enlarge}"
+            sent_back = asking.client.get(f"/api/maps/{found['id']}/heat.f32?{look}")
+            ends[signed, enlarge] = float(sent_back.headers["color-end"])
+            heat = np.frombuffer(sent_back.content, "<f4").reshape([*found["heat"].values()])
+            drawn = one.heatmaps(normalize="none", enlarge=enlarge)[0].numpy()
+            within = heat > (-1 if signed else 0)
+            assert np.allclose(
+                (heat * ends[signed, enlarge])[within & (heat < 1)], drawn[within & (heat < 1)], atol=1e-7
+            )
+        assert ends[True, "cubic"] == color_scale(one, Look(signed=True)).high
+        assert ends[False, "nearest"] == color_scale(one, Look(enlarge="nearest")).high
+        assert all(ends[True, enlarge] >= ends[False, enlarge] for enlarge in ("cubic", "bilinear", "nearest"))
+
+
+def test_a_look_that_does_not_exist_is_said(asking: pages.Asking, path: Path) -> None:
+    (found,) = asking.ask(asking.add(path.read_bytes())["id"], "grad_cam", targets=["0"])["maps"]
+    refused = asking.client.get(f"/api/maps/{found['id']}/heat.f32?enlarge=larger")
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        "enlarge is nearest or bilinear or cubic, not 'larger'.",
+    )
 
 
 def test_two_networks_stand_side_by_side(asking: pages.Asking, path: Path) -> None:

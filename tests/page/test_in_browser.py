@@ -185,6 +185,26 @@ def test_looking_asks_for_nothing(builtin, page, vision, chelsea):
     assert asked == []
 
 
+def test_maps_are_enlarged_in_other_ways(builtin, page, vision, chelsea):
+    page.goto(f"{builtin}#enlarge=nearest")
+    drop(page, "cat.png", chelsea.read_bytes())
+    at_rest(page)
+    explained = whycam.explain(vision, chelsea)
+    shows(page, overlay(explained, enlarge="nearest"))
+    page.check("#signed")
+    page.select_option("#enlarge", "bilinear")
+    shows(page, overlay(explained, enlarge="bilinear", signed=True))
+    page.wait_for_url("**enlarge=bilinear*")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.uncheck("#signed")
+    page.select_option("#enlarge", "nearest")
+    shows(page, overlay(explained, enlarge="nearest"))
+    page.select_option("#enlarge", "cubic")
+    shows(page, overlay(explained))
+    assert {each.rpartition("=")[2] for each in asked} <= {"bilinear", "cubic"}  # each way once
+
+
 def test_boxes_around_what_is_bright_are_asked_for_and_said(builtin, page, vision, chelsea):
     page.goto(f"{builtin}#threshold=boxes&level=0.3")
     drop(page, "cat.png", chelsea.read_bytes())
@@ -435,7 +455,16 @@ def test_a_detector_is_asked_by_clicking_a_box(serve, page, tmp_path):
     page.wait_for_url("**target=box*1")
     at_rest(page)
     asked = whycam.explain(vision, scene, target=whycam.targets.Box(1))
-    np.testing.assert_array_equal(canvas(page), overlay(asked, marks=False))
+    plain_picture = overlay(asked, marks=False)
+    np.testing.assert_array_equal(canvas(page), plain_picture)
+    with page.expect_download() as picture:
+        page.get_by_text("PNG", exact=True).click()
+    saved = np.asarray(Image.open(picture.value.path()).convert("RGB"))
+    rows, columns = (saved != plain_picture).any(2).nonzero()
+    left, top, right, bottom = (3 * each for each in asked.shown[0].box)  # the photo is three times the input
+    assert [columns.min(), rows.min(), columns.max(), rows.max()] == pytest.approx([left, top, right, bottom], abs=3)
+    inside = (columns > left + 3) & (columns < right - 3) & (rows > top + 3) & (rows < bottom - 3)
+    assert not inside.any()
 
 
 def test_a_segmenter_is_asked_by_clicking_a_point(serve, page, cat):

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import whycam
 from whycam.kit.status import Status
 from whycam.pictures.colormaps import NO_VALUE, colorize
 from whycam.results.drawing import backdrop, heat_layer
+from whycam.results.explanation import Comparison
 from whycam.results.heat import color_ends, color_scale, map_heat
 from whycam.results.look import Look
 
@@ -90,6 +92,17 @@ def test_a_single_peak_ends_the_colors_where_it_is_drawn():
 def test_the_raw_grid_is_one_option_away():
     blocks = map_heat(explained(CELLS), Look(enlarge="nearest"))[0].numpy()
     np.testing.assert_allclose(blocks, (np.kron(CELLS, np.ones((8, 8))) / 3.0).clip(0, 1), atol=1e-6)
+
+
+def test_figures_and_files_are_enlarged_as_the_overlay_is(tmp_path):
+    e = explained(CELLS)
+    grid = np.asarray(e.overlay(enlarge="nearest"))
+    assert (grid != np.asarray(e.overlay())).any()
+    for figure in (e.figure(enlarge="nearest"), Comparison({("a", "b", 0): e}, {}, e.cost).figure(enlarge="nearest")):
+        drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+        assert any(each.shape == grid.shape and (each == grid).all() for each in drawn)
+    (picture,) = (each for each in e.save(tmp_path, enlarge="nearest") if each.suffix == ".png")
+    np.testing.assert_array_equal(np.asarray(Image.open(picture).convert("RGB")), grid)
 
 
 def test_what_shows_nothing_has_no_color_and_what_is_no_number_the_color_of_that():

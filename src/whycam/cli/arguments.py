@@ -66,6 +66,10 @@ Blend: TypeAlias = Annotated[
     Literal["map", "even"],
     typer.Option("--blend", help="Colors as opaque as the map is strong (map), or everywhere the same (even)."),
 ]
+Enlarge: TypeAlias = Annotated[
+    Literal["cubic", "bilinear", "nearest"],
+    typer.Option("--enlarge", help="Maps smooth (cubic), linear, or each of their cells as a block (nearest)."),
+]
 Contour: TypeAlias = Annotated[
     float | None,
     typer.Option(

@@ -74,6 +74,7 @@ def compare(
     colormap: given.Colormap = None,
     signed: given.Signed = False,
     blend: given.Blend = "map",
+    enlarge: given.Enlarge = "cubic",
     contour: given.Contour = None,
     answer: given.Answer = None,
     layout: given.Layout = None,
@@ -166,7 +167,8 @@ def compare(
         aim = _measured_by(made)
         by = {key: f"\n(of {aim})" if aim and not each.target else "" for key, each in made.items()}
         said = {key: _said(own, "\n") + by[key] for key, own in values.items()}
-        save_figure(made.figure(colormap=colormap, signed=signed, blend=blend, contour=contour, said=said), path)
+        look: dict[str, Any] = {"colormap": colormap, "signed": signed, "blend": blend, "enlarge": enlarge}
+        save_figure(made.figure(**look, contour=contour, said=said), path)
         _report(out, made, path, asked, found.photos[0], values)
         out.listed("not measured", unmeasured)
         non_finite = any(status.kind == "non-finite" for each in made.values() for status in each.status)

@@ -76,6 +76,7 @@ def explain(
     opacity: given.Opacity = OPACITY,
     signed: given.Signed = False,
     blend: given.Blend = "map",
+    enlarge: given.Enlarge = "cubic",
     contour: given.Contour = None,
     legend: Annotated[bool, typer.Option("--legend", help="The colors below, with raw values at their ends.")] = False,
     caption: Annotated[
@@ -169,7 +170,9 @@ def explain(
         given.make_folder(output)
         if found.own:
             out.remark(own_note(found))
-        look: dict[str, Any] = {"colormap": colormap, "signed": signed, "blend": blend, "contour": contour}
+        look: dict[str, Any] = {
+            "colormap": colormap, "signed": signed, "blend": blend, "enlarge": enlarge, "contour": contour
+        }  # fmt: skip
         wanted = Wanted(
             look,
             {"opacity": opacity, "legend": legend, "caption": caption or "status"},

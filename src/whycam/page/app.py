@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from urllib.parse import quote
 
 import anyio
@@ -23,6 +23,7 @@ from starlette.routing import Route
 import whycam
 from whycam.checkup.layers import layers
 from whycam.errors import OptionError, WhycamError
+from whycam.kit.arrays import Enlarge
 from whycam.kit.files import for_json
 from whycam.kit.regions import around_parts
 from whycam.kit.registry import list_methods
@@ -34,12 +35,12 @@ from whycam.page.kept import Kept, KeptMap
 from whycam.page.networks import Served
 from whycam.page.refusals import Refused, unknown
 from whycam.page.uploads import MOST_BYTES, MOST_PIXELS, MOST_WORDS, body, decoded
-from whycam.pictures.blends import OPACITY
+from whycam.pictures.blends import OPACITY, Blend
 from whycam.pictures.colormaps import DEFAULT, DEFAULT_SIGNED, palette
 from whycam.pictures.encoding import encoded
 from whycam.pictures.photos import safe_name
 from whycam.results.drawing import overlay
-from whycam.results.heat import heat_of
+from whycam.results.heat import color_scale, heat_of
 from whycam.results.look import Look
 from whycam.results.reproduce import Lines
 
@@ -227,9 +228,10 @@ class Page:
         }
 
     async def heat(self, request: Request) -> Response:
-        """The map at the input's size, scaled for colors."""
-        kept, signed = self._map(request), request.query_params.get("signed") == "1"
-        return _floats(await self._aside(lambda: heat_of(kept.one, Look(signed=signed))[0].numpy()))
+        """The map at the input's size, scaled for colors, and in a header the raw value at which these end."""
+        kept, look = self._map(request), _look(request.query_params)
+        heat, end = await self._aside(lambda: (heat_of(kept.one, look)[0].numpy(), color_scale(kept.one, look).high))
+        return _floats(heat, {"color-end": repr(end)})
 
     async def level(self, request: Request) -> Response:
         """The map that masks and boxes go by, from 0 to 1."""
@@ -341,12 +343,20 @@ def _look(query: Mapping[str, str]) -> Look:
         query.get("colormap") or None,
         _number(query.get("opacity", str(OPACITY)), "opacity"),
         query.get("signed") == "1",
+        _one_of(Enlarge, query.get("enlarge", "cubic"), "enlarge"),
         caption=False,
-        blend="even" if query.get("blend") == "even" else "map",
+        blend=_one_of(Blend, query.get("blend", "map"), "blend"),
         contour=_number(level, "contour") if (level := query.get("contour")) else None,
     )
     palette(look.colormap, look.signed)  # a name that does not exist is said
     return look
+
+
+def _one_of(kind: Any, text: str, name: str) -> Any:
+    """A word of a `Literal`."""
+    if text not in get_args(kind):
+        raise OptionError(f"{name} is {' or '.join(get_args(kind))}, not {text!r}.")
+    return text
 
 
 def _number(text: str, name: str) -> float:
@@ -370,8 +380,8 @@ def _png(data: bytes, name: str | None = None) -> Response:
     return Response(data, media_type="image/png", headers=_attached(name) if name is not None else None)
 
 
-def _floats(values: np.ndarray) -> Response:
-    return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream")
+def _floats(values: np.ndarray, headers: dict[str, str] | None = None) -> Response:
+    return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream", headers=headers)
 
 
 def _file(kept: KeptMap, ending: str) -> str:

@@ -13,8 +13,7 @@ from whycam.page.networks import Served
 from whycam.pictures.colormaps import DEFAULT, DEFAULT_SIGNED, palette
 from whycam.results.drawing import canvas
 from whycam.results.explanation import Comparison, Explanation
-from whycam.results.heat import color_scale, context_of
-from whycam.results.look import Look
+from whycam.results.heat import context_of
 from whycam.results.saving import plain_option
 
 #: What the page offers: the usual ones, the classic one, and others that are even.
@@ -115,10 +114,7 @@ def possible(method: Method, refused: Mapping[str, str]) -> dict[str, Any]:
 
 
 def one_map(kept: KeptMap, target: str | None) -> dict[str, Any]:
-    """A map, and all that is said of it; `target` is how it was asked for.
-
-    Colors end at the raw values 0 and `high`, those of signed maps at `low` and as far above zero.
-    """
+    """A map, and all that is said of it; `target` is how it was asked for."""
     one = kept.one
     drawn = _is_heat(one)
     geometry = context_of(one).geometries[0] if drawn and context_of(one).geometries else None  # type: ignore[index]
@@ -134,8 +130,6 @@ def one_map(kept: KeptMap, target: str | None) -> dict[str, Any]:
         "status": {"kind": one.status[0].kind, "message": one.status[0].message, "ok": one.status[0].ok},
         "cost": {**asdict(one.cost), "text": str(one.cost)},
         "raw_shape": list(one.maps.shape[1:]),
-        "low": color_scale(one, Look(signed=True)).low,
-        "high": color_scale(one, Look()).high,
         "drawn": "heat" if drawn else "picture",
         "heat": {"height": context_of(one).size[0], "width": context_of(one).size[1]} if drawn else None,
         "geometry": {**asdict(geometry), "seen": geometry.seen} if geometry is not None else None,

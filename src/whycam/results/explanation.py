@@ -205,6 +205,7 @@ class Explanation(ExplanationValues):
         colormap: str | None = None,
         signed: bool = False,
         blend: Blend = "map",
+        enlarge: Enlarge = "cubic",
         contour: float | None = None,
     ) -> Figure:
         """The sort of figure that the inputs ask for (needs `whycam[plot]`), each sample on one scale of colors.
@@ -216,11 +217,11 @@ class Explanation(ExplanationValues):
         map's strongest slices across each axis. `figure().savefig("figure.pdf")` and `.svg` write pages to print.
 
         Args:
-            colormap, signed, blend, contour: as for `overlay`.
+            colormap, signed, blend, enlarge, contour: as for `overlay`.
         """
         from whycam.results.panels import figure
 
-        return figure(self, Look(colormap, signed=signed, blend=blend, contour=contour))
+        return figure(self, Look(colormap, signed=signed, blend=blend, enlarge=enlarge, contour=contour))
 
     def save(
         self,
@@ -230,6 +231,7 @@ class Explanation(ExplanationValues):
         opacity: float = OPACITY,
         signed: bool = False,
         blend: Blend = "map",
+        enlarge: Enlarge = "cubic",
         contour: float | None = None,
         legend: bool = False,
         caption: bool | Literal["status"] = "status",
@@ -244,7 +246,7 @@ class Explanation(ExplanationValues):
         it lies in the world.
 
         Args:
-            colormap, opacity, signed, blend, contour, legend, caption: of the overlay, as for `overlay`.
+            colormap, opacity, signed, blend, enlarge, contour, legend, caption: of the overlay, as for `overlay`.
             resolution: of a NIfTI file: `"map"`, the map's own cells, or `"input"`, the voxels that the network saw.
 
         Raises:
@@ -252,7 +254,9 @@ class Explanation(ExplanationValues):
         """
         from whycam.results.saving import save
 
-        look = Look(colormap, opacity, signed, caption=caption, blend=blend, contour=contour, legend=legend)
+        look = Look(
+            colormap, opacity, signed, enlarge, caption=caption, blend=blend, contour=contour, legend=legend
+        )  # fmt: skip
         return save(self, Path(path), look, resolution)
 
     def report(self, path: str | Path, *, model: Any = None) -> Path:
@@ -295,6 +299,7 @@ class Comparison(ComparisonValues[Explanation]):
         colormap: str | None = None,
         signed: bool = False,
         blend: Blend = "map",
+        enlarge: Enlarge = "cubic",
         contour: float | None = None,
         on: str = "input",
         said: Mapping[tuple[str, str, Any], str] | None = None,
@@ -304,7 +309,7 @@ class Comparison(ComparisonValues[Explanation]):
         Args:
             sample: the one to draw; `None` for all, a row for each explanation and a column for each sample.
             maps: draw each raw map, at its layer's own size, beside its overlay.
-            colormap, signed, blend, contour: as for `Explanation.overlay`.
+            colormap, signed, blend, enlarge, contour: as for `Explanation.overlay`.
             on: `"input"`, what the network saw, or `"photo"`, the whole of it.
             said: what else to say below an overlay of one sample, by key.
         """
@@ -313,7 +318,7 @@ class Comparison(ComparisonValues[Explanation]):
         samples = len(next(iter(self.values())))
         if sample is not None and not -samples <= sample < samples:
             raise WhycamError(f"sample {sample} of {samples}; they are numbered from 0.")
-        look = Look(colormap, signed=signed, on=on, blend=blend, contour=contour)
+        look = Look(colormap, signed=signed, on=on, blend=blend, enlarge=enlarge, contour=contour)
         if sample is None:
             return of_every_sample(self, look, maps=maps)
         if maps:

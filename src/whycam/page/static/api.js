@@ -63,3 +63,9 @@ export async function pixels(url) {
 export async function floats(url) {
   return new Float32Array(await (await ask(url)).arrayBuffer());
 }
+
+/** A map's values for colors, and the raw value at which these end. */
+export async function heat(map, signed, enlarge) {
+  const response = await ask(mapUrl(map, `heat.f32?signed=${Number(signed)}&enlarge=${enlarge}`));
+  return { values: new Float32Array(await response.arrayBuffer()), end: Number(response.headers.get("color-end")) };
+}

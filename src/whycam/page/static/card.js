@@ -10,7 +10,7 @@ export class Card {
    * read each time it draws. boxed: told a box that was drawn, or null for none.
    */
   constructor(map, photo, found, look, boxed) {
-    Object.assign(this, { map, photo, look });
+    Object.assign(this, { map, photo, look, heats: {}, found, box: null, around: [] });
     const { width, height } = photo.pixels;
     this.canvas = make("canvas", { width, height, role: "img", "aria-label": this.#words() });
     this.rectangle = make("div", { className: "box", hidden: true });
@@ -26,34 +26,52 @@ export class Card {
     drawnBox(this.stage, photo.pixels, (box) => this.#frame(box), boxed);
   }
 
-  /** Fetch the map's numbers; afterwards drawing asks for nothing. */
+  /** Fetch the map's numbers; afterwards drawing asks for nothing, until the map is enlarged in another way. */
   async load() {
     const { map } = this;
     if (map.drawn === "picture") return;
-    const { height, width } = map.heat;
-    const on = (values) => lay(values, height, width, map.geometry);
-    const floats = (what) => api.floats(api.mapUrl(map.id, what));
-    const [plain, signed, level] = await Promise.all([floats("heat.f32?signed=0"), floats("heat.f32?signed=1"), floats("level.f32")]);
-    this.laid = { false: on(plain), true: on(signed) };
-    this.level = on(level);
+    const { enlarge } = this.look();
+    const level = api.floats(api.mapUrl(map.id, "level.f32"));
+    await Promise.all([level, ...[false, true].map((signed) => this.#heat({ signed, enlarge }))]);
+    this.level = this.#laid(await level);
+  }
+
+  #laid(values) {
+    const { heat, geometry } = this.map;
+    return lay(values, heat.height, heat.width, geometry);
+  }
+
+  /** The map's values for colors on the photo, kept for each sort: {key, laid, end}. */
+  #heat({ signed, enlarge }) {
+    const key = `${enlarge} ${signed}`;
+    this.heats[key] ??= api.heat(this.map.id, signed, enlarge).then(
+      ({ values, end }) => ({ key, laid: this.#laid(values), end }),
+      (error) => {
+        delete this.heats[key]; // asked for again the next time
+        throw error;
+      },
+    );
+    return this.heats[key];
   }
 
   /** Draw with the look as it is now. */
   async draw() {
+    const heat = this.level ? await this.#heat(this.look()) : null;
     const look = this.look();
     const context = this.canvas.getContext("2d");
-    if (this.laid) {
-      const laid = this.laid[look.signed];
-      const key = `${look.levels.length} ${look.signed}`;
+    if (heat) {
+      if (heat !== (await this.#heat(look))) return this.draw(); // the look changed while it was fetched
+      const key = `${look.levels.length} ${heat.key}`;
       if (this.key !== key) {
-        this.indices = colorIndices(laid.values, look.levels.length, look.signed);
+        this.indices = colorIndices(heat.laid.values, look.levels.length, look.signed);
         this.key = key;
       }
       const region = look.threshold === "off" ? null : above(this.level, look.level);
-      this.#showScale(look);
-      context.putImageData(overlay(this.photo.pixels, laid, this.indices, look, region), 0, 0);
+      this.#showScale(look, heat.end);
+      context.putImageData(overlay(this.photo.pixels, heat.laid, this.indices, look, region), 0, 0);
     } else {
-      const asked = new URLSearchParams({ opacity: look.opacity, signed: Number(look.signed) });
+      const { opacity, signed, enlarge } = look;
+      const asked = new URLSearchParams({ opacity, signed: Number(signed), enlarge });
       context.putImageData(await api.pixels(api.mapUrl(this.map.id, `overlay.png?${asked}`)), 0, 0);
     }
     if (look.threshold === "boxes" || !this.bright.hidden) this.lookForBoxes();
@@ -82,33 +100,50 @@ export class Card {
   async #around() {
     const { threshold, level } = this.look();
     this.bright.hidden = threshold !== "boxes";
-    let boxes = [];
+    this.around = [];
     if (!this.bright.hidden) {
       try {
         const found = await api.boxes(this.map.id, level);
-        boxes = found.boxes;
-        const parts = boxes.length === 1 ? "one part" : `${boxes.length} parts`;
+        this.around = found.boxes;
+        const parts = found.boxes.length === 1 ? "one part" : `${found.boxes.length} parts`;
         this.bright.textContent = `${percent(found.share_of_area)} of the picture is above ${percent(level)}, in ${parts}.`;
       } catch (error) {
         this.bright.textContent = error.message;
       }
     }
     for (const each of this.stage.querySelectorAll(".around")) each.remove();
-    this.stage.append(...boxes.map((box) => placed(make("div", { className: "mark around" }), box, this.photo.pixels)));
+    this.stage.append(...this.around.map((box) => placed(make("div", { className: "mark around" }), box, this.photo.pixels)));
   }
 
   /** What the first and the last color stand for. */
-  #showScale({ levels, signed }) {
+  #showScale({ levels, signed }, end) {
     const strip = new ImageData(256, 1);
     for (let i = 0; i < 256; i++) strip.data.set([...levels[Math.min(i, levels.length - 1)], 255], 4 * i);
     this.colors.getContext("2d").putImageData(strip, 0, 0);
-    const [low, high] = signed ? [number(this.map.low), number(-this.map.low)] : ["0", number(this.map.high)];
-    this.scale.replaceChildren(make("span", {}, low), this.colors, make("span", {}, high));
+    const low = signed ? number(-end) : "0";
+    this.scale.replaceChildren(make("span", {}, low), this.colors, make("span", {}, number(end)));
   }
 
   #frame(box) {
+    this.box = box;
     this.rectangle.hidden = !box;
     if (box) placed(this.rectangle, box, this.photo.pixels);
+  }
+
+  /** The picture as it is seen, with the boxes that lie over the canvas. */
+  #withBoxes() {
+    const { width, height } = this.canvas;
+    const picture = make("canvas", { width, height });
+    const context = picture.getContext("2d");
+    context.drawImage(this.canvas, 0, 0);
+    const line = Math.max(1, Math.round(Math.max(width, height) / 250));
+    for (const [left, top, right, bottom] of [this.found, this.box, ...this.around].filter(Boolean)) {
+      for (const [strokeStyle, lineWidth] of [["#000", line + 2], ["#fff", line]]) {
+        Object.assign(context, { strokeStyle, lineWidth });
+        context.strokeRect(left, top, right - left, bottom - top);
+      }
+    }
+    return picture;
   }
 
   #words() {
@@ -152,7 +187,7 @@ export class Card {
     const link = (what, text) => make("a", { href: api.mapUrl(this.map.id, what), download: "" }, text);
     const picture = make("button", { type: "button", className: "link", "aria-label": `Save ${this.map.title} as PNG` }, "PNG");
     picture.onclick = () =>
-      this.canvas.toBlob((blob) => {
+      this.#withBoxes().toBlob((blob) => {
         const address = URL.createObjectURL(blob);
         make("a", { href: address, download: `${plain(this.photo.name)}.${this.map.method}.png` }).click();
         setTimeout(() => URL.revokeObjectURL(address), 10_000);

@@ -356,7 +356,7 @@ function fillLook() {
   const maps = about.colormaps.filter((each) => each.signed === state.signed);
   byId("colormap").replaceChildren(...maps.map((each) => make("option", { value: each.name }, each.title ?? each.name)));
   byId("colormap").value = state.colormap ?? (state.signed ? about.default_signed_colormap : about.default_colormap);
-  for (const name of ["opacity", "level", "threshold", "blend"]) byId(name).value = state[name];
+  for (const name of ["opacity", "level", "threshold", "blend", "enlarge"]) byId(name).value = state[name];
   byId("signed").checked = state.signed;
   sayLook();
 }
@@ -380,7 +380,7 @@ function listenToLook() {
       changed();
     };
   }
-  for (const name of ["threshold", "blend", "colormap"]) {
+  for (const name of ["threshold", "blend", "enlarge", "colormap"]) {
     byId(name).onchange = () => {
       state[name] = byId(name).value;
       changed();

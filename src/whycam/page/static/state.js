@@ -12,6 +12,7 @@ export function usual(about) {
     opacity: about.opacity,
     colormap: null, // null: the usual one
     blend: "map",
+    enlarge: "cubic", // or bilinear, nearest
     threshold: "off", // or contour, mask, boxes
     level: 0.5,
     box: null, // left, top, right, bottom, in pixels of the drawn photo
@@ -30,6 +31,7 @@ export function read(fragment, about) {
   state.opacity = share(said.get("opacity"), state.opacity);
   state.colormap = said.get("colormap");
   if (said.get("blend") === "even") state.blend = "even";
+  if (["bilinear", "nearest"].includes(said.get("enlarge"))) state.enlarge = said.get("enlarge");
   if (["contour", "mask", "boxes"].includes(said.get("threshold"))) state.threshold = said.get("threshold");
   state.level = share(said.get("level"), state.level);
   const box = (said.get("box") ?? "").split(",").map(Number);
@@ -48,7 +50,7 @@ export function written(state, about) {
     for (const target of state.targets) said.append("target", target ?? "");
   }
   if (state.signed) said.set("signed", "1");
-  for (const name of ["opacity", "colormap", "blend", "threshold", "level"]) {
+  for (const name of ["opacity", "colormap", "blend", "enlarge", "threshold", "level"]) {
     if (state[name] !== plain[name]) said.set(name, state[name]);
   }
   if (state.box) said.set("box", state.box.join(","));
