@@ -58,9 +58,13 @@ FAULTS = [
         "page/test_in_browser.py",
         {
             'byId("photo-name").textContent': 'byId("photo-name").innerHTML',
-            "each ?? usualTarget(predictions[k])": "each",
+            "each === null ? usualTarget(predictions[k]) : ": "",
+            "targetOf(predictions[k], each)": "each",
+            'byId("grid").replaceChildren();': "",
+            "event.preventDefault(); // the": "// the",
         },
     ),
+    Faults("page/static/prediction.js", "page/test_in_browser.py", {r"!/^\d+$|@/.test(label)": "true"}),
     Faults(
         "page/guard.py",
         "page/test_guard.py",

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -482,3 +483,89 @@ def test_a_segmenter_is_asked_by_clicking_a_point(serve, page, cat):
     label = page.locator(".class[aria-pressed=true]").last.inner_text().partition(":")[2].partition("@")[0]
     asked = whycam.explain(vision, cat, target=whycam.targets.Region(label, point=(30, 20)))
     np.testing.assert_array_equal(canvas(page), overlay(asked, marks=False))
+
+
+def test_the_way_to_the_maps_keeps_what_is_shown(tiny, page):
+    page.goto(tiny)
+    at_rest(page)
+    pressed(page, "2")
+    address, drawn = page.url, canvas(page)
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "maps"
+    assert page.url == address
+    np.testing.assert_array_equal(canvas(page), drawn)
+
+
+def test_maps_of_another_photo_or_model_are_not_left_standing(tiny, page):
+    page.goto(tiny)
+    at_rest(page)
+    page.get_by_label("Score-CAM", exact=True).check()
+    page.wait_for_selector("#ready:not([hidden])")
+    assert page.locator(".card").count() == 1  # of this photo, and it says its method
+    drop(page, "other.png", pages.photo(5))
+    page.wait_for_selector("#preview img[alt='other.png']")
+    page.wait_for_selector("#ready:not([hidden])")
+    assert page.locator(".card").count() == 0
+    assert page.locator("#again").is_hidden()
+    page.click("#run")
+    at_rest(page)
+    page.select_option("#model", label="net 1")
+    page.wait_for_selector("#ready:not([hidden])")
+    assert page.locator(".card").count() == 0
+
+
+def test_labels_that_read_as_numbers_are_the_classes_they_name(serve, page, cat):
+    counts = [["10", "1", "2", "3"], ["1", "2", "3", "4"]]
+    models = [replace(pages.model(seed), labels=tuple(names)) for seed, names in enumerate(counts)]
+    page.goto(serve(pages.page(*models, samples={"cat.png": cat})))
+    at_rest(page)
+    page.select_option("#beside", label="net 1")
+    at_rest(page, 2)
+    page.locator("[data-target='3']").first.click()
+    page.wait_for_url("**target=3*")
+    at_rest(page, 2)
+    assert page.locator(".target h3").all_inner_texts() == ["Why 3", "Why 3"]
+    for number, index in enumerate((3, 2)):
+        expected = whycam.explain(pages.model(number), cat, target=index)
+        np.testing.assert_array_equal(canvas(page, number), overlay(expected))
+
+
+@pytest.mark.parametrize("names", [["1", "0"], ["road@night", "sky"]])
+def test_a_segmenter_whose_labels_read_as_something_else(names, serve, page, cat):
+    net = nn.Conv2d(3, 2, 1)
+    nn.init.zeros_(net.weight)
+    net.bias.data = torch.tensor([1.0, 0.0])  # everywhere the first class
+    plain = whycam.Preprocess((32, 32), "stretch", mean=(0, 0, 0), std=(1, 1, 1))
+    body = nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1), nn.ReLU(), net)
+    page.goto(serve(pages.page(whycam.VisionModel(body.eval(), plain, names, name="places"), samples={"cat.png": cat})))
+    at_rest(page)
+    assert page.inner_text(".target h3") == f"Why {names[0]} (100.0% of the picture)"
+    page.locator("#preview img").click(position={"x": 40, "y": 30})
+    page.wait_for_selector(".class:has-text('region:0@')")
+    at_rest(page)
+    assert page.locator(".target h3").inner_text().startswith(f"Why {names[0]}")
+
+
+def test_what_an_address_asks_for_in_vain_is_said(tiny, page):
+    page.goto(f"{tiny}/#model=gone&method=grad_cam:null&method=fem&signed=1&colormap=viridis")
+    at_rest(page)
+    assert alert(page) == (
+        "The address asks for what this page does not have, and which is left out: model gone, method grad_cam:null, "
+        "colors viridis."
+    )
+    assert page.locator(".card h4").all_inner_texts() == ["FEM"]
+    assert page.input_value("#colormap") != ""
+
+
+def test_long_names_stay_inside(serve, open_page, cat):
+    labels = ("x" * 300, "several words " * 12, "two\nlines", "</script>")
+    model = replace(pages.model(), labels=labels, name="n" * 150)
+    samples = {f"{number}.png": cat.with_name(f"{number}.png") for number in range(12)}
+    for number, path in enumerate(samples.values()):
+        path.write_bytes(pages.photo(number))
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"{serve(pages.page(model, pages.model(1), samples=samples))}/#target=0&target=1")
+    at_rest(page, 2)
+    assert sideways(page) == 0
+    assert page.locator("#photos button").nth(11).bounding_box()["width"] > 44

@@ -6,7 +6,7 @@ import { Card } from "./card.js";
 import { afterPause, announce, byId, copyable, eachFrame, make } from "./dom.js";
 import { layerList, methodList, runsOften } from "./forms.js";
 import { takeFiles } from "./photos.js";
-import { classButtons, preview, rowsOf, usualTarget } from "./prediction.js";
+import { called, classButtons, preview, rowsOf, targetOf, usualTarget } from "./prediction.js";
 import { read, written } from "./state.js";
 
 const asking = new Asking();
@@ -17,6 +17,7 @@ let photo = null; // the one looked at, with its pixels
 let predictions = []; // one for each model
 let asked = 0; // how many questions there were
 let cards = []; // the maps that are shown
+let lost = []; // what the address asks for and is not here
 
 // ---- what went wrong, and what goes on ----
 
@@ -83,7 +84,7 @@ async function choosePhoto(id) {
 
 /** Show the state's photo, what the models say of it, and the maps of it. */
 async function openPhoto() {
-  asking.stop();
+  clear();
   calm();
   keep();
   showStrip();
@@ -96,7 +97,18 @@ async function openPhoto() {
   byId("photo-name").textContent = [known.name, ...known.notes].join(". ");
   for (const k of [0, 1, 2, 3]) byId(`box-${k}`).max = [pixels.width, pixels.height][k % 2];
   showStrip();
+  showPrediction();
   await openModels();
+}
+
+/** Nothing that was said of another photo, or by another model, is left standing. */
+function clear() {
+  asking.stop();
+  asked++; // an answer under way is of no use
+  [predictions, cards] = [[], []];
+  byId("grid").replaceChildren();
+  for (const id of ["again", "ready"]) byId(id).hidden = true;
+  idle();
 }
 
 // ---- models, and what they say ----
@@ -139,7 +151,7 @@ const pickAt = guarded(async (x, y) => {
   const { at_point: found } = await api.predict(photo.id, state.models[0], [x, y]);
   if (!found) throw new api.Refused("The network did not see this place; click inside of what it saw.");
   const scale = photo.photo_width / photo.width; // targets count the photo's own pixels
-  state.targets = [`region:${found.label ?? found.index}@${Math.floor(x * scale)},${Math.floor(y * scale)}`];
+  state.targets = [`region:${called(found)}@${Math.floor(x * scale)},${Math.floor(y * scale)}`];
   question();
 });
 
@@ -166,7 +178,10 @@ function fillModels() {
     Object.assign(state, { models: two, targets: [null], layers: null });
     if (!beside.value || two.length < 2) beside.value = "";
     keep();
-    if (photo) await openModels();
+    if (!photo) return;
+    clear();
+    showPrediction();
+    await openModels();
   });
   model.onchange = changed;
   beside.onchange = changed;
@@ -214,6 +229,7 @@ async function showLayers() {
 /** Ask what is chosen, at once as far as it is quick; what takes many runs waits for a press of the button. */
 function question() {
   keep();
+  if (predictions.length !== state.models.length) return; // it is asked once they have come
   showPrediction();
   const often = state.methods.filter((each) => runsOften(methodOf(each.name)));
   byId("ready").hidden = often.length === 0;
@@ -236,12 +252,13 @@ const ask = guarded(async (methods) => {
     progress(states.filter(Boolean));
   };
   progress([]);
+  const several = state.models.length > 1;
   const questions = state.models.map((model, k) => ({
     photo: state.photo,
     model,
     methods, // none: the usual one
     layers: state.layers,
-    targets: state.targets.map((each) => each ?? usualTarget(predictions[k])),
+    targets: state.targets.map((each) => (each === null ? usualTarget(predictions[k]) : several ? targetOf(predictions[k], each) : each)),
   }));
   const own = ++asked;
   try {
@@ -422,12 +439,24 @@ function listenToBox() {
 /** Take what the address says, with what the server has. */
 function fromAddress() {
   state = read(location.hash, about);
+  lost = [];
   const ids = about.models.map((each) => each.id);
-  state.models = state.models.filter((each) => ids.includes(each)).slice(0, 2);
+  const here = (known, what) => (name) => known.includes(name) || !lost.push(`${what} ${name}`);
+  state.models = state.models.filter(here(ids, "model")).slice(0, 2);
   if (!state.models.length) state.models = ids.slice(0, 1);
-  const names = about.methods.map((each) => each.name);
-  state.methods = state.methods.filter((each) => names.includes(each.name));
+  const method = here(about.methods.map((each) => each.name), "method");
+  state.methods = state.methods.filter((each) => method(each.name));
+  const colors = about.colormaps.filter((each) => each.signed === state.signed).map((each) => each.name);
+  if (state.colormap !== null && !here(colors, "colors")(state.colormap)) state.colormap = null;
   state.photo ??= photos[0]?.id ?? null;
+}
+
+/** Show what the address says, and say what of it is not here. */
+async function openAddress() {
+  if (state.photo) await openPhoto();
+  if (lost.length && byId("problem").hidden) {
+    throw new api.Refused(`The address asks for what this page does not have, and which is left out: ${lost.join(", ")}.`, 0);
+  }
 }
 
 const begin = guarded(async () => {
@@ -439,6 +468,10 @@ const begin = guarded(async () => {
   listenToLook();
   listenToBox();
   byId("problem-close").onclick = calm;
+  document.querySelector(".skip").onclick = (event) => {
+    event.preventDefault(); // the address after # is the page's state
+    byId("maps").focus();
+  };
   byId("cancel").onclick = () => {
     asking.stop();
     idle();
@@ -461,7 +494,7 @@ const begin = guarded(async () => {
       fromAddress();
       fillModels();
       fillLook();
-      await openPhoto();
+      await openAddress();
     }),
   );
   showStrip();
@@ -470,4 +503,4 @@ const begin = guarded(async () => {
 
 const started = begin();
 takeFiles(addFiles);
-started.then(guarded(() => state?.photo && openPhoto()));
+started.then(guarded(() => state && openAddress()));

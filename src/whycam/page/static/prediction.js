@@ -4,22 +4,29 @@ import * as api from "./api.js";
 import { make } from "./dom.js";
 import { percent, placed } from "./card.js";
 
+/** A region as a target calls it: by its label, unless that would be read as a number or as a place. */
+export const called = ({ label, index }) => (label && label === label.trim() && !/^\d+$|@/.test(label) ? label : index);
+
 /**
  * What may be explained of a prediction: classes, boxes or regions, each with its target as on the command line, its
- * name, and its share, a probability or of the picture.
+ * name, and its share, a probability or of the picture. `own` is the target where this model alone is asked.
  *
  * byLabel: whether classes are asked for by label, as two models may count them differently.
  */
 export function rowsOf(prediction, byLabel) {
   const classes = (prediction.classes ?? []).map((each) => ({
     text: byLabel && each.label ? each.label : String(each.index),
+    own: String(each.index),
     name: each.label ?? `class ${each.index}`,
     share: each.probability,
   }));
   const boxes = (prediction.boxes ?? []).map((each, k) => ({ text: `box:${k}`, name: each.label, share: each.score }));
-  const regions = (prediction.regions ?? []).map((each) => ({ text: `region:${each.label}`, name: each.label, share: each.share }));
+  const regions = (prediction.regions ?? []).map((each) => ({ text: `region:${called(each)}`, name: each.label, share: each.share }));
   return [...classes, ...boxes, ...regions];
 }
+
+/** How a target that may stand for several models is put to one: "3" is its class of that label, if one is listed. */
+export const targetOf = (prediction, text) => rowsOf(prediction, true).find((each) => each.text === text)?.own ?? text;
 
 /** The rows of `rowsOf` as buttons. targets: those explained. pick: told a target, and whether it is one more. */
 export function classButtons(title, rows, targets, pick) {
@@ -60,7 +67,7 @@ function chips(rows, targets, pick) {
 /** What is explained of a model where nothing was chosen: its top class, or the first thing that it found. */
 export function usualTarget(prediction) {
   if (prediction.boxes?.length) return "box:0";
-  return prediction.regions?.length ? `region:${prediction.regions[0].label}` : null;
+  return prediction.regions?.length ? `region:${called(prediction.regions[0])}` : null;
 }
 
 /** The photo; boxes on it are buttons, and where places are classified a click picks the part of the photo there. */

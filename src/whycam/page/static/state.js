@@ -65,10 +65,12 @@ function share(text, otherwise) {
 function readMethod(text) {
   const [name, options] = text.split(/:(.*)/s);
   try {
-    return { name, options: options ? JSON.parse(options) : {} };
+    const given = options ? JSON.parse(options) : {};
+    if (Object.prototype.toString.call(given) === "[object Object]") return { name, options: given };
   } catch {
-    return { name, options: {} };
+    // no JSON
   }
+  return { name: text, options: {} }; // which no method is called, so that it is said
 }
 
 function writtenMethod({ name, options }) {
