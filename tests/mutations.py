@@ -141,6 +141,21 @@ FAULTS = [
         },
     ),
     Faults(
+        "reports/templates/report.js",
+        "reports/test_in_browser.py",
+        {
+            'map.dataset.kind !== "" && ': "",
+            '(kind !== "" && each.maps.every((map) => map.dataset.kind !== kind))': "false",
+            "const other = ": "const other = false && ",
+        },
+    ),
+    Faults(
+        "reports/templates/report.css",
+        "reports/test_in_browser.py",
+        {"min(100%, 40rem * var(--shape))": "100%"},
+    ),
+    Faults("results/layered.py", "reports/test_report.py", {".where(raw.isfinite(), torch.nan)": ""}),
+    Faults(
         "kit/templates.py",
         "reports/test_report.py",
         {"autoescape=True": "autoescape=False"},

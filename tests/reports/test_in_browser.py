@@ -19,12 +19,16 @@ LABELS = ["red", "<green>", "blue"]
 
 def report_of(count, folder):
     """A run of photos through a network that knows three colors, as a report."""
-    module = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    module[0].weight.data = torch.eye(3)[..., None, None]
-    model = whycam.VisionModel(module, whycam.Preprocess((48, 48), mean=(0, 0, 0), std=(1, 1, 1)), labels=LABELS)
+    model = network(whycam.Preprocess((48, 48), mean=(0, 0, 0), std=(1, 1, 1)))
     photos = [(f"{number:03}.jpg", photo(number)) for number in range(count)]
     run = whycam.run(model, photos, folder / "run", target="red", layer="1", workers=0)
     return run.report(folder / "run.html", photos)
+
+
+def network(prepare):
+    module = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    module[0].weight.data = torch.eye(3)[..., None, None]
+    return whycam.VisionModel(module, prepare, labels=LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,38 @@ def test_images_are_filtered(page, report):
     page.select_option("[name=kind]", "red")
     assert len(names(page)) == FEW
     assert page.locator("[name=shown]").inner_text() == f"{FEW} images"
+
+
+def test_maps_of_several_classes_are_filtered_by_each(page, tmp_path):
+    stretched = network(whycam.Preprocess((32, 32), "stretch"))
+    made = whycam.compare(stretched, tall(tmp_path), ["grad_cam", "fem"], targets=[0, 1])
+    opened(page, made.report(tmp_path / "report.html"))
+    rows = page.locator(".counts").nth(1).locator("tr").all_inner_texts()
+    assert [each.split() for each in rows] == [["red", "1"], ["<green>", "1"]]
+    assert page.locator("[name=shown]").inner_text() == "1 image"
+    page.select_option("[name=kind]", "<green>")
+    left = page.eval_on_selector_all(".map:not([hidden])", "all => all.map(each => each.dataset.kind)")
+    assert left == ["<green>", ""]  # FEM's is of no class
+    assert names(page) == ["tall.png"]
+    Image.new("RGB", (40, 40), (20, 200, 30)).save(tmp_path / "green.png")
+    two = whycam.compare(stretched, [tmp_path / "tall.png", tmp_path / "green.png"], ["grad_cam", "fem"])
+    opened(page, two.report(tmp_path / "two.html"))
+    page.select_option("[name=kind]", "<green>")
+    assert names(page) == ["green.png"]
+
+
+def test_a_tall_photo_stays_within_a_screen(page, tmp_path):
+    stretched = network(whycam.Preprocess((32, 32), "stretch"))
+    opened(page, whycam.explain(stretched, tall(tmp_path)).report(tmp_path / "report.html"))
+    for each in page.locator(".photo").all():
+        area = each.bounding_box()
+        assert area["height"] < 900
+        assert area["width"] / area["height"] == pytest.approx(1 / 100, rel=0.2)
+
+
+def tall(folder):
+    Image.new("RGB", (4, 400), (200, 40, 30)).save(folder / "tall.png")
+    return folder / "tall.png"
 
 
 def test_without_scripts_everything_is_shown(open_page, report):

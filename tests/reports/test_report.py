@@ -175,6 +175,16 @@ def test_the_raw_map_keeps_its_cells(network, photos, tmp_path):
     assert strength.argmax() == e.maps[0].argmax()
 
 
+def test_what_is_not_finite_has_no_color_in_the_raw_map(network, photos, tmp_path):
+    e = whycam.explain(network, photos / "red.png", "grad_cam", layer="1")
+    maps = e.maps.clone()
+    maps[0, 0, 0] = torch.nan
+    page = parsed(replace(e, maps=maps).report(tmp_path / "report.html"))
+    raw = opened(next(each.attrib["src"] for each in page.iter("img") if each.attrib.get("class") == "raw"))
+    gray = (np.ptp(np.asarray(raw.convert("RGB"), int), -1) == 0).nonzero()
+    assert [*zip(*gray, strict=True)] == [(0, 0)]
+
+
 def test_maps_of_one_photo_share_it(network, photos, tmp_path):
     c = whycam.compare(network, [photos / "red.png", photos / "green.png"], ["grad_cam", "layer_cam"], layers=["1"])
     page = parsed(c.report(tmp_path / "report.html"))

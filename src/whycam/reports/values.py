@@ -25,6 +25,7 @@ class MapShown:
         heat: the colors alone, to lie over the image's photo. `picture`: a whole picture instead, such as a volume's
             cuts. `raw`: the map at the layer's own size, `shape` in words. `trouble`: why it is not drawn, if so.
         numbers: what else was measured of it; by these, and by the score, images are sorted.
+        kind: by which class it is found: what is explained, or what is predicted. None: it belongs to each.
     """
 
     method: str
@@ -39,6 +40,7 @@ class MapShown:
     colors: Colors | None = None
     trouble: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class ImageShown:
     Attributes:
         photo: what heat lies on; `missing`: why there is none, if so.
         prediction: what the model says of it, in words; `label`: what it is, if that is known.
-        kind: by which class it is found: what is explained, or what is predicted.
     """
 
     name: str
@@ -57,8 +58,12 @@ class ImageShown:
     missing: str = ""
     prediction: str = ""
     label: str = ""
-    kind: str = "no class"
     notes: Sequence[str] = ()
+
+    @property
+    def kinds(self) -> list[str]:
+        """The classes by which it is found."""
+        return [*dict.fromkeys(each.kind for each in self.maps if each.kind)]
 
 
 @dataclass(frozen=True)

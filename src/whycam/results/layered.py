@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from PIL import Image
 
 from whycam.kit.arrays import normalize
@@ -57,7 +58,8 @@ def cells(one: ExplanationValues) -> Image.Image | None:
     """The raw map of one sample in its colors, a pixel for each location; `None` where it has other than two axes."""
     if one.maps.ndim != 3:
         return None
-    return Image.fromarray(colorize(normalize(one.maps.cpu(), "max")[0]))
+    raw = one.maps.cpu()
+    return Image.fromarray(colorize(normalize(raw, "max").where(raw.isfinite(), torch.nan)[0]))
 
 
 def color_bar() -> Image.Image:

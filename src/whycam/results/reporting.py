@@ -163,6 +163,8 @@ def image_of(
         missing: why there is no photo; the maps are then shown alone. numbers: what was measured of each map.
     """
     photo, maps = None, list[MapShown]()
+    said = ones[0].predictions[0] if ones[0].predictions else None
+    free = "" if any(one.target for one in ones) else said.name if said is not None else "no class"
     for place, one in enumerate(ones):
         pictures, trouble = dict[str, Any](), ""
         if not missing:
@@ -175,12 +177,11 @@ def image_of(
                     pictures["picture"] = inline.photo(made.overlay())
             except WhycamError as error:
                 trouble = str(error)
-        maps.append(replace(_map_of(one), trouble=trouble, numbers=numbers[place] if numbers else {}, **pictures))
+        kind, measured = one.target[0] if one.target else free, numbers[place] if numbers else {}
+        maps.append(replace(_map_of(one), trouble=trouble, numbers=measured, kind=kind, **pictures))
     first = ones[0]
-    said = first.predictions[0] if first.predictions else None
     notes = first.context.photos[0].notes if first.context is not None and first.context.photos is not None else ()
-    kind = first.target[0] if first.target else said.name if said is not None else "no class"
-    return ImageShown(name, maps, photo, missing, "" if said is None else str(said), label, kind, notes)
+    return ImageShown(name, maps, photo, missing, "" if said is None else str(said), label, notes)
 
 
 def _map_of(one: ExplanationValues) -> MapShown:

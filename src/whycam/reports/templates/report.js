@@ -17,14 +17,16 @@ if (controls) {
     for (const each of all) {
       let maps = 0;
       for (const map of each.maps) {
-        map.hidden = status !== "" && map.dataset.status !== status;
+        const other = kind !== "" && map.dataset.kind !== "" && map.dataset.kind !== kind;
+        map.hidden = other || (status !== "" && map.dataset.status !== status);
         maps += !map.hidden;
       }
-      each.image.hidden = !maps || (kind !== "" && each.kind !== kind)
+      each.image.hidden = !maps || (kind !== "" && each.maps.every((map) => map.dataset.kind !== kind))
         || (!Number.isNaN(least) && !(each.numbers.score >= least));
       shown += !each.image.hidden;
     }
-    field("shown").value = shown === all.length ? `${shown} images` : `${shown} of ${all.length} images`;
+    const images = all.length === 1 ? "1 image" : `${all.length} images`;
+    field("shown").value = shown === all.length ? images : `${shown} of ${images}`;
   };
 
   const before = (order) => {
