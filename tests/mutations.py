@@ -203,6 +203,10 @@ FAULTS = [
             "return shlex.join(words)": 'return " ".join(words)',
             "json.dumps(value, ensure_ascii=False)": "f'\"{value}\"'",
             'if each != "top" or not self.single': 'if each != "top"',
+            "words += self.loading.words": "pass",
+            "for name, value in named.items()} | loaded": "for name, value in named.items()}",
+            '*([f"weights={_spelled(self.weights)}"] if': "*([] if",
+            'csv.writer(row, lineterminator="")': 'csv.writer(row, lineterminator="", quotechar="\'")',
         },
     ),
     Faults(
@@ -1900,6 +1904,9 @@ FAULTS = [
     Faults("pictures/photos.py", "runs/test_run.py", {"[:160]": ""}),
     Faults("runs/explaining.py", "runs/test_run.py", {"if couples or several else []": "if couples else []"}),
     Faults("runs/decoding.py", "runs/test_run.py", {"([*held], [*places], torch": "([*held][::-1], [*places], torch"}),
+    Faults("kit/files.py", "pictures/test_photos.py", {"    except RuntimeError:": "    except KeyError:"}),
+    Faults("page/app.py", "page/test_app.py", {"            served.loading,\n": ""}),
+    Faults("cli/serve.py", "cli/test_cli_serve.py", {"            loading=loading,\n": ""}),
     Faults("kit/files.py", "runs/test_faults.py", {"    if alone:\n": "    if False:\n"}),
     Faults("runs/parts.py", "runs/test_faults.py", {"if not half and not (there": "if not (there"}),
     Faults(

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from whycam.cli import app
 from whycam.page import serving
+from whycam.results.reproduce import Loading
 
 
 @pytest.fixture
@@ -44,6 +45,19 @@ def test_what_is_named_is_served(began: dict[str, Any], tmp_path: Path, monkeypa
     assert (began["browser"], began["token"], began["prefix"]) == (False, True, "/cam")
     assert f"http://127.0.0.1:{began['port']}/" in result.output
     assert "nothing.png: nothing of that name" in result.output
+
+
+@pytest.mark.parametrize(("text", "form"), [("a\nb\n", "lines"), ('["a", "b"]', "list"), ('{"0": "a"}', "mapping")])
+def test_what_is_said_of_the_network_is_known_to_the_page(
+    text: str, form: str, began: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("names").write_text(text)
+    assert run("--model", "pages:model").exit_code == 0
+    assert began["loading"] == Loading()
+    result = run("--model", "pages:Net", "--preprocess", "imagenet:32", "--labels", "names", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert began["loading"] == Loading(preprocess="imagenet:32", labels="names", labels_in=form, device="cpu")
 
 
 def test_several_networks_and_the_samples_of_this_machine(began: dict[str, Any]) -> None:

@@ -15,9 +15,11 @@ from PIL import Image
 import whycam
 from whycam.kit.registry import methods
 from whycam.network.fingerprint import fingerprint
+from whycam.page.networks import Served
 from whycam.pictures.colormaps import palette
 from whycam.results.heat import color_scale, heat_of
 from whycam.results.look import Look
+from whycam.results.reproduce import Loading
 
 
 @pytest.fixture(scope="module")
@@ -346,3 +348,12 @@ def test_a_mistake_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (response.status_code, response.json()["error"]) == (500, "ZeroDivisionError: division by zero")
         response = asking.client.put("/api/photos/x")
         assert (response.status_code, response.json()["error"]) == (405, "PUT /api/photos/x: Method Not Allowed.")
+
+
+def test_lines_say_what_was_said_of_the_network() -> None:
+    behind = pages.page()
+    behind.networks = [Served.of("pages:Net", pages.model(), Loading(preprocess="imagenet:32", device="cpu"))]
+    with pages.asking(behind) as asking:
+        made = asking.ask(asking.add(pages.photo(), "cat.png")["id"], "grad_cam")
+    assert made["shell"].endswith("--model pages:Net --preprocess imagenet:32 --device cpu")
+    assert "preprocess=whycam.Preprocess.imagenet(32, 37)" in made["python"]

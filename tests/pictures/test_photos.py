@@ -358,6 +358,14 @@ def test_an_argument_that_gives_nothing_is_named(folder, given):
     assert ".webp" in str(caught.value)
 
 
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 3)).save("~draft.png")
+    for given in ("~draft.png", ".", "*.png"):
+        (found,) = find_photos([given])
+        assert read_photo(found).image.size == (4, 3)
+
+
 def test_relative_paths_stay_relative(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert find_photos(["sub", "./sub/c.webp"]) == [Path("sub/c.webp"), Path("sub/deep/d.tiff")]

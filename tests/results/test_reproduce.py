@@ -1,6 +1,8 @@
 """Lines of Python and of a shell that make the same maps again."""
 
+import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from typer.testing import CliRunner
 
 import whycam
 from whycam.cli import app
+from whycam.cli.arguments import split_list
 from whycam.engine.target_words import parse_target
-from whycam.results.reproduce import Lines
+from whycam.results.reproduce import Lines, Loading
 
 TARGETS = [
     "top", "1", "dog", "a fish, or two", "contrast:1/2", "contrast:cat/dog+2", "finer", "probability:dog",
@@ -119,6 +122,12 @@ def test_both_lines_make_the_same_maps(about: dict[str, Any], tmp_path: Path, mo
     assert np.array_equal(np.load(raw), one.maps[0].numpy())
 
 
+def test_a_row_of_targets_is_read_as_it_was_written() -> None:
+    texts = ["top", 'a, "b"', 'say "x"', "x,y", '"quoted"', "plain"]
+    words = shlex.split(lines(methods=["fem", "grad_cam"], targets=texts).shell)
+    assert split_list([words[words.index("-t") + 1]]) == texts
+
+
 def test_several_maps_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(torch.zeros(40, 40, 3, dtype=torch.uint8).numpy()).save("x.png")
@@ -131,3 +140,47 @@ def test_several_maps_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     result = CliRunner().invoke(app, [*shlex.split(made.shell)[1:], "-o", "out.png"])
     assert result.exit_code == 0, result.output
     assert Path("out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("loading", "words"),
+    [
+        (Loading(preprocess="imagenet:40"), "--preprocess imagenet:40"),
+        (Loading(preprocess="own_preparation:PREPARED", labels="names it's.txt"), None),
+        (Loading(preprocess="imagenet:32", labels="names.json", labels_in="mapping", device="cpu"), None),
+        (Loading(preprocess="imagenet:32", labels="list.json", labels_in="list"), None),
+        (Loading(weights="net.pt", preprocess="imagenet:32"), None),
+        (Loading(weights="net.pt", unsafe_pickle=True, preprocess="imagenet:32"), None),
+    ],
+)
+def test_what_was_said_of_the_model_is_said_again(
+    loading: Loading, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.png").write_bytes(pages.photo())
+    names = ["eins", "zwei", "drei, vier", "fünf"]
+    Path("names it's.txt").write_text("\n".join(names), encoding="utf-8")
+    Path("list.json").write_text(json.dumps(names))
+    Path("names.json").write_text(json.dumps(dict(enumerate(names))))
+    other = pages.Net(seed=5)
+    torch.save(other.state_dict(), "net.pt")
+    Path("own_preparation.py").write_text("import whycam\nPREPARED = whycam.Preprocess((24, 24), 'stretch')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_preparation", raising=False)
+    made = lines(model="pages:Net", methods=["grad_cam"], targets=["2"], loading=loading)
+    if words is not None:
+        assert made.shell.endswith(words)
+    *before, call = made.python.splitlines()
+    names_there: dict[str, Any] = {"whycam": whycam}
+    exec("\n".join(before), names_there)
+    one = eval(call, names_there)
+    result = CliRunner().invoke(app, [*shlex.split(made.shell)[1:], "-o", "out"])
+    assert result.exit_code == 0, result.output
+    (raw,) = Path("out").glob("*.map.npy")
+    assert np.array_equal(np.load(raw), one.maps[0].numpy())
+    side = 24 if loading.preprocess == "own_preparation:PREPARED" else int((loading.preprocess or "").split(":")[1])
+    assert one.heatmaps().shape[-2:] == (side, side)
+    assert one.target == (names[2] if loading.labels is not None else "class 2",)
+    net = other if loading.weights is not None else pages.Net()
+    batch = one.context.inputs
+    assert torch.equal(one.outputs, net.eval()(batch)) or torch.allclose(one.outputs, net.eval()(batch), atol=1e-6)

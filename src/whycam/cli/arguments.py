@@ -298,7 +298,7 @@ def load_model(
     if preprocess is not None:
         vision = replace(vision, preprocess=_preprocess(preprocess), preprocess_note="")
     if labels is not None:
-        vision = replace(vision, labels=as_labels(_labels(labels)))
+        vision = replace(vision, labels=as_labels(read_labels(labels)))
     if for_photos and vision.preprocess is None:
         raise WhycamError(
             f"{spec!r} is a network alone, which does not say how a photo becomes its input; say it with --preprocess, "
@@ -315,18 +315,17 @@ def load_model(
 def _preprocess(text: str) -> Any:
     from whycam.models.sources.callable import named_object, names_an_object
     from whycam.pictures.preprocess import Preprocess
+    from whycam.results.reproduce import imagenet_sizes
 
-    found = re.fullmatch(r"imagenet(?::(\d+))?", text)
-    if found is not None:
-        side = int(found[1] or 224)
-        return Preprocess.imagenet(side, round(side / 0.875))
+    if (sizes := imagenet_sizes(text)) is not None:
+        return Preprocess.imagenet(*sizes)
     if names_an_object(text):
         return named_object(text)
     raise WhycamError(f"--preprocess is imagenet, imagenet:SIZE or 'package.module:function', not {text!r}.")
 
 
-def _labels(path: Path) -> Any:
-    """The texts in a file: JSON if it is, else one a line."""
+def read_labels(path: Path) -> Any:
+    """The texts in a file: JSON, a list or a mapping, if it is; else a tuple of its lines."""
     from json import JSONDecodeError, loads
 
     try:
@@ -336,8 +335,8 @@ def _labels(path: Path) -> Any:
     try:
         found = loads(text)
     except JSONDecodeError:
-        return text.splitlines()
-    return found if isinstance(found, (list, dict)) else text.splitlines()
+        found = None
+    return found if isinstance(found, (list, dict)) else tuple(text.splitlines())
 
 
 def need_matplotlib(purpose: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from whycam.errors import PhotoError
+from whycam.kit.files import at_home
 from whycam.kit.words import plural
 
 
@@ -49,7 +50,7 @@ def find(given: Sequence[str]) -> Found:
         except PhotoError as error:
             found.failures.append(Failure.of(argument, error))
             continue
-        mine = paths if Path(argument).expanduser().is_file() else [path for path in paths if not _is_ours(path)]
+        mine = paths if at_home(argument).is_file() else [path for path in paths if not _is_ours(path)]
         found.own += len(paths) - len(mine)
         if not mine:
             found.failures.append(Failure(argument, "holds nothing but pictures that whycam drew"))

@@ -69,12 +69,22 @@ def serve(
             raise OptionError(f"--root-path is a path such as /whycam, not {root_path!r}.")
         found = find(photos) if photos else None
         from whycam.page.serving import bind, serve
+        from whycam.results.reproduce import Loading
 
         networks = [
             (spec, given.load_model(
                 spec, weights, unsafe_pickle, preprocess=preprocess, labels=labels, device=device))
             for spec in specs
         ]  # fmt: skip
+        texts = given.read_labels(labels) if labels is not None else ()
+        loading = Loading(
+            str(weights) if weights is not None else None,
+            unsafe_pickle,
+            preprocess,
+            str(labels) if labels is not None else None,
+            device,
+            "mapping" if isinstance(texts, dict) else "list" if isinstance(texts, list) else "lines",
+        )
         bound, said = bind(host, port)
         if said:
             out.remark(said)
@@ -88,6 +98,7 @@ def serve(
             browser=browser,
             token=token,
             prefix=root_path,
+            loading=loading,
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whycam.engine.identity import bytes_of, digits, is_of_each
 from whycam.errors import InputError, OptionError, PhotoError
-from whycam.kit.files import Names
+from whycam.kit.files import Names, at_home
 from whycam.network.pytree import mapped, tensors
 from whycam.pictures.photos import name_of, read_photo
 
@@ -47,7 +47,7 @@ class Images:
         """Sixteen hexadecimal digits of what the image holds, and of what belongs to it; none of what is not there."""
         one = mapped(self.inputs, lambda tensor: tensor[number]) if self.several else self.inputs[number]
         try:
-            held = Path(one).expanduser().read_bytes() if isinstance(one, (str, Path)) else bytes_of(one)
+            held = at_home(one).read_bytes() if isinstance(one, (str, Path)) else bytes_of(one)
         except (OSError, ValueError):  # a path with a null byte
             return ""
         return digits([held, *(bytes_of(each[number]) for each in self.of_each)])

@@ -12,6 +12,20 @@ from typing import Any
 from whycam.errors import WhycamError
 
 
+def at_home(path: str | Path) -> Path:
+    """The path with `~` as the user's own folder; a name such as `~draft.png`, which is nobody's, stays a name.
+
+    Examples:
+        >>> from whycam.kit.files import at_home
+        >>> at_home("~draft.png").name
+        '~draft.png'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user
+        return Path(path)
+
+
 def write_whole(path: Path, data: bytes | Iterable[bytes], *, synced: bool = False, alone: bool = False) -> Path:
     """Write `data`, or its pieces, beside `path` and rename it into place; a missing folder is made. Returns the path.
 

@@ -183,6 +183,7 @@ class Page:
             {each.words: each.spec for each in aims.values()},
             question.methods,
             {name: value for name in ("smoothing", "fusion") if (value := getattr(question, name))},
+            served.loading,
         )
 
         def explained(job: Job) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from whycam.network.outputs import number_of_classes, read
 from whycam.network.preserve_state import as_found
 from whycam.network.unwrap import eager
 from whycam.page.kept import KeptPhoto
+from whycam.results.reproduce import ALONE, Loading
 from whycam.targets import ClassReading, TargetSpec, fitting, name_of
 from whycam.targets.outputs import dense, detections, is_detector
 from whycam.targets.regions import Region
@@ -42,11 +43,12 @@ class Served:
 
     spec: str
     session: Session
+    loading: Loading = ALONE
 
     @classmethod
-    def of(cls, spec: str, vision: VisionModel) -> "Served":
+    def of(cls, spec: str, vision: VisionModel, loading: Loading = ALONE) -> "Served":
         """What the page asks by that spec."""
-        return cls(spec, Session(vision))
+        return cls(spec, Session(vision), loading)
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ from whycam.page.guard import LOOPBACK, Guard
 from whycam.page.jobs import Jobs
 from whycam.page.kept import Kept
 from whycam.page.networks import Served
+from whycam.results.reproduce import ALONE, Loading
 
 #: Where the page is looked for first.
 USUAL_PORT = 8347
@@ -61,6 +62,7 @@ def serve(
     browser: bool = True,
     token: bool = False,
     prefix: str = "",
+    loading: Loading = ALONE,
 ) -> None:
     """Serve the page until Ctrl-C.
 
@@ -71,6 +73,7 @@ def serve(
         tell: is told the address. `browser`: whether to open it.
         token: ask for a token even here; anywhere but on this machine itself one is asked for in any case.
         prefix: the path under which a proxy hands the page out.
+        loading: what was said of the networks beside their specs.
 
     Raises:
         WhycamError: a network that cannot be run.
@@ -79,7 +82,7 @@ def serve(
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     host, port = bound.getsockname()[:2]
     word = secrets.token_urlsafe(24) if token or host not in LOOPBACK else None
-    asked = [Served.of(spec, vision) for spec, vision in networks]
+    asked = [Served.of(spec, vision, loading) for spec, vision in networks]
     for each in asked:
         _try(each)
     jobs = Jobs()

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whycam.errors import PhotoError, missing
+from whycam.kit.files import at_home
 from whycam.pictures.media import Volume
 
 ENDINGS = (".nii", ".nii.gz")
@@ -32,7 +33,7 @@ def read_volume(path: str | Path, order: str = "kji") -> Volume:
         torch.Size([1, 1, 24, 30, 32])
     """
     nibabel = _nibabel("reading a volume")
-    path = Path(path).expanduser()
+    path = at_home(path)
     try:
         image = nibabel.load(path)
         values = torch.from_numpy(image.get_fdata(dtype=np.float32, caching="unchanged"))

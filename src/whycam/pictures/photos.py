@@ -14,6 +14,7 @@ from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TiffImageFile
 
 from whycam.errors import PhotoError
+from whycam.kit.files import at_home
 
 #: What `find_photos` looks for in folders and globs.
 PHOTO_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -85,7 +86,7 @@ def read_photo(source: str | Path | bytes | Image.Image | np.ndarray, *, max_pix
             f"a photo is a path, the bytes of a file, a PIL image or a uint8 array, not {type(source).__name__}"
         )
 
-    path = Path(source).expanduser()
+    path = at_home(source)
     try:
         file = _Whole(io.FileIO(path))
     except FileNotFoundError:
@@ -108,7 +109,7 @@ def find_photos(paths: Iterable[str | Path]) -> list[Path]:
         paths = [paths]
     found: dict[Path, Path] = {}
     for given in paths:
-        path = Path(given).expanduser()
+        path = at_home(given)
         if path.is_dir():
             below = ((each, each.relative_to(path).parts) for each in path.rglob("*") if _is_photo(each))
             matches = [each for each, parts in below if not any(part.startswith(".") for part in parts)]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from whycam.engine.identity import bytes_of, digits
 from whycam.errors import PhotoError
+from whycam.kit.files import at_home
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess
@@ -102,7 +103,7 @@ def decode(item: Item, preprocess: Preprocess | None, drawn: bool = False) -> De
     try:
         if isinstance(held, Path):
             photo = read_photo(held)  # first, for its sentences about what cannot be opened
-            content = held.expanduser().read_bytes()
+            content = at_home(held).read_bytes()
         else:
             photo = read_photo(held)
             content = held if isinstance(held, bytes) else bytes_of(held)

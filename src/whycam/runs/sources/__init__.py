@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import OptionError, WhycamError
+from whycam.kit.files import at_home
 from whycam.pictures.photos import PHOTO_SUFFIXES
 from whycam.runs.sources import folder, iterable, lists, parquet, tar
 from whycam.runs.sources.source import COLUMNS, Asked, Item, Source
@@ -54,7 +55,7 @@ def _unknown(source: Any) -> WhycamError:
         return WhycamError(
             f"a source of images is a path, a glob, or an iterable of (id, photo), not {type(source).__name__}."
         )
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_dir():
         return WhycamError(f"{source}: the folder holds no image; looked for {known}.")
     if path.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError
+from whycam.kit.files import at_home
 
 #: Every file in a folder and below it.
 EVERYTHING = ("**", "*")
@@ -80,7 +81,7 @@ def shards(source: Any, suffix: str) -> list[Path] | None:
         return None
     found: dict[Path, None] = {}
     for each in several:
-        path = Path(each).expanduser()
+        path = at_home(each)
         if path.is_dir():
             files = [*below(path, EVERYTHING, (suffix,))]
         elif path.suffix.lower() != suffix:

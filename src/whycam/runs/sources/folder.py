@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from whycam.kit.files import at_home
 from whycam.pictures.photos import PHOTO_SUFFIXES
 from whycam.runs.sources.files import EVERYTHING, below, glob_parts
 from whycam.runs.sources.source import Asked, Item, Source, id_of
@@ -14,7 +15,7 @@ def opened(source: Any, asked: Asked) -> Source | None:
     """Ids are paths from the folder, or from the part of a glob that is fixed."""
     if not isinstance(source, str | Path):
         return None
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_dir():
         # one text for `photos` and `photos/`, which are one source
         found = Source("folder", f"{Path(source).as_posix()}/", partial(_items, path, EVERYTHING, asked.label_from))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import WhycamError
-from whycam.kit.files import Names
+from whycam.kit.files import Names, at_home
 from whycam.runs.sources.source import Asked, Item, Source, each_once, id_of, label_of, target_of
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -17,7 +17,7 @@ def opened(source: Any, asked: Asked) -> Source | None:
     """Paths are relative to the list's own folder. The list is read through once, to know that it is in order."""
     if not isinstance(source, str | Path):
         return None
-    path = Path(source).expanduser()
+    path = at_home(source)
     kind = {".txt": "list", **dict.fromkeys(_SEPARATORS, "table")}.get(path.suffix.lower())
     if kind is None or not path.is_file():
         return None
