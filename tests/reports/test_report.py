@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import html5lib
@@ -278,6 +279,35 @@ def test_a_folder_of_explain_becomes_a_report(photos, tmp_path, monkeypatch):
     assert len([each for each in page.iter("img") if each.attrib.get("class") == "raw"]) == 2
 
 
+def test_a_folder_of_explain_says_what_it_could_not_explain(photos, tmp_path):
+    def explained(*names: str) -> list[str]:
+        given = ["explain", *[str(photos / name) for name in names], "-o", str(tmp_path / "out"), "--quiet"]
+        assert CliRunner().invoke(app, given).exit_code in (0, 1)
+        made = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "-o", str(tmp_path / "r.html"), "--json"])
+        page = parsed(tmp_path / "r.html")
+        told = json.loads(made.stdout)
+        assert told["failures"] == len(texts(page, "li"))
+        assert told["images"] == len([*page.iter("article")])
+        return texts(page, "li")
+
+    for name in ("broken.png", "<b>.png"):
+        (photos / name).write_bytes(b"no photo")
+    (failure,) = explained("broken.png")
+    assert failure.startswith("broken.png: ")
+    assert [each.partition(":")[0] for each in explained("<b>.png", "red.png")] == ["broken.png", "<b>.png"]
+    shutil.copy(photos / "red.png", photos / "broken.png")
+    (photos / "red.png").write_bytes(b"no photo")
+    assert [each.partition(":")[0] for each in explained("broken.png", "red.png")] == ["<b>.png", "red.png"]
+    for name in ("<b>.png", "red.png"):
+        shutil.copy(photos / "green.png", photos / name)
+    assert explained("<b>.png", "red.png") == []
+    assert not (tmp_path / "out" / "not-explained.json").exists()
+    (tmp_path / "out" / "not-explained.json").write_text("[]")
+    refused = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "-o", str(tmp_path / "r.html")])
+    assert refused.exit_code == 2
+    assert "is no list of photos that were not explained" in refused.stderr
+
+
 def test_saved_maps_of_numbers_are_shown_alone(network, tmp_path):
     whycam.explain(network.module, torch.rand(2, 3, 9, 9), layer="1").save(tmp_path / "out")
     whycam.explain(network.module, torch.full((1, 3, 9, 9), torch.nan), layer="1").save(tmp_path / "out" / "nan")
@@ -306,7 +336,7 @@ def test_a_run_is_shown_over_its_photos(network, photos, tmp_path):
     said = asked(page)
     assert said["Model"] == ["colors"]
     assert said["Weights"] == [f"fingerprint {run.asked['weights']}"]
-    assert said["Layer"] == ["1: asked for as 1"]
+    assert said["Layer"] == ["1: as asked"]
     assert said["Target"] == ["each image's top class"]
     (failure,) = texts(page, "li")
     assert failure.startswith("broken.png: ")
@@ -318,9 +348,11 @@ def test_a_run_is_shown_over_its_photos(network, photos, tmp_path):
 
 
 def test_a_run_without_its_photos_shows_the_maps(network, photos, tmp_path):
-    run = whycam.run(network, photos, tmp_path / "run", layer="1", workers=0)
+    run = whycam.run(network, photos, tmp_path / "run", workers=0)
     page = parsed(run.report(tmp_path / "r.html"))
     assert not texts(page, "p", "missing")  # it knows where they were
+    choice = whycam.explain(network, photos / "red.png").layer
+    assert asked(page)["Layer"] == [f"{choice.name}: {choice.why}"]
     photos.rename(tmp_path / "moved")
     page = parsed(run.report(tmp_path / "r.html"))
     assert all("Say where the photos are" in each for each in texts(page, "p", "missing"))

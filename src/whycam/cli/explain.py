@@ -119,8 +119,8 @@ def explain(
     """Explain what a network sees in photos.
 
     For each photo, three files are written: NAME.METHOD.overlay.png, the map over the photo; NAME.METHOD.map.npy, its
-    raw values; NAME.METHOD.json, how it came about. A photo that cannot be read is listed at the end, and the others
-    are explained all the same.
+    raw values; NAME.METHOD.json, how it came about. A photo that cannot be read is listed at the end and in
+    not-explained.json, and the others are explained all the same.
 
     \b
     Examples:
@@ -227,6 +227,7 @@ class _Run:
     wanted: Wanted
     failures: list[Failure]
     done: list[dict[str, Any]] = field(default_factory=list)
+    explained: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     cost: list[Cost] = field(default_factory=list)
     interrupted: bool = False
@@ -259,6 +260,7 @@ class _Run:
                     if error is not None:
                         self.failures.append(Failure.of(path, error))
                         self.refused += [] if isinstance(error, PhotoError) else [str(error)]
+                    self.explained |= {str(path)} if written else set()
                     for one, files, measured in written:
                         self._finished(path, one, files, measured)
                     advance()
@@ -337,7 +339,8 @@ class _Run:
         return [*head, text(path, "bold"), fields(rows, "  "), ""]
 
     def finish(self) -> int:
-        """Say how it went; the exit status."""
+        """Say how it went, also to who opens the folder later; the exit status."""
+        from whycam.results.left_out import keep_left_out
         from whycam.results.values import Cost
 
         cost = sum(self.cost, Cost(0, 0, 0.0))
@@ -352,6 +355,8 @@ class _Run:
         if self.done:
             self.out.show(text(f"{plural(len(self.done), 'photo')} explained with {cost}"))
         self.out.listed("not explained", [f"{each.photo}: {each.reason}" for each in self.failures])
+        mapless = {each.photo: each.reason for each in self.failures if not each.files}
+        keep_left_out(self.folder, self.explained, mapless)
         if self.interrupted:
             kept = f"; what was written stays in {self.folder}" if self.done else ""
             self.out.problem(f"interrupted: {len(self.done)} of {plural(self.photos, 'photo')} explained{kept}.")

@@ -43,13 +43,10 @@ def reopened(folder: Path) -> list[Reopened]:
     """What a folder holds, in the order of the names.
 
     Raises:
-        WhycamError: it holds no explanation, or one that cannot be read.
+        WhycamError: one cannot be read.
     """
     with disk_errors_said(folder):
-        found = [one for path in sorted(folder.glob("*.json")) if (one := _one(path)) is not None]
-    if not found:
-        raise WhycamError(f"{folder} holds no explanation; pass a folder that 'whycam explain' wrote to.")
-    return found
+        return [one for path in sorted(folder.glob("*.json")) if (one := _one(path)) is not None]
 
 
 def _one(path: Path) -> Reopened | None:

@@ -18,6 +18,7 @@ from whycam.pictures.preprocess import Preprocess, preprocess_of
 from whycam.reports.values import Colors, ImageShown, MapShown, Part
 from whycam.results.heat import color_scale
 from whycam.results.layered import cells, color_bar, layered
+from whycam.results.left_out import left_out
 from whycam.results.look import Look
 from whycam.results.reopened import Reopened, reopened
 from whycam.results.values import ExplanationValues
@@ -51,8 +52,14 @@ def fingerprint_of(model: Any) -> str:
 
 
 def part_of_folder(folder: Path, title: str) -> Part:
-    """What a report shows of a folder that `Explanation.save` wrote, the maps of one photo as one image."""
-    found = reopened(folder)
+    """What a report shows of a folder that `Explanation.save` wrote, the maps of one photo as one image.
+
+    Raises:
+        WhycamError: it holds no explanation and no word of what was not explained, or what cannot be read.
+    """
+    found, failures = reopened(folder), left_out(folder)
+    if not found and not failures:
+        raise WhycamError(f"{folder} holds no explanation; pass a folder that 'whycam explain' wrote to.")
     of_photo: dict[str, list[Reopened]] = {}
     for each in found:
         of_photo.setdefault(each.photo, []).append(each)
@@ -66,7 +73,7 @@ def part_of_folder(folder: Path, title: str) -> Part:
             image_of([each.explanation for each in several], Path(photo).name, missing=several[0].missing)
             for photo, several in of_photo.items()
         ],
-        notes=["A photo that could not be explained leaves nothing in such a folder, so that none is named here."],
+        failures=[(Path(photo).name, why) for photo, why in failures.items()],
     )
 
 
@@ -100,8 +107,14 @@ def _call(one: ExplanationValues) -> str:
     return f"whycam.explain({', '.join(said)}){note}"
 
 
-def in_words(asked: Mapping[str, Any], layers: Sequence[str | None]) -> dict[str, list[str]]:
-    """The same of what the engine was asked, as a run and an evaluation keep it; `layers` where maps were made."""
+def in_words(
+    asked: Mapping[str, Any], layers: Sequence[str | None], reasons: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """The same of what the engine was asked, as a run and an evaluation keep it.
+
+    Args:
+        layers: where maps were made. reasons: why there, as far as that was kept.
+    """
     known, options, preprocess = methods(), asked.get("options", {}), preprocess_of(asked.get("input"))
     titles = {name: known[name].title if name in known else name for name in asked.get("methods", [])}
     named = {str(each) for several in asked.get("layers", []) for each in several} - {"None"}
@@ -111,7 +124,7 @@ def in_words(asked: Mapping[str, Any], layers: Sequence[str | None]) -> dict[str
         "Weights": [f"fingerprint {asked['weights']}"] if "weights" in asked else [],
         "Preprocessing": once([described(preprocess) if preprocess else asked.get("preprocess", "")]),
         "Method": [with_options(title, options.get(name, {})) for name, title in titles.items()],
-        "Layer": [f"{name}: {why}" for name in once(each or "" for each in layers)],
+        "Layer": [f"{name}: {(reasons or {}).get(name, why)}" for name in once(each or "" for each in layers)],
         "Target": ["each image's top class" if each == "None" else each for each in asked.get("targets", [])],
     }
 

@@ -14,6 +14,7 @@ from whycam.evaluation.columns import Measured, measured
 from whycam.pictures.preprocess import Preprocess
 from whycam.runs.decoding import Decoded
 from whycam.runs.keeping import Kept
+from whycam.runs.manifest import keep_said
 from whycam.runs.rows import failed_row, rows_of
 
 
@@ -44,6 +45,7 @@ class Worker:
 
     def __init__(self, session: Session, request: Request, kept: Kept, folder: Path, *, known: bool = False) -> None:
         self.session, self.request, self.kept, self.folder, self.known = session, request, kept, folder, known
+        self._said = False
 
     @property
     def preprocess(self) -> Preprocess | None:
@@ -106,7 +108,14 @@ class Worker:
                 yield from self._each_or_all([each], refused)
             return
         self.known = True
+        self._say_why(maps)
         yield Made(several, maps)
+
+    def _say_why(self, maps: Measured) -> None:
+        """Keep beside the rows why maps are made at their layers, by the first of them."""
+        if not self._said:
+            self._said = True
+            keep_said(self.folder, layers={each.layer.name: each.layer.why for each in maps.explanations.values()})
 
     def _maps(self, several: Sequence[Decoded]) -> Measured:
         request = self.request

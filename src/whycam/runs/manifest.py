@@ -30,11 +30,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_said(folder: Path) -> dict[str, Any]:
-    """What is kept beside what was asked: the `versions`, the photos' `source`, the `command` if there was one."""
+    """What is kept beside what was asked: the `versions`, the photos' `source`, the `command` if there was one, and
+    why maps are made at their `layers`.
+    """
     return {name: each for name, each in (_found(folder) or {}).items() if name not in ("schema", "asked")}
 
 
-def keep_said(folder: Path, **said: str) -> None:
+def keep_said(folder: Path, **said: str | Mapping[str, str]) -> None:
     """Keep more beside what was asked; what is said there already stays."""
     found = _found(folder)
     if found is not None and said.keys() - found.keys():

@@ -24,7 +24,7 @@ def part_of_run(run: Told, title: str, photos: Any = None, most: int = 500) -> P
         photos: where the photos are, as for `whycam.run`; unless said, where the run found them, or
             where the images' ids name files.
     """
-    table = run.table
+    table, said = run.table, run.said
     rows: dict[str, list[int]] = {}
     for number, (name, kind) in enumerate(zip(_column(table, "source"), _column(table, "map_type"), strict=True)):
         if kind is not None:
@@ -34,9 +34,9 @@ def part_of_run(run: Told, title: str, photos: Any = None, most: int = 500) -> P
     images = dict(_images(run, table, shown, photos))
     return Part(
         title,
-        in_words(run.asked, _column(table, "layer"))
-        | {"Versions": [", ".join(f"{name} {each}" for name, each in run.said.get("versions", {}).items())]},
-        command=run.said.get("command", ""),
+        in_words(run.asked, _column(table, "layer"), said.get("layers"))
+        | {"Versions": [", ".join(f"{name} {each}" for name, each in said.get("versions", {}).items())]},
+        command=said.get("command", ""),
         images=[images[name] for name in shown],
         failures=run.failures,
         notes=notes,

@@ -69,7 +69,9 @@ class Run:
 
     @property
     def said(self) -> Mapping[str, Any]:
-        """What the folder says beside what was asked: the `versions`, and the `command` where there was one."""
+        """What the folder says beside what was asked: the `versions`, why maps are made at their `layers`, and the
+        `command` where there was one.
+        """
         return read_said(self.folder)
 
     @property
