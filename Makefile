@@ -30,8 +30,8 @@ test: lint $(VENV)/backends
 
 # Whole products and long sweeps, which `make test` leaves out
 test-slow: $(VENV)/backends
-	$(PYTEST) -m slow
-	$(BIN)/python tests/keras_backends.py -m slow
+	$(PYTEST) -m slow $(MORE)
+	$(BIN)/python tests/keras_backends.py -m slow $(MORE)
 
 test-all: test test-slow
 

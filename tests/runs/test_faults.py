@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import connection
 
 import nets
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import whycam
-from whycam.runs.decoding import _held_back, decoded
+from whycam.runs.decoding import _bound, _held_back, decoded
 from whycam.runs.sources import Item
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -162,6 +164,32 @@ def test_processes_that_read_photos_leave_sigterm_to_the_run():
     """A scheduler sends it to all of them."""
     loaded = decoded([_Ends() for _ in range(3)], None, batch=1, workers=1)
     assert [len(each) for each in loaded] == [1, 1, 1]
+
+
+class _Handed:
+    """Open files, as a worker hands them over."""
+
+    def __len__(self):
+        return 9  # more than a worker prepares at once, so that it stays
+
+    def __getitem__(self, number):
+        return multiprocessing.reduction.DupFd(os.open(os.devnull, os.O_RDONLY))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are handed over as POSIX does")
+def test_what_a_stopped_run_does_not_take_is_no_traceback(capfd):
+    loaded = iter(DataLoader(_Handed(), batch_size=None, num_workers=1, worker_init_fn=_bound))
+    handed = next(loaded)
+    address, _ = handed._id
+    for said in ("nothing", ("no key", os.getpid())):
+        with connection.Client(address, authkey=multiprocessing.current_process().authkey) as gone:
+            if said != "nothing":
+                gone.send(said)
+    os.close(handed.detach())  # it still hands over, and what came before was heard
+    del loaded  # ends the worker, which a failed test would keep
+    error = capfd.readouterr().err
+    assert "EOFError" not in error
+    assert "KeyError: 'no key'" in error  # what goes wrong there otherwise is said
 
 
 class _Ends(Item):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -160,7 +161,17 @@ def _bound(_: int) -> None:
     """
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
+    sys.excepthook = _hook
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Say what goes wrong in a worker's thread that hands tensors over, but not that nobody takes them any more.
+
+    So it is where a run was stopped, and multiprocessing would print it into the sentence that says so.
+    """
+    if not isinstance(error, (EOFError, OSError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_with(main: Any) -> None:
