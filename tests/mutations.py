@@ -166,6 +166,8 @@ FAULTS = [
         {
             "if photo[0].size != geometry.photo_size:": "if False:",
             "if held.get(each)}": "}",
+            "if beside.exists():": "if False:",
+            "EOFError, FileNotFoundError) as": "FileNotFoundError) as",
         },
     ),
     Faults(

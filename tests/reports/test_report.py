@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 import whycam
 from whycam.cli import app
+from whycam.errors import WhycamError
 from whycam.network.fingerprint import fingerprint
 from whycam.pictures.blends import OPACITY
 from whycam.results.layered import layered
 from whycam.results.look import Look
+from whycam.results.reporting import part_of_folder
 
 NASTY = "<script>alert(1)</script>\"'&.png"
 
@@ -306,6 +308,26 @@ def test_a_folder_of_explain_says_what_it_could_not_explain(photos, tmp_path):
     refused = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "-o", str(tmp_path / "r.html")])
     assert refused.exit_code == 2
     assert "is no list of photos that were not explained" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda record, raw: record.write_bytes(record.read_bytes()[:60]),
+        lambda record, raw: record.write_text('{"a": 1}'),
+        lambda record, raw: record.write_text(json.dumps(json.loads(record.read_text()) | {"layer": 5})),
+        lambda record, raw: raw.write_bytes(raw.read_bytes()[:60]),
+        lambda record, raw: raw.write_bytes(b""),
+        lambda record, raw: raw.unlink(),
+    ],
+)
+def test_what_is_damaged_is_named_and_never_left_out(harm, network, photos, tmp_path):
+    whycam.explain(network, [photos / "red.png", photos / "green.png"], "grad_cam", layer="1").save(tmp_path)
+    (tmp_path / "notes.json").write_text("no record")
+    assert len(part_of_folder(tmp_path, "out").images) == 2
+    harm(tmp_path / "red.grad_cam.json", tmp_path / "red.grad_cam.map.npy")
+    with pytest.raises(WhycamError, match=r"red\.grad_cam\.json, or the map beside it, is damaged or missing"):
+        part_of_folder(tmp_path, "out")
 
 
 def test_saved_maps_of_numbers_are_shown_alone(network, tmp_path):

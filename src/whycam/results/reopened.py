@@ -50,15 +50,38 @@ def reopened(folder: Path) -> list[Reopened]:
 
 
 def _one(path: Path) -> Reopened | None:
-    """A record with its map; `None` for a file of another sort."""
+    """A record with its map; `None` for a file of another sort.
+
+    Raises:
+        WhycamError: it, or its map, is not as it was written.
+    """
+    beside = path.with_suffix(".map.npy")
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return None
+        held = None
     if not isinstance(held, dict) or not held.keys() >= _TOLD:
+        if beside.exists():  # then it was a record
+            raise _damaged(path)
         return None
     check_schema(path, held, SCHEMA)
-    maps = torch.from_numpy(np.load(path.with_suffix(".map.npy"), allow_pickle=False))[None]
+    try:
+        return _made(path, held, np.load(beside, allow_pickle=False))
+    except WhycamError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, EOFError, FileNotFoundError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> WhycamError:
+    return WhycamError(
+        f"{path}, or the map beside it, is damaged or missing. Explain its photo again, or remove both files to leave "
+        "it out."
+    )
+
+
+def _made(path: Path, held: Mapping[str, Any], numbers: np.ndarray) -> Reopened:
+    maps = torch.from_numpy(numbers)[None]
     name = held["photo"] or path.name.removesuffix(f".{held['method']}.json")
     context, missing = _context(held)
     said, score = held["prediction"], from_json(held["score"])
