@@ -64,7 +64,13 @@ FAULTS = [
             "event.preventDefault(); // the": "// the",
         },
     ),
-    Faults("page/static/prediction.js", "page/test_in_browser.py", {r"!/^\d+$|@/.test(label)": "true"}),
+    Faults(
+        "page/networks.py",
+        "page/test_networks.py",
+        {"Region.from_text(label).of == label": "True", "labels.count(label) == 1": "True"},
+    ),
+    Faults("page/static/prediction.js", "page/test_in_browser.py", {"if (error) return error;": ""}),
+    Faults("page/asking.py", "page/test_networks.py", {"kept.named(str": "kept.photo(str"}),
     Faults(
         "page/guard.py",
         "page/test_guard.py",

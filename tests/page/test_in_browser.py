@@ -18,6 +18,7 @@ import pages
 import pytest
 import torch
 import torchvision_shim
+import towers
 from browser import axe, sideways
 from PIL import Image
 from torch import nn
@@ -531,7 +532,7 @@ def test_labels_that_read_as_numbers_are_the_classes_they_name(serve, page, cat)
         np.testing.assert_array_equal(canvas(page, number), overlay(expected))
 
 
-@pytest.mark.parametrize("names", [["1", "0"], ["road@night", "sky"]])
+@pytest.mark.parametrize("names", [["1", "0"], ["road@night", "sky"], ["sky", "sky"], None])
 def test_a_segmenter_whose_labels_read_as_something_else(names, serve, page, cat):
     net = nn.Conv2d(3, 2, 1)
     nn.init.zeros_(net.weight)
@@ -540,11 +541,12 @@ def test_a_segmenter_whose_labels_read_as_something_else(names, serve, page, cat
     body = nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1), nn.ReLU(), net)
     page.goto(serve(pages.page(whycam.VisionModel(body.eval(), plain, names, name="places"), samples={"cat.png": cat})))
     at_rest(page)
-    assert page.inner_text(".target h3") == f"Why {names[0]} (100.0% of the picture)"
+    first = names[0] if names else "class 0"
+    assert page.inner_text(".target h3") == f"Why {first} (100.0% of the picture)"
     page.locator("#preview img").click(position={"x": 40, "y": 30})
     page.wait_for_selector(".class:has-text('region:0@')")
     at_rest(page)
-    assert page.locator(".target h3").inner_text().startswith(f"Why {names[0]}")
+    assert page.locator(".target h3").inner_text().startswith(f"Why {first}")
 
 
 def test_what_an_address_asks_for_in_vain_is_said(tiny, page):
@@ -569,3 +571,43 @@ def test_long_names_stay_inside(serve, open_page, cat):
     at_rest(page, 2)
     assert sideways(page) == 0
     assert page.locator("#photos button").nth(11).bounding_box()["width"] > 44
+
+
+def test_a_network_that_fails_leaves_the_other_its_say(serve, page, cat, complaints):
+    class Fails(pages.Net):
+        def forward(self, x):
+            if x.shape[0] and self.broken:
+                raise RuntimeError("out of <b>luck</b>")
+            return super().forward(x)
+
+    net = Fails()
+    net.broken = False
+    other = replace(pages.model(), module=net.eval(), name="fails")
+    behind = pages.page(pages.model(), other, samples={"cat.png": cat})
+    page.goto(serve(behind))
+    at_rest(page)
+    net.broken = True
+    page.select_option("#beside", label="fails")
+    at_rest(page)
+    assert page.locator(".columns h2").all_inner_texts() == ["net 0", "fails"]
+    assert page.inner_text(".columns > :nth-child(2) .failures") == "RuntimeError: out of <b>luck</b>"
+    assert page.locator("#classes > div").nth(1).inner_text().split("\n")[-1] == "RuntimeError: out of <b>luck</b>"
+    complaints.clear()
+
+
+def test_an_encoder_waits_for_what_is_to_be_explained(serve, page, cat, tmp_path):
+    net, _ = towers.made(towers.clip)
+    plain = whycam.Preprocess((32, 32), "stretch", mean=(0, 0, 0), std=(1, 1, 1))
+    (tmp_path / "dog.png").write_bytes(pages.photo(4))
+    samples = {"cat.png": cat, "dog.png": tmp_path / "dog.png"}
+    page.goto(serve(pages.page(whycam.VisionModel(net, plain, name="encoder"), samples=samples)))
+    page.wait_for_selector("text=This model names no classes")
+    page.wait_for_load_state("networkidle")
+    assert page.locator("#problem").is_hidden()
+    page.fill("#other-text", "similarity:dog.png")
+    page.click("#other button")
+    at_rest(page)
+    expected = whycam.explain(
+        whycam.VisionModel(net, plain), cat, target=whycam.targets.Similarity(tmp_path / "dog.png")
+    )
+    np.testing.assert_array_equal(canvas(page), overlay(expected))

@@ -13,6 +13,7 @@ from PIL import Image
 
 import whycam
 from whycam.engine.inputs import make_batch
+from whycam.page.networks import _region
 from whycam.pictures.photos import read_photo
 from whycam.targets import Box
 
@@ -70,6 +71,7 @@ def test_regions_and_the_class_at_a_point() -> None:
         assert sum(each["share"] for each in found["regions"]) == pytest.approx(1)
         assert found["regions"][0]["index"] == int(top.flatten().mode()[0])
         assert found["at_point"]["index"] == int(top[0, -1])
+        assert [each["called"] for each in found["regions"]] == [str(each["index"]) for each in found["regions"]]
         (one,) = asking.ask(sent, targets=[f"region:{found['at_point']['index']}@191,1"])["maps"]
         assert one["method"] == "hires_cam"
         outside = asking.post("predictions", {"photo": sent, "model": asking.model, "point": [500, 1]})
@@ -77,6 +79,14 @@ def test_regions_and_the_class_at_a_point() -> None:
         able = {each["name"]: each["usable"] for each in asking.get(f"models/{asking.model}/methods?photo={sent}")}
         assert able["hires_cam"]
         assert not able["cam"]
+
+
+@pytest.mark.parametrize(
+    ("label", "said"), [("road", "road"), ("a road", "a road"), ("3", "0"), ("a@b", "0"), ("sky", "0"), (" x", "0")]
+)
+def test_a_region_is_called_what_is_read_as_it(label: str, said: str) -> None:
+    found = _region(0, (label, "sky"))
+    assert (found["label"], found["called"]) == (label, said)
 
 
 def test_vectors_are_compared_with_photos_of_the_page() -> None:
@@ -88,7 +98,11 @@ def test_vectors_are_compared_with_photos_of_the_page() -> None:
         sent, other = (asking.add(pages.photo(number))["id"] for number in (1, 2))
         said = asking.post("predictions", {"photo": sent, "model": asking.model})
         assert said == {"classes": [], "boxes": None, "regions": None}
+        asking.add(pages.photo(2), "dog.png")
+        named = asking.ask(sent, "grad_cam", targets=["similarity:dog.png"])["maps"][0]["score"]
+        asking.add(pages.photo(2))
         made = asking.ask(sent, "grad_cam", targets=[f"similarity:{other}"])
+        assert made["maps"][0]["score"] == named
         (one,) = made["maps"]
         assert one["target_text"] == f"similarity:{other}"
         assert "similarity:photo.png" in made["shell"]

@@ -86,8 +86,8 @@ class Question:
         for text in self.targets or ("top",):
             target = parse_target(text, own=False)
             aim = Aim(text, target, text, target)
-            if isinstance(target, Similarity):  # by the id of a photo that the page has, never by a path
-                other = kept.photo(str(target.reference))
+            if isinstance(target, Similarity):  # a photo that the page has, never a path
+                other = kept.named(str(target.reference))
                 there = replace(target, reference=other.source)
                 aim = Aim(text, replace(target, reference=other.photo.image), f"similarity:{other.source}", there)
             made[key(aim.target)] = aim

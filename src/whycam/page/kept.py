@@ -49,6 +49,11 @@ class Bounded(Generic[Value]):
             self._held.move_to_end(name)
             return self._held[name][0]
 
+    def values(self) -> list[Value]:
+        """All of them, the last asked for first."""
+        with self._lock:
+            return [each for each, _ in reversed(self._held.values())]
+
     def __len__(self) -> int:
         return len(self._held)
 
@@ -122,6 +127,16 @@ class Kept:
         if digest(data) != name:
             raise PhotoError(f"{path} has changed since the page was started; start it again.")
         return self.add(data, shown, str(path), lambda: read_photo(path))
+
+    def named(self, name: str) -> KeptPhoto:
+        """The photo of that id, or else the newest that is called so.
+
+        Raises:
+            Refused, PhotoError: as above.
+        """
+        ids = [each.id for each in self.photos.values() if each.name == name]
+        ids += [each for each, (shown, _) in self.samples.items() if shown == name]
+        return self.photo(ids[0] if ids and self.photos.get(name) is None else name)
 
     def keep(self, ones: Sequence[Explanation], drawn: Photo) -> list[KeptMap]:
         """Keep the maps of one photo, as long as each other, and without the photo's own pixels."""

@@ -189,7 +189,7 @@ def _regions(
     top = (scores[0] > 0).long() if len(scores) == 1 else scores.argmax(0)
     counts = torch.bincount(top.flatten()).double() / top.numel()
     listed = [
-        {"index": index, "label": name_of(index, labels), "share": float(counts[index])}
+        {**_region(index, labels), "share": float(counts[index])}
         for index in counts.argsort(descending=True)[:_MOST].tolist()
         if counts[index] > 0
     ]
@@ -206,8 +206,18 @@ def _regions(
         row, column = (int(at * cells / side) for at, cells, side in zip((y, x), top.shape, size, strict=True))
         inside = 0 <= row < top.shape[0] and 0 <= column < top.shape[1]
         index = int(top[row, column]) if inside else -1
-        made["at_point"] = {"index": index, "label": name_of(index, labels)} if inside else None
+        made["at_point"] = _region(index, labels) if inside else None
     return made
+
+
+def _region(index: int, labels: Sequence[str] | None) -> dict[str, Any]:
+    """A class of places; `called` is how a target calls it: by its label where that is read as this class."""
+    label = name_of(index, labels)
+    try:
+        meant = labels is not None and Region.from_text(label).of == label and labels.count(label) == 1
+    except WhycamError:
+        meant = False
+    return {"index": index, "label": label, "called": label if meant else str(index)}
 
 
 def _size(batch: Batch) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import { Card } from "./card.js";
 import { afterPause, announce, byId, copyable, eachFrame, make } from "./dom.js";
 import { layerList, methodList, runsOften } from "./forms.js";
 import { takeFiles } from "./photos.js";
-import { called, classButtons, preview, rowsOf, targetOf, usualTarget } from "./prediction.js";
+import { classButtons, nothingIn, preview, rowsOf, targetOf, usualTarget } from "./prediction.js";
 import { read, written } from "./state.js";
 
 const asking = new Asking();
@@ -116,8 +116,10 @@ function clear() {
 async function openModels() {
   const id = state.photo;
   const models = state.models.join();
-  predictions = await Promise.all(state.models.map((model) => api.predict(id, model)));
+  const found = await Promise.allSettled(state.models.map((model) => api.predict(id, model)));
   if (state.photo !== id || state.models.join() !== models) return;
+  if (found.every((each) => each.reason)) throw found[0].reason;
+  predictions = found.map(({ value, reason }) => value ?? { error: reason.message });
   question();
   await Promise.all([showMethods(), showLayers()]);
 }
@@ -134,7 +136,7 @@ function showPrediction() {
   const title = (k) => (state.models.length > 1 ? titleOf(state.models[k]) : null);
   byId("preview").replaceChildren(preview(photo, predictions[0], state.targets, pick, pickAt));
   byId("classes").replaceChildren(
-    ...predictions.map((each, k) => classButtons(title(k), rowsOf(each, byLabel), state.targets, pick)),
+    ...predictions.map((each, k) => classButtons(title(k), rowsOf(each, byLabel), state.targets, pick, nothingIn(each))),
   );
   byId("says").textContent = state.models.length > 1 ? "The models say" : "The model says";
   const two = state.targets.filter((each) => each !== null && !each.includes(":"));
@@ -151,7 +153,7 @@ const pickAt = guarded(async (x, y) => {
   const { at_point: found } = await api.predict(photo.id, state.models[0], [x, y]);
   if (!found) throw new api.Refused("The network did not see this place; click inside of what it saw.");
   const scale = photo.photo_width / photo.width; // targets count the photo's own pixels
-  state.targets = [`region:${called(found)}@${Math.floor(x * scale)},${Math.floor(y * scale)}`];
+  state.targets = [`region:${found.called}@${Math.floor(x * scale)},${Math.floor(y * scale)}`];
   question();
 });
 
@@ -231,6 +233,11 @@ function question() {
   keep();
   if (predictions.length !== state.models.length) return; // it is asked once they have come
   showPrediction();
+  if (state.targets.includes(null) && predictions.every((each) => !rowsOf(each, false).length)) {
+    asking.stop(); // it is said beside the photo that there is nothing to choose from
+    byId("ready").hidden = true;
+    return idle();
+  }
   const often = state.methods.filter((each) => runsOften(methodOf(each.name)));
   byId("ready").hidden = often.length === 0;
   byId("ready-text").textContent =

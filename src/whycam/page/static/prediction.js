@@ -4,9 +4,6 @@ import * as api from "./api.js";
 import { make } from "./dom.js";
 import { percent, placed } from "./card.js";
 
-/** A region as a target calls it: by its label, unless that would be read as a number or as a place. */
-export const called = ({ label, index }) => (label && label === label.trim() && !/^\d+$|@/.test(label) ? label : index);
-
 /**
  * What may be explained of a prediction: classes, boxes or regions, each with its target as on the command line, its
  * name, and its share, a probability or of the picture. `own` is the target where this model alone is asked.
@@ -21,15 +18,15 @@ export function rowsOf(prediction, byLabel) {
     share: each.probability,
   }));
   const boxes = (prediction.boxes ?? []).map((each, k) => ({ text: `box:${k}`, name: each.label, share: each.score }));
-  const regions = (prediction.regions ?? []).map((each) => ({ text: `region:${called(each)}`, name: each.label, share: each.share }));
+  const regions = (prediction.regions ?? []).map((each) => ({ text: `region:${each.called}`, name: each.label, share: each.share }));
   return [...classes, ...boxes, ...regions];
 }
 
 /** How a target that may stand for several models is put to one: "3" is its class of that label, if one is listed. */
 export const targetOf = (prediction, text) => rowsOf(prediction, true).find((each) => each.text === text)?.own ?? text;
 
-/** The rows of `rowsOf` as buttons. targets: those explained. pick: told a target, and whether it is one more. */
-export function classButtons(title, rows, targets, pick) {
+/** The rows of `rowsOf` as buttons. targets: those explained. pick: told a target, and whether it is one more. said: where there is no row. */
+export function classButtons(title, rows, targets, pick, said) {
   const top = targets.includes(null) ? rows[0] : null;
   const buttons = rows.map((each) => {
     const pressed = each === top || targets.includes(each.text);
@@ -49,7 +46,7 @@ export function classButtons(title, rows, targets, pick) {
     title ? make("h3", {}, title) : null,
     rows.length
       ? make("ul", { className: "classes" }, buttons)
-      : make("p", { className: "soft" }, "This model names no classes. Say below what is to be explained."),
+      : make("p", { className: "soft" }, said),
     ...chips(rows, targets, pick),
   );
 }
@@ -64,10 +61,16 @@ function chips(rows, targets, pick) {
   return [make("ul", { className: "classes" }, buttons.map((each) => make("li", {}, each)))];
 }
 
+/** What is said of a prediction that has nothing to choose from. */
+export function nothingIn({ error, boxes }) {
+  if (error) return error;
+  return boxes ? "It finds no thing in this photo." : "This model names no classes. Say below what is to be explained.";
+}
+
 /** What is explained of a model where nothing was chosen: its top class, or the first thing that it found. */
 export function usualTarget(prediction) {
   if (prediction.boxes?.length) return "box:0";
-  return prediction.regions?.length ? `region:${called(prediction.regions[0])}` : null;
+  return prediction.regions?.length ? `region:${prediction.regions[0].called}` : null;
 }
 
 /** The photo; boxes on it are buttons, and where places are classified a click picks the part of the photo there. */
