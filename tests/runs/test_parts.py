@@ -40,6 +40,9 @@ def test_parts_hold_every_image_once_and_are_merged_into_what_one_job_writes(exp
     number = merged.table["source"].to_pylist().index("4")
     assert torch.equal(merged[number].maps, whole[4].maps)
     assert merged.asked == whole.asked
+    assert merged.said == whole.said
+    choice = explainer.explain(torch.zeros(1, 3, 16, 16), "grad_cam").layer
+    assert merged.said["layers"] == {choice.name: choice.why}
     drawn = [sorted((run.folder / "heatmaps").iterdir()) for run in (merged, whole)]
     assert [(path.name, path.read_bytes()) for path in drawn[0]] == [
         (path.name, path.read_bytes()) for path in drawn[1]

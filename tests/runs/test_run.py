@@ -16,6 +16,7 @@ from PIL import Image
 import whycam
 from whycam.engine.request import Request
 from whycam.engine.session import Session
+from whycam.evaluation.columns import Measured
 from whycam.pictures.colormaps import colorize
 from whycam.results.heat import map_heat
 from whycam.results.look import Look
@@ -468,7 +469,12 @@ def test_photos_of_a_batch_take_few_open_files_and_each_has_its_own_input_and_pl
 
 def test_images_of_a_target_that_stands_for_several_things_come_each_alone(vision, tmp_path, monkeypatch):
     request, asked = Request.several(["grad_cam"], None, [Boxes()], None, {}), []
-    monkeypatch.setattr(Worker, "_maps", lambda _, several: asked.append([each.item.id for each in several]))
+
+    def maps(_, several):
+        asked.append([each.item.id for each in several])
+        return Measured({}, {})
+
+    monkeypatch.setattr(Worker, "_maps", maps)
     items = [Item(f"{number}", np.zeros((9, 9, 3), np.uint8)) for number in range(3)]
     for several in decoded(items, PREPROCESS, batch=3, workers=0):
         assert len([*Worker(Session(vision), request, Kept(), tmp_path).explained(several)]) == 3

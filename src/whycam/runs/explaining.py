@@ -113,7 +113,7 @@ class Worker:
 
     def _say_why(self, maps: Measured) -> None:
         """Keep beside the rows why maps are made at their layers, by the first of them."""
-        if not self._said:
+        if maps.explanations and not self._said:
             self._said = True
             keep_said(self.folder, layers={each.layer.name: each.layer.why for each in maps.explanations.values()})
 

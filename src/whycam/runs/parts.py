@@ -6,7 +6,7 @@ from pathlib import Path
 from whycam.errors import OptionError, WhycamError
 from whycam.kit.files import check_head, disk_errors_said, head_of, link_whole, write_whole
 from whycam.runs.keeping import PICTURES
-from whycam.runs.manifest import NAME, SCHEMA
+from whycam.runs.manifest import NAME, SCHEMA, keep_said, read_said
 from whycam.runs.run import Run
 from whycam.runs.store import Store
 
@@ -64,6 +64,8 @@ def merge_shards(out: str | Path, *, unfinished: bool = False) -> Run:
     with Store.create_or_continue(folder, parts[0].asked) as store:
         for part in parts:
             _link_pictures(folder, part.folder)
+            said = read_said(part.folder)
+            keep_said(folder, **{name: said[name] for name in ("source", "layers") if name in said})
             for name in part.shards:
                 store.adopt(part, name)
     return Run(folder)
