@@ -1,8 +1,6 @@
 """What was asked, in words that are the same every time: by it, work that was stopped is known again."""
 
-import hashlib
 import re
-from collections.abc import Iterable
 from inspect import isfunction
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from whycam.engine.request import Request
 from whycam.engine.session import Session
+from whycam.kit.files import digits
 from whycam.network.fingerprint import fingerprint
 from whycam.network.pytree import leaves, tensors
 from whycam.pictures.photos import Photo
@@ -60,11 +59,6 @@ def identity(value: Any) -> str:
         held = (code.co_code, code.co_names, code.co_consts, value.__defaults__, value.__kwdefaults__)
         return f"{value.__module__}:{value.__qualname__} {digits([repr(held).encode()])}"
     return " ".join([str(value), *([digits(map(bytes_of, inside))] if (inside := arrays(value)) else [])])
-
-
-def digits(held: Iterable[bytes]) -> str:
-    """Sixteen hexadecimal digits that tell these bytes from others."""
-    return hashlib.sha256(b"".join(held)).hexdigest()[:16]
 
 
 def bytes_of(value: Any) -> bytes:

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from whycam.engine.identity import bytes_of, digits, is_of_each
+from whycam.engine.identity import bytes_of, is_of_each
 from whycam.errors import InputError, OptionError, PhotoError
-from whycam.kit.files import Names, at_home
+from whycam.kit.files import Names, at_home, digits
 from whycam.network.pytree import mapped, tensors
 from whycam.pictures.photos import name_of, read_photo
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whycam.engine.identity import digits
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
@@ -17,6 +16,7 @@ from whycam.evaluation.journal import Journal, Part
 from whycam.evaluation.mosaics import Mosaics, mosaics
 from whycam.evaluation.quantities import Asking
 from whycam.evaluation.questions import Questions, add, places
+from whycam.kit.files import digits
 from whycam.kit.metric import Measurement, Metric
 from whycam.kit.progress import Progress
 

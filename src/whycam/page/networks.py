@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from whycam.checkup.doctor import trial_input
-from whycam.engine.identity import digits
 from whycam.engine.inputs import Batch
 from whycam.engine.layer_plan import plan
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import WhycamError
+from whycam.kit.files import digits
 from whycam.kit.quantities import FUNCTIONS
 from whycam.kit.registry import Method, list_methods
 from whycam.models.vision_model import VisionModel

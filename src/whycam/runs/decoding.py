@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from whycam.engine.identity import bytes_of, digits
+from whycam.engine.identity import bytes_of
 from whycam.errors import PhotoError
-from whycam.kit.files import at_home
+from whycam.kit.files import at_home, digits
 from whycam.pictures.geometry import Geometry
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import Preprocess

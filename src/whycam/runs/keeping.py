@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from whycam.engine.identity import digits, identity
+from whycam.engine.identity import identity
 from whycam.errors import OptionError
-from whycam.kit.files import disk_errors_said, write_whole
+from whycam.kit.files import digits, disk_errors_said, write_whole
 from whycam.kit.metric import Metric
 from whycam.pictures.colormaps import palette
 from whycam.pictures.encoding import encoded

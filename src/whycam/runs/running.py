@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from whycam.engine.identity import asked, digits, is_of_each
+from whycam.engine.identity import asked, is_of_each
 from whycam.engine.request import Request
 from whycam.engine.session import Session
 from whycam.errors import OptionError
+from whycam.kit.files import digits
 from whycam.kit.progress import Progress
 from whycam.kit.words import plural
 from whycam.pictures.preprocess import Preprocess

@@ -6,7 +6,6 @@ written is told by its name, which carries its checksum. A shard appears by one 
 so an image is either done or was never begun.
 """
 
-import hashlib
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from whycam.errors import OptionError, WhycamError, missing
-from whycam.kit.files import disk_errors_said, link_whole, sync_folder, write_whole
+from whycam.kit.files import digits, disk_errors_said, link_whole, sync_folder, write_whole
 from whycam.kit.words import readable
 from whycam.runs.lock import Lock
 from whycam.runs.manifest import NAME, SCHEMA, beside, read_manifest, write_manifest
@@ -314,7 +313,7 @@ class Store:
             table, held, compression="zstd", use_dictionary=small, write_statistics=small, write_page_checksum=True
         )
         data = held.getvalue().to_pybytes()
-        return f"part-{number:06d}-{_digits(data)}.parquet", data
+        return f"part-{number:06d}-{digits([data])}.parquet", data
 
     def _settled(self) -> list[str]:
         """The shards, one of each number: beside one a crash may leave what was to take its place, with fewer rows."""
@@ -445,13 +444,9 @@ def _parts(name: str) -> tuple[int, str]:
 def _checksum(path: Path) -> str:
     """Of what the disk gives; none where it gives nothing."""
     try:
-        return _digits(path.read_bytes())
+        return digits([path.read_bytes()])
     except OSError:
         return ""
-
-
-def _digits(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _pyarrow() -> None:
