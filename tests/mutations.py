@@ -171,7 +171,20 @@ FAULTS = [
         "reports/test_in_browser.py",
         {"min(100%, 40rem * var(--shape))": "100%"},
     ),
-    Faults("results/layered.py", "reports/test_report.py", {".where(raw.isfinite(), torch.nan)": ""}),
+    Faults(
+        "results/layered.py",
+        "reports/test_report.py results/test_notebook.py",
+        {
+            "scaled.where(raw.isfinite(), torch.nan)": "scaled",
+            "raw.nan_to_num(0, 0, 0)": "raw",
+            "signed=SIGNED in one.notes": "signed=False",
+        },
+    ),
+    Faults(
+        "engine/request.py",
+        "reports/test_report.py",
+        {"self.signed or None": "None", "fusion not in fusions.names()": "False"},
+    ),
     Faults(
         "kit/templates.py",
         "reports/test_report.py",

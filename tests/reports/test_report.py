@@ -21,6 +21,7 @@ from whycam.cli import app
 from whycam.errors import WhycamError
 from whycam.network.fingerprint import fingerprint
 from whycam.pictures.blends import OPACITY
+from whycam.pictures.colormaps import colorize
 from whycam.results.layered import layered
 from whycam.results.look import Look
 from whycam.results.reporting import part_of_folder
@@ -137,6 +138,28 @@ def test_it_says_whose_weights_and_how_to_have_it_again(network, photos, tmp_pat
     assert lines.count("target=...) # target: green") == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"signed": True}, "signed=True"),
+        ({"smoothing": "augmentations"}, "smoothing='augmentations'"),
+        ({"path": 3}, "path=3"),
+        ({"layer": ["0", "1"], "fusion": "maximum"}, "fusion='maximum'"),
+        ({"layer": ["0", "1"]}, "fusion='mean'"),
+        ({"layer": ["0", "1"], "fusion": lambda maps: maps[0]}, None),
+    ],
+)
+def test_how_to_have_it_again_says_all_that_was_asked(asked, said, network, photos, tmp_path):
+    e = whycam.explain(network, photos / "red.png", "grad_cam", **{"layer": "1", **asked})
+    (line,) = texts(parsed(e.report(tmp_path / "report.html")), "pre", "command")
+    if said is None:
+        assert "fusion=..." in line
+        return
+    assert line.count(said) == 1
+    again = eval(line, {"whycam": whycam, "model": network})
+    assert torch.equal(again.maps, e.maps)
+
+
 def test_every_picture_has_words(network, photos, tmp_path):
     e = whycam.explain(network, photos / "red.png", "grad_cam", layer="1")
     page = parsed(e.report(tmp_path / "report.html"))
@@ -186,6 +209,29 @@ def test_what_is_not_finite_has_no_color_in_the_raw_map(network, photos, tmp_pat
     raw = opened(next(each.attrib["src"] for each in page.iter("img") if each.attrib.get("class") == "raw"))
     gray = (np.ptp(np.asarray(raw.convert("RGB"), int), -1) == 0).nonzero()
     assert [*zip(*gray, strict=True)] == [(0, 0)]
+    strength = np.asarray(raw.convert("RGB"), float).sum(-1)
+    strength[0, 0] = 0
+    assert strength.argmax() == e.maps[0].flatten()[1:].argmax() + 1  # the others keep theirs
+
+
+def test_what_was_asked_to_keep_its_sign_is_drawn_with_it(network, photos, tmp_path):
+    network.module[0].weight.data[1] = torch.tensor([-1.0, 2.0, -1.0])[:, None, None]
+    halves = np.zeros((48, 64, 3), np.uint8)
+    halves[:, :32, 1] = halves[:, 32:, 0] = 200
+    Image.fromarray(halves).save(photos / "green.png")
+    e = whycam.explain(network, photos / "green.png", "grad_cam", layer="0", target="green", signed=True)
+    assert e.maps.min() < 0 < e.maps.max()
+    page = parsed(e.report(tmp_path / "report.html"))
+    (photo,), (heat,) = photos_of(page), heats(page)
+    shown = blended(photo, opened(heat.attrib["src"]))
+    drawn = np.asarray(e.overlay(caption=False, signed=True).resize(photo.size), float)
+    plain = np.asarray(e.overlay(caption=False).resize(photo.size), float)
+    assert 3 * abs(shown - drawn).mean() < abs(shown - plain).mean()
+    top = float(e.maps.abs().max())
+    assert texts(page, "div", "bar") == [f"{-top:.3g}{top:.3g}"]
+    raw = opened(next(each.attrib["src"] for each in page.iter("img") if each.attrib.get("class") == "raw"))
+    expected = colorize(e.maps[0] / top, signed=True)
+    assert np.array_equal(np.asarray(raw.convert("RGB")), expected)
 
 
 def test_maps_of_one_photo_share_it(network, photos, tmp_path):

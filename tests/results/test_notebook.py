@@ -222,3 +222,11 @@ def test_two_of_the_same_display_both_fade(model, page):
     page.set_content(shown + shown)
     assert page.locator("input[type=range]").count() == 2
     assert page.locator("img").count() == 4
+
+
+def test_what_was_asked_to_keep_its_sign_is_drawn_with_it(model):
+    e = whycam.explain(model, photo(), "grad_cam", layer="0", target="cat", signed=True)
+    assert e.maps.min() < 0 < e.maps.max()
+    (shown,) = pictures(plain(e._repr_html_()))
+    drawn = np.asarray(e.overlay(caption=False, signed=True).resize(shown.size), float)
+    assert abs(np.asarray(shown, float) - drawn).mean() < 4

@@ -30,7 +30,7 @@ from whycam.network.unwrap import parallel
 from whycam.network.variants.scoring import RunStats
 from whycam.pictures.input_context import InputContext
 from whycam.results.explanation import Explanation
-from whycam.results.values import Cost, Layer, Prediction
+from whycam.results.values import SIGNED, Cost, Layer, Prediction
 from whycam.targets import ClassReading, fitting, is_one_unit
 
 #: A method's maps; what each channel adds to them where that was asked for; each color's map of methods at the input.
@@ -133,15 +133,16 @@ class MapBuilder:
             self.spent += work
         maps = [each.maps for each in results]
         context = self._context(records)
-        why = plan.reason
+        why, joined = plan.reason, None
         if len(maps) == 1:
             fused, status = maps[0], statuses[0]
         else:
             scales = _scales(records)
             fuse = self.request.fusion or fusions.find("sum" if scales else plan.fusion or method.fusion)
+            joined = fusions.name_of(fuse)
             calls = "calls, one for each scale (choose with '#')," if len(taps) > 1 else "scales in one axis of tokens"
             what = calls if scales else "layers"
-            why = plan.why or f"{len(records)} {what} fused by {fusions.name_of(fuse)}"
+            why = plan.why or f"{len(records)} {what} fused by {joined}"
             fused = fuse(maps, **self._for_fusion(fuse, records, number, method.title)).float()
             own = self._judge(method, None, number, Result(fused))
             names = [str(each.tap) for each in records]
@@ -196,6 +197,7 @@ class MapBuilder:
             "channels": channels if len(results) == 1 else None,
             "outputs": recording.output,
             "values": {**(results[0].values if len(results) == 1 else {}), **padding},
+            "provenance": {"beside": beside} if (beside := self.request.beside(joined)) else {},
         }
 
     def _hidden(
@@ -224,7 +226,7 @@ class MapBuilder:
         elif self.augmented:
             notes.append(f"smoothed: the mean over {len(self.augmented) + 1} augmentations of the inputs")
         if self.request.signed:
-            notes.append("signed: the positive part, the method's last step, was left out")
+            notes.append(SIGNED)
         return tuple(notes)
 
     def _context(self, records: Sequence[LayerRecord]) -> InputContext:

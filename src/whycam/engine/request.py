@@ -41,6 +41,11 @@ class LayerRequest:
             raise WhycamError("layer is an empty list; name at least one layer, or leave it out to have one chosen.")
 
 
+def _literal(value: Any) -> bool:
+    several = isinstance(value, (list, tuple)) and all(map(_literal, value))
+    return several or isinstance(value, (str, int, float))
+
+
 @dataclass(frozen=True)
 class Request:
     """All that is asked of one network and one batch; the fields are the parameters of `Explainer.compare`.
@@ -94,6 +99,21 @@ class Request:
             raise OptionError("tiles= and smoothing= or path= exclude each other; leave one out.")
         if self.views is not None and not any(each.has_layer for each in self.methods):
             raise WhycamError(f"{first} works at the (first) input and at no layer. Leave views out.")
+
+    def beside(self, fusion: str | None) -> str:
+        """What was asked beside method, target, layer and options, as code; "..." stands for what is no literal.
+
+        Args:
+            fusion: the name of the one by which layers were joined, if any were.
+        """
+        own = self.fusion if self.fusion is not None and fusion not in fusions.names() else fusion
+        given = (
+            ("fusion", own), ("layout", self.layout), ("output", self.output), ("views", self.views),
+            ("picture", self.picture), ("smoothing", self.smoothing), ("path", self.path), ("tiles", self.tiles),
+            ("signed", self.signed or None), ("precision", self.run.precision),
+        )  # fmt: skip
+        said = [f"{name}={repr(value) if _literal(value) else '...'}" for name, value in given if value is not None]
+        return ", ".join(said)
 
     @property
     def varied(self) -> bool:

@@ -47,7 +47,8 @@ class Explanation(ExplanationValues):
         model: where the model came from.
         context: what the network was shown, for drawing.
         work: how variants were run, for methods that run the network many times.
-        provenance: what `whycam explain` says of itself: the `command`, and the `weights`' fingerprint.
+        provenance: what `whycam explain` says of itself: the `command`, and the `weights`' fingerprint; where nobody
+            said that, what was asked `beside` method, target, layer and options, as code.
 
     Examples:
         >>> e = whycam.explain(net, batch, target=1)

@@ -10,7 +10,7 @@ from whycam.pictures.colormaps import colorize, palette
 from whycam.results.drawing import backdrop, heat_layer, overlay
 from whycam.results.heat import context_of
 from whycam.results.look import Look
-from whycam.results.values import ExplanationValues
+from whycam.results.values import SIGNED, ExplanationValues
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,19 @@ def cells(one: ExplanationValues) -> Image.Image | None:
     """The raw map of one sample in its colors, a pixel for each location; `None` where it has other than two axes."""
     if one.maps.ndim != 3:
         return None
-    raw = one.maps.cpu()
-    return Image.fromarray(colorize(normalize(raw, "max").where(raw.isfinite(), torch.nan)[0]))
+    raw, signed = one.maps.cpu(), usual_look(one).signed
+    scaled = normalize(raw.nan_to_num(0, 0, 0), "signed" if signed else "max")
+    return Image.fromarray(colorize(scaled.where(raw.isfinite(), torch.nan)[0], signed=signed))
 
 
-def color_bar() -> Image.Image:
+def color_bar(signed: bool = False) -> Image.Image:
     """The colors from the lowest to the highest, one pixel high."""
-    return Image.fromarray(palette()[None])
+    return Image.fromarray(palette(signed=signed)[None])
+
+
+def usual_look(one: ExplanationValues) -> Look:
+    """How a map is drawn where nobody says: with what speaks against its target, if it was asked to keep that."""
+    return Look(signed=SIGNED in one.notes)
 
 
 def _small(one: ExplanationValues, longest: int) -> ExplanationValues:

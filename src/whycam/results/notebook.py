@@ -15,7 +15,7 @@ from whycam.kit.templates import rendered
 from whycam.pictures import inline
 from whycam.pictures.inline import Inline
 from whycam.results.drawing import words
-from whycam.results.layered import cells, layered
+from whycam.results.layered import cells, layered, usual_look
 from whycam.results.look import Look
 from whycam.results.reporting import name_of
 from whycam.results.values import ExplanationValues
@@ -62,7 +62,7 @@ def thumbnail(one: ExplanationValues, name: str, missing: str = "") -> Thumbnail
             alone = alone.resize([LONGEST * side // max(alone.size) for side in alone.size], Image.Resampling.NEAREST)
         return Thumbnail([name, *said, missing], alt, None if alone is None else inline.cells(alone))
     try:
-        made = layered(one, Look(), LONGEST)
+        made = layered(one, usual_look(one), LONGEST)
         picture = inline.photo(made.overlay())
         apart = (inline.photo(made.backdrop()), inline.layer(made.heat())) if made.apart else ()
     except WhycamError as error:

@@ -16,10 +16,9 @@ from whycam.network.unwrap import unwrapped
 from whycam.pictures import inline
 from whycam.pictures.preprocess import Preprocess, preprocess_of
 from whycam.reports.values import Colors, ImageShown, MapShown, Part
-from whycam.results.heat import color_scale
-from whycam.results.layered import cells, color_bar, layered
+from whycam.results.heat import color_scale, strength
+from whycam.results.layered import cells, color_bar, layered, usual_look
 from whycam.results.left_out import left_out
-from whycam.results.look import Look
 from whycam.results.reopened import Reopened, reopened
 from whycam.results.values import ExplanationValues
 
@@ -101,6 +100,7 @@ def _call(one: ExplanationValues) -> str:
     said = ["model", inputs, repr(one.method)]
     said += [f"layer={layers if len(layers) > 1 else layers[0]!r}"] if one.layer.name != "input" else []
     said += [f"{name}={value!r}" for name, value in one.options.items()]
+    said += [beside] if (beside := one.provenance.get("beside")) else []
     top = [each.name for each in one.predictions]
     note = f"  # target: {', '.join(once(one.target))}" if one.target and [*one.target] != top else ""
     said += ["target=..."] if note else []
@@ -182,7 +182,7 @@ def image_of(
         pictures, trouble = dict[str, Any](), ""
         if not missing:
             try:
-                made = layered(one, Look(), LONGEST)
+                made = layered(one, usual_look(one), LONGEST)
                 if made.apart:
                     pictures["heat"] = inline.layer(made.heat())
                     photo = photo or inline.photo(made.backdrop())
@@ -199,11 +199,12 @@ def image_of(
 
 def _map_of(one: ExplanationValues) -> MapShown:
     raw, shape = cells(one), " x ".join(map(str, one.maps.shape[1:]))
+    look = usual_look(one)
     # cells alone end at the map's own peak
-    top = color_scale(one, Look()).high if one.context is not None else float(one.maps.max().nan_to_num(0, 0, 0))
+    top = color_scale(one, look).high if one.context is not None else float(strength(one.maps, look.signed).max())
     colors = None
     if top > 0:  # else no color means anything
-        colors = Colors("0", f"{top:.3g}", inline.cells(color_bar()))
+        colors = Colors(f"{-top:.3g}" if look.signed else "0", f"{top:.3g}", inline.cells(color_bar(look.signed)))
     return MapShown(
         one.title, one.layer.short, one.target[0] if one.target else "", float(one.scores[0]), one.status[0], shape,
         raw=None if raw is None else inline.cells(raw), colors=colors,

@@ -121,6 +121,10 @@ class Sample:
     values: Mapping[str, float]
 
 
+#: The note of maps that keep what speaks against the target, below zero.
+SIGNED = "signed: the positive part, the method's last step, was left out"
+
+
 @dataclass(frozen=True, repr=False)
 class ExplanationValues:
     """What an `Explanation` holds; see there."""
