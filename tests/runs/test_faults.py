@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 import whycam
 from whycam.runs.decoding import _bound, _held_back, decoded
 from whycam.runs.sources import Item
+from whycam.runs.store import Store
 
 PREPROCESS = whycam.Preprocess((16, 16), "stretch", mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -164,6 +165,25 @@ def test_processes_that_read_photos_leave_sigterm_to_the_run():
     """A scheduler sends it to all of them."""
     loaded = decoded([_Ends() for _ in range(3)], None, batch=1, workers=1)
     assert [len(each) for each in loaded] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("overlays", [None, "jpg"])
+def test_a_traceback_that_is_kept_keeps_no_processes(overlays, vision, tmp_path, monkeypatch):
+    """As a prompt keeps the last one; Python's end would wait for them forever."""
+    rows = []
+
+    def stopped(_, several):
+        rows.append(several)
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "add", stopped)
+    photos = [(str(number), np.full((20, 24, 3), number, np.uint8)) for number in range(9)]
+    before = {*multiprocessing.active_children()}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        whycam.run(vision, photos, tmp_path / "out", layer="relu2", batch=1, workers=2, overlays=overlays)
+    assert caught.tb is not None
+    assert {*multiprocessing.active_children()} <= before
 
 
 class _Handed:

@@ -1,14 +1,14 @@
 """Work on threads, a little behind the work that it follows, and in the same order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def behind(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
+def behind(calls: Iterable[Callable[[], T]], threads: int) -> Generator[T, None, None]:
     """What the calls return, in order. While the next one is made, as many as there are threads are under way.
 
     Args:

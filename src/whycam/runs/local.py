@@ -1,7 +1,7 @@
 """The engine on one machine: photos are decoded beside the network, and pictures drawn behind it."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,18 @@ def explained(
     """A block with the rows of items, all those of an image in one list, so many items under way at once."""
     workers = 1 if workers is None else workers
     drawn = bool(worker.kept.overlays)
-    made = made_of(items, worker, batch=batch, workers=workers, drawn=drawn)
     threads = max(workers, 1) if worker.kept.pictures else 0
-    yield behind((partial(worker.rows, each) for each in made), threads)
+    # closed, since a traceback that is kept would keep the processes that read photos, and Python waits for these
+    with (
+        closing(made_of(items, worker, batch=batch, workers=workers, drawn=drawn)) as made,
+        closing(behind((partial(worker.rows, each) for each in made), threads)) as rows,
+    ):
+        yield rows
 
 
-def made_of(items: Iterable[Item], worker: Worker, *, batch: int, workers: int, drawn: bool) -> Iterator[Made]:
+def made_of(
+    items: Iterable[Item], worker: Worker, *, batch: int, workers: int, drawn: bool
+) -> Generator[Made, None, None]:
     """The maps of items, batch by batch.
 
     Args:
