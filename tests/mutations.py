@@ -73,6 +73,7 @@ FAULTS = [
             "targetOf(predictions[k], each)": "each",
             'byId("grid").replaceChildren();': "",
             "event.preventDefault(); // the": "// the",
+            'byId("adding").textContent = `reading': 'byId("adding").title = `reading',
         },
     ),
     Faults(

@@ -611,3 +611,18 @@ def test_an_encoder_waits_for_what_is_to_be_explained(serve, page, cat, tmp_path
         whycam.VisionModel(net, plain), cat, target=whycam.targets.Similarity(tmp_path / "dog.png")
     )
     np.testing.assert_array_equal(canvas(page), overlay(expected))
+
+
+def test_a_photo_that_takes_time_is_said_to_be_read(tiny, page):
+    page.goto(tiny)
+    at_rest(page)
+    held: list[Any] = []
+    page.route("**/api/photos?*", lambda route: held.append(route))
+    drop(page, NASTY, pages.photo(6))
+    page.wait_for_function("() => document.getElementById('adding').textContent.startsWith('reading ')")
+    assert page.inner_text("#adding") == f"reading {NASTY}"
+    until(page, lambda: bool(held))
+    held[0].continue_()
+    page.wait_for_selector("text=or drop them anywhere")
+    at_rest(page)
+    assert page.locator("#photos li").count() == 2

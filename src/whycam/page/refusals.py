@@ -13,4 +13,7 @@ class Refused(WhycamError):
 
 def unknown(thing: str, name: str) -> Refused:
     """What is said of an id that stands for nothing here (any more)."""
-    return Refused(404, f"there is no {thing} {name!r} here (any more): the page keeps the newest ones, in memory.")
+    again = " Add it again." if thing == "photo" else ""
+    return Refused(
+        404, f"there is no {thing} {name!r} here (any more): the page keeps the newest ones, in memory.{again}"
+    )

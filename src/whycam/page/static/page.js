@@ -64,6 +64,7 @@ const addFiles = guarded(async (files) => {
   let newest = null;
   for (const file of files) {
     announce(`Reading ${file.name}`);
+    byId("adding").textContent = `reading ${file.name}`; // a large one takes seconds
     try {
       const added = await api.upload(file);
       photos = [...photos.filter((each) => each.id !== added.id), added];
@@ -72,6 +73,7 @@ const addFiles = guarded(async (files) => {
       refused.push(error.message.startsWith(file.name) ? error.message : `${file.name}: ${error.message}`);
     }
   }
+  byId("adding").textContent = "or drop them anywhere";
   if (newest) await choosePhoto(newest.id);
   if (refused.length) throw new api.Refused(refused.join("\n"));
 });
