@@ -81,7 +81,11 @@ FAULTS = [
         "page/test_networks.py",
         {"Region.from_text(label).of == label": "True", "labels.count(label) == 1": "True"},
     ),
-    Faults("page/static/prediction.js", "page/test_in_browser.py", {"if (error) return error;": ""}),
+    Faults(
+        "page/static/prediction.js",
+        "page/test_in_browser.py",
+        {"if (error) return error;": "", "&& rows[0]?.share !== null": ""},
+    ),
     Faults("page/asking.py", "page/test_networks.py", {"kept.named(str": "kept.photo(str"}),
     Faults(
         "page/guard.py",

@@ -626,3 +626,13 @@ def test_a_photo_that_takes_time_is_said_to_be_read(tiny, page):
     page.wait_for_selector("text=or drop them anywhere")
     at_rest(page)
     assert page.locator("#photos li").count() == 2
+
+
+def test_no_class_is_the_top_of_an_answer_that_is_not_finite(serve, page, cat):
+    model = pages.model()
+    model.module.head.weight.data[0] = torch.nan
+    page.goto(serve(pages.page(model, samples={"cat.png": cat})))
+    at_rest(page)
+    assert page.locator("#classes .class").count() == 4
+    assert page.locator("#classes [aria-pressed=true]").count() == 0
+    assert "Non-finite." in page.inner_text(".status")

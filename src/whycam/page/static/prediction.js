@@ -27,7 +27,7 @@ export const targetOf = (prediction, text) => rowsOf(prediction, true).find((eac
 
 /** The rows of `rowsOf` as buttons. targets: those explained. pick: told a target, and whether it is one more. said: where there is no row. */
 export function classButtons(title, rows, targets, pick, said) {
-  const top = targets.includes(null) ? rows[0] : null;
+  const top = targets.includes(null) && rows[0]?.share !== null ? rows[0] : null; // of NaN nothing is the top
   const buttons = rows.map((each) => {
     const pressed = each === top || targets.includes(each.text);
     const button = make(
