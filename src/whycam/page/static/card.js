@@ -84,7 +84,8 @@ export class Card {
     this.inside.hidden = !box;
     if (!box) return;
     const { width, height } = this.photo.pixels;
-    const area = ((box[2] - box[0]) * (box[3] - box[1])) / (width * height);
+    const inside = (from, to, most) => Math.max(0, Math.min(to, most) - Math.max(from, 0)) / most;
+    const area = inside(box[0], box[2], width) * inside(box[1], box[3], height);
     try {
       const { share } = await api.share(this.map.id, box);
       this.inside.textContent =
