@@ -47,7 +47,11 @@ FAULTS = [
         "reports/test_report.py",
         {"if photo not in {*explained}": "", "elif known:": "elif False:"},
     ),
-    Faults("runs/decoding.py", "runs/test_faults.py", {"sys.excepthook = _hook": "pass"}),
+    Faults(
+        "runs/decoding.py",
+        "runs/test_faults.py",
+        {"sys.excepthook = _hook": "pass", "photo = replace(photo, content=said)": "pass"},
+    ),
     Faults(
         "runs/parts.py",
         "runs/test_parts.py",
@@ -199,8 +203,8 @@ FAULTS = [
         "results/reopened.py",
         "reports/test_report.py",
         {
-            "if photo[0].size != geometry.photo_size:": "if False:",
-            "if held.get(each)}": "}",
+            "or photo[0].size != geometry.photo_size:": "or False:",
+            "if not same or ": "if ",
             "if beside.exists():": "if False:",
             "EOFError, FileNotFoundError) as": "FileNotFoundError) as",
         },

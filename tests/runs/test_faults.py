@@ -1,5 +1,6 @@
 """What goes wrong while a run goes on: nothing that was done is lost, and what was not is said."""
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import whycam
-from whycam.runs.decoding import _bound, _held_back, decoded
+from whycam.runs.decoding import _bound, _held_back, decode, decoded
 from whycam.runs.sources import Item
 from whycam.runs.store import Store
 
@@ -158,6 +159,11 @@ def test_processes_that_read_photos_end_with_a_killed_run_also_while_they_wait()
     time.sleep(0.5)  # until they wait
     child.kill()
     child.communicate(timeout=10)  # its output ends when nobody has it any more
+
+
+def test_a_photo_knows_its_content_so_that_no_file_is_read_again(folder):
+    held = decode(Item("5", folder / "5.png"), PREPROCESS, drawn=True)
+    assert held.photo.content == held.content == hashlib.sha256((folder / "5.png").read_bytes()).hexdigest()[:16]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")

@@ -34,13 +34,14 @@ class Photo:
     """A picture as a person sees it.
 
     `image` is RGB and upright; `name` serves in the names of output files; `path` is where it was read from, if it was;
-    `notes` say what was done to the pixels on the way.
+    `notes` say what was done to the pixels on the way; `content` are digits of the file's bytes, if somebody took them.
     """
 
     image: Image.Image
     name: str
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    content: str = ""
 
     @property
     def size(self) -> tuple[int, int]:

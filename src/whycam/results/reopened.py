@@ -16,7 +16,7 @@ from whycam.pictures.geometry import Geometry
 from whycam.pictures.input_context import InputContext
 from whycam.pictures.photos import Photo, read_photo
 from whycam.pictures.preprocess import preprocess_of
-from whycam.results.saving import SCHEMA
+from whycam.results.saving import SCHEMA, content_of
 from whycam.results.values import Cost, ExplanationValues, Layer, Prediction
 from whycam.targets.resolved import Shown
 
@@ -102,7 +102,7 @@ def _made(path: Path, held: Mapping[str, Any], numbers: np.ndarray) -> Reopened:
         shown=(Shown(),),
         model=held["model"],
         context=context,
-        provenance={each: held[each] for each in ("weights", "command") if held.get(each)},
+        provenance={each: held.get(each) or "" for each in ("weights", "command")},
     )  # fmt: skip
     return Reopened(explanation, name, missing, held["versions"])
 
@@ -122,7 +122,8 @@ def _context(held: Mapping[str, Any]) -> tuple[InputContext | None, str]:
     except WhycamError as error:
         missing = f"The photo is not where it was: {error}."
     else:
-        if photo[0].size != geometry.photo_size:
-            photo, missing = None, f"{held['photo']} holds another photo now: its size differs."
+        same = held.get("photo_content") in (None, content_of(photo[0]))
+        if not same or photo[0].size != geometry.photo_size:
+            photo, missing = None, f"{held['photo']} holds another photo than was explained."
     inputs = torch.zeros(1, 3, *geometry.input_size)
     return InputContext(inputs, photo, (geometry,), preprocess_of(held.get("preprocess"))), missing

@@ -11,11 +11,12 @@ import torch
 
 import whycam
 from whycam.errors import WhycamError
-from whycam.kit.files import Names, for_json, write_whole
+from whycam.kit.files import Names, at_home, digits, for_json, write_whole
 from whycam.pictures import nifti
 from whycam.pictures.encoding import encoded
 from whycam.pictures.films import to_gif, to_mp4
 from whycam.pictures.media import Clip, Volume
+from whycam.pictures.photos import Photo
 from whycam.pictures.preprocess import Preprocess
 from whycam.results.drawing import film, overlay
 from whycam.results.heat import context_of
@@ -112,6 +113,7 @@ def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
         "preprocess": asdict(context.preprocess)
         if context is not None and isinstance(context.preprocess, Preprocess) else None,
         "photo": str(photo.path) if photo is not None and photo.path is not None else None,
+        "photo_content": None if photo is None else content_of(photo),
         "photo_notes": list(photo.notes) if photo is not None else [],
         "prediction": asdict(one.predictions[0]) if one.predictions else None,
         "target": one.target[0] if one.target else None,
@@ -134,6 +136,16 @@ def record(explanation: ExplanationValues, sample: int) -> dict[str, Any]:
     }  # fmt: skip
     plain: dict[str, Any] = for_json(values)
     return plain
+
+
+def content_of(photo: Photo) -> str | None:
+    """Digits by which a photo's file is known again; none where there is no file."""
+    if photo.content or photo.path is None:
+        return photo.content or None
+    try:
+        return digits([at_home(photo.path).read_bytes()])
+    except OSError:  # it is gone
+        return None
 
 
 def _with(stem: Path, ending: str) -> Path:

@@ -113,8 +113,10 @@ def decode(item: Item, preprocess: Preprocess | None, drawn: bool = False) -> De
         return Decoded(item, error=error)
     except OSError as error:
         return Decoded(item, error=PhotoError(str(error)))
+    said = digits([content])
+    photo = replace(photo, content=said)
     kept = photo if preprocess is None else photo.to_draw if drawn else None
-    return Decoded(item, digits([content]), photo.size, kept, made)
+    return Decoded(item, said, photo.size, kept, made)
 
 
 class Chunks:
