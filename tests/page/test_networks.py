@@ -106,7 +106,7 @@ def test_vectors_are_compared_with_photos_of_the_page() -> None:
         (one,) = made["maps"]
         assert one["target_text"] == f"similarity:{other}"
         assert "similarity:photo.png" in made["shell"]
-        assert "target=whycam.targets.Similarity(reference='photo.png', norm='fixed')" in made["python"]
+        assert 'target=whycam.targets.Similarity(reference="photo.png")' in made["python"]
         direct = whycam.explain(
             model, io_photo(pages.photo(1)), "grad_cam", target=whycam.targets.Similarity(io_photo(pages.photo(2)))
         )

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from whycam.targets import TargetSpec
@@ -166,7 +166,7 @@ class Lines:
 
 
 def _spelled(value: Any) -> str:
-    """A value as code: texts in double quotes, targets by their full names."""
+    """A value as code: texts in double quotes, targets by their full names and without what is usual."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
@@ -174,7 +174,10 @@ def _spelled(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_spelled(name)}: {_spelled(each)}' for name, each in value.items())}}}"
     if type(value).__module__.startswith("whycam.targets"):
-        return f"whycam.targets.{value!r}"
+        first, *others = ((each, getattr(value, each.name)) for each in fields(value))
+        said = [first, *((each, held) for each, held in others if held != each.default)]
+        named = ", ".join(f"{each.name}={_spelled(held)}" for each, held in said)
+        return f"whycam.targets.{type(value).__name__}({named})"
     return repr(value)
 
 
