@@ -303,6 +303,9 @@ def test_a_volume_is_one_picture(tmp_path):
     assert drawn.attrib["loading"] == "lazy"
     assert not photos_of(page)
     assert not heats(page)
+    assert [each.attrib["class"] for each in page.iter("figure")] == ["map wide"]  # three cuts side by side
+    (opacity,) = (each for each in page.iter("label") if "".join(each.itertext()).startswith("Opacity"))
+    assert "hidden" in opacity.attrib
 
 
 def test_a_folder_of_explain_becomes_a_report(photos, tmp_path, monkeypatch):

@@ -78,6 +78,16 @@ def test_samples_without_a_photo_are_numbered_and_enlarged(model):
     assert (first.attrib["width"], first.attrib["height"]) == ("200", "120")
 
 
+@pytest.mark.parametrize(("frames", "side", "wide"), [(4, 16, 256), (8, 48, 396), (8, 200, 512)])
+def test_frames_of_a_clip_have_the_room_of_two_pictures_where_they_need_it(frames, side, wide):
+    network = nn.Sequential(nn.Conv3d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten()).eval()
+    html = whycam.explain(network, torch.rand(1, 3, frames, side, side), target=0, layer="0")._repr_html_()
+    (figure,) = re.findall(r'<figure style="margin:0;width:(\d+)px;max-width:100%">', html)
+    assert int(figure) == pytest.approx(wide, abs=20)
+    (drawn,) = plain(html).iter("img")
+    assert int(drawn.attrib["width"]) <= int(figure)
+
+
 def test_eight_pictures_at_most_and_how_many_more(model):
     e = whycam.explain(model, [photo()] * 10, "grad_cam", layer="1")
     page = plain(e._repr_html_())

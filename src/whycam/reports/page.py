@@ -54,6 +54,7 @@ def page(parts: Sequence[Part], title: str = "") -> str:
         orders=[*orders],
         images=len(images),
         maps=len(maps),
+        fades=any(shown.heat is not None for shown in maps),
         plural=plural,
         sorted_by=_sorted_by,
         number=_number,
