@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 
 import html5lib
@@ -288,10 +289,21 @@ def test_scores_are_counted(network, photos, tmp_path):
     assert not texts(parsed(same.report(tmp_path / "report.html")), "section", "scores")
 
 
-def test_what_cannot_be_drawn_says_why(tmp_path):
+def test_a_signal_is_its_figure(tmp_path):
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
     page = parsed(whycam.explain(model, torch.rand(1, 2, 16), target=1).report(tmp_path / "report.html"))
-    assert any("a picture needs maps with the input's axes" in each for each in texts(page, "p", "note"))
+    (drawn,) = [each for each in page.iter("img") if each.attrib.get("class") == "picture"]
+    assert opened(drawn.attrib["src"]).width > 500
+    assert not texts(page, "p", "note")
+    assert not texts(page, "div", "bar")  # which would have other colors
+
+
+def test_what_cannot_be_drawn_says_why(tmp_path, monkeypatch):
+    model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
+    e = whycam.explain(model, torch.rand(1, 2, 16), target=1)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    page = parsed(e.report(tmp_path / "report.html"))
+    assert any("drawing a figure needs matplotlib" in each for each in texts(page, "p", "note"))
     assert not photos_of(page)
     assert not heats(page)
 

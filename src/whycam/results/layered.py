@@ -1,5 +1,6 @@
 """What a map is laid on and the map's colors apart, small, so that a page can fade one over the other."""
 
+import io
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,9 +8,11 @@ from PIL import Image
 
 from whycam.kit.arrays import normalize
 from whycam.pictures.colormaps import colorize, palette
+from whycam.pictures.figures import to_png
 from whycam.results.drawing import backdrop, heat_layer, overlay
 from whycam.results.heat import context_of
 from whycam.results.look import Look
+from whycam.results.panels import figure
 from whycam.results.values import SIGNED, ExplanationValues
 
 
@@ -28,11 +31,15 @@ class Layered:
 
     @property
     def apart(self) -> bool:
-        """Whether there are layers: not of volumes and of clips, several pictures of which stand side by side."""
-        return len(context_of(self.one).size) != 3
+        """Whether there are layers: not of volumes and of clips, several pictures of which stand side by side, nor of
+        signals, whose figure is drawn (needs `whycam[plot]`).
+        """
+        return len(context_of(self.one).size) == 2
 
     def overlay(self) -> Image.Image:
         """The map over its photo, as one picture."""
+        if len(context_of(self.one).size) == 1:
+            return self._fitted(Image.open(io.BytesIO(to_png(figure(self.one, self.look)))).convert("RGB"))
         return self._fitted(overlay(self.one, self.look))
 
     def backdrop(self) -> Image.Image:

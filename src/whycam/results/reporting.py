@@ -203,7 +203,7 @@ def _map_of(one: ExplanationValues) -> MapShown:
     # cells alone end at the map's own peak
     top = color_scale(one, look).high if one.context is not None else float(strength(one.maps, look.signed).max())
     colors = None
-    if top > 0:  # else no color means anything
+    if top > 0 and one.maps.ndim > 2:  # else no color means anything, or a signal's figure says what its own mean
         colors = Colors(f"{-top:.3g}" if look.signed else "0", f"{top:.3g}", inline.cells(color_bar(look.signed)))
     return MapShown(
         one.title, one.layer.short, one.target[0] if one.target else "", float(one.scores[0]), one.status[0], shape,
