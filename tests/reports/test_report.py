@@ -23,6 +23,7 @@ from whycam.errors import WhycamError
 from whycam.network.fingerprint import fingerprint
 from whycam.pictures.blends import OPACITY
 from whycam.pictures.colormaps import colorize
+from whycam.results.explanation import Comparison
 from whycam.results.layered import layered
 from whycam.results.look import Look
 from whycam.results.reporting import part_of_folder
@@ -121,6 +122,16 @@ def test_a_comparison_says_whose_weights(network, photos, tmp_path):
     page = parsed(both.report(tmp_path / "both.html", model=network))
     assert asked(page)["Weights"] == [f"fingerprint {fingerprint(network.module)}"]
     assert "Weights" not in asked(parsed(both.report(tmp_path / "both.html")))
+
+
+def test_every_map_counts_and_images_are_sorted_by_numbers_alone(network, photos, tmp_path):
+    both = whycam.compare(network, [photos / "red.png", photos / "green.png"], ["grad_cam", "hires_cam"], layers=["1"])
+    scores = torch.tensor([0.0, torch.nan])  # a number that Python takes for false, and one that is none
+    both = Comparison({key: replace(one, scores=scores) for key, one in both.items()}, {}, both.cost)
+    page = parsed(both.report(tmp_path / "both.html"))
+    assert "2 images, 4 maps." in texts(page, "p")
+    assert "ok4" in " ".join(texts(page, "section", "counts"))
+    assert [json.loads(each.attrib["data-numbers"]) for each in page.iter("article")] == [{"score": 0.0}, {}]
 
 
 def test_it_says_whose_weights_and_how_to_have_it_again(network, photos, tmp_path):
