@@ -45,28 +45,13 @@ FAULTS = [
     Faults(
         "results/left_out.py",
         "reports/test_report.py",
-        {"if photo not in {*explained}": "", "elif known:": "elif False:"},
-    ),
-    Faults(
-        "runs/decoding.py",
-        "runs/test_faults.py",
-        {"sys.excepthook = _hook": "pass", "photo = replace(photo, content=said)": "pass"},
-    ),
-    Faults(
-        "runs/parts.py",
-        "runs/test_parts.py",
-        {'for name in ("source", "layers") if': 'for name in ("source",) if'},
+        {"if photo not in explained": "", "elif known:": "elif False:"},
     ),
     Faults("page/static/state.js", "page/test_in_browser.py", {'["opacity", ': "["}),
     Faults(
         "page/static/card.js",
         "page/test_in_browser.py",
         {"const key = `${enlarge} ${signed}`": "const key = `${signed}`", "[this.found, this.box": "[this.box"},
-    ),
-    Faults(
-        "page/app.py",
-        "page/test_app.py",
-        {"color_scale(kept.one, look).high": "color_scale(kept.one, Look()).high"},
     ),
     Faults(
         "page/static/page.js",
@@ -1888,9 +1873,9 @@ FAULTS = [
             "check_head(folder / NAME, found, head": "check_head(folder / NAME, head, head",
             "check_schema(folder / NAME, found, SCHEMA)": "",
             "number, free = 1, folder": "number, free = 2, folder",
-            'or not isinstance(found.get("asked"), dict)': "",
         },
     ),
+    Faults("kit/files.py", "runs/test_manifest.py", {"or not isinstance(found.get(name), dict)": ""}),
     Faults(
         "runs/running.py",
         "runs/test_run.py",
@@ -1917,6 +1902,7 @@ FAULTS = [
         "runs/parts.py",
         "runs/test_parts.py",
         {
+            'for name in ("source", "layers") if': 'for name in ("source",) if',
             "if not 1 <= k <= n:": "if not 1 <= k:",
             "    if new:\n": "    if False:\n",
             "(folder / _FINISHED).unlink(missing_ok=True)": "pass",
@@ -1951,7 +1937,11 @@ FAULTS = [
     Faults("runs/explaining.py", "runs/test_run.py", {"if couples or several else []": "if couples else []"}),
     Faults("runs/decoding.py", "runs/test_run.py", {"([*held], [*places], torch": "([*held][::-1], [*places], torch"}),
     Faults("kit/files.py", "pictures/test_photos.py", {"    except RuntimeError:": "    except KeyError:"}),
-    Faults("page/app.py", "page/test_app.py", {"            served.loading,\n": ""}),
+    Faults(
+        "page/app.py",
+        "page/test_app.py",
+        {"color_scale(kept.one, look).high": "color_scale(kept.one, Look()).high", "            served.loading,\n": ""},
+    ),
     Faults("cli/serve.py", "cli/test_cli_serve.py", {"            loading=loading,\n": ""}),
     Faults("kit/files.py", "runs/test_faults.py", {"    if alone:\n": "    if False:\n"}),
     Faults("runs/parts.py", "runs/test_faults.py", {"if not half and not (there": "if not (there"}),
@@ -1964,6 +1954,8 @@ FAULTS = [
         "runs/decoding.py",
         "runs/test_faults.py",
         {
+            "sys.excepthook = _hook": "pass",
+            "photo = replace(photo, content=said)": "pass",
             "    for each in (signal.SIGINT, signal.SIGTERM):": "    for each in (signal.SIGINT,):",
             "    main.join()\n    os._exit(1)": "    main.join()",
         },

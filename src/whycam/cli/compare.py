@@ -167,8 +167,10 @@ def compare(
         aim = _measured_by(made)
         by = {key: f"\n(of {aim})" if aim and not each.target else "" for key, each in made.items()}
         said = {key: _said(own, "\n") + by[key] for key, own in values.items()}
-        look: dict[str, Any] = {"colormap": colormap, "signed": signed, "blend": blend, "enlarge": enlarge}
-        save_figure(made.figure(**look, contour=contour, said=said), path)
+        drawn = made.figure(
+            colormap=colormap, signed=signed, blend=blend, enlarge=enlarge, contour=contour, said=said
+        )  # fmt: skip
+        save_figure(drawn, path)
         _report(out, made, path, asked, found.photos[0], values)
         out.listed("not measured", unmeasured)
         non_finite = any(status.kind == "non-finite" for each in made.values() for status in each.status)

@@ -89,6 +89,28 @@ def disk_errors_said(path: Path) -> Iterator[None]:
         ) from error
 
 
+def read_object(path: Path, name: str, wrong: str) -> dict[str, Any] | None:
+    """What a JSON file of results holds: an object with another under `name`; `None` where there is no file.
+
+    Args:
+        wrong: what is said of a file that holds something else, after its path.
+
+    Raises:
+        WhycamError: it does, or the disk refuses.
+    """
+    with disk_errors_said(path):
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get(name), dict):
+        raise WhycamError(f"{path} {wrong}")
+    return found
+
+
 def head_of(schema: int, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a file of results begins with, as JSON gives it back: its schema, and what was asked."""
     return {"schema": schema, "asked": json.loads(json.dumps(dict(asked), default=str))}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import ModelError, WhycamError, missing
+from whycam.kit.files import at_home
 
 #: Keys under which training code keeps the weights among other things.
 _NESTED = ("state_dict", "model_state_dict", "model", "weights")
@@ -43,7 +44,7 @@ class ChosenWeights:
         """What `weights=` says: a path, the word `random`, or nothing."""
         if given is None or str(given) == "random":
             return cls(None, given is not None, unsafe_pickle, custom_objects)
-        return cls(Path(given).expanduser(), unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
+        return cls(at_home(given), unsafe_pickle=unsafe_pickle, custom_objects=custom_objects)
 
     @property
     def given(self) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 import whycam
 from whycam.errors import WhycamError
-from whycam.kit.files import Names, at_home, digits, for_json, write_whole
+from whycam.kit.files import Names, digits, for_json, write_whole
 from whycam.pictures import nifti
 from whycam.pictures.encoding import encoded
 from whycam.pictures.films import to_gif, to_mp4
@@ -143,7 +143,7 @@ def content_of(photo: Photo) -> str | None:
     if photo.content or photo.path is None:
         return photo.content or None
     try:
-        return digits([at_home(photo.path).read_bytes()])
+        return digits([photo.path.read_bytes()])
     except OSError:  # it is gone
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import whycam
 from whycam.errors import WhycamError
-from whycam.kit.files import check_head, check_schema, disk_errors_said, head_of, write_whole
+from whycam.kit.files import check_head, check_schema, disk_errors_said, head_of, read_object, write_whole
 
 #: Of the manifest and the shards; raised when a reader of the old form would misread the new one.
 SCHEMA = 1
@@ -74,15 +74,4 @@ def beside(folder: Path) -> Path:
 
 
 def _found(folder: Path) -> dict[str, Any] | None:
-    path = folder / NAME
-    with disk_errors_said(path):
-        if not path.exists():
-            return None
-        text = path.read_bytes()
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("asked"), dict):
-        raise WhycamError(f"{path} is no manifest of a run; take another folder.")
-    return found
+    return read_object(folder / NAME, "asked", "is no manifest of a run; take another folder.")

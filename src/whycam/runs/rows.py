@@ -11,7 +11,7 @@ import torch
 
 from whycam.errors import WhycamError
 from whycam.evaluation.columns import Measured
-from whycam.kit.files import Names, for_json
+from whycam.kit.files import Names, for_json, with_tuples
 from whycam.kit.registry import methods
 from whycam.kit.status import Status
 from whycam.pictures.geometry import Geometry
@@ -104,7 +104,7 @@ def explanation_of(
     """
     context = None
     if row["geometry"] is not None:
-        geometry = Geometry(**{name: tuple(value) for name, value in json.loads(row["geometry"]).items()})
+        geometry = Geometry(**with_tuples(json.loads(row["geometry"])))
         if photo is not None and photo.size != geometry.photo_size:
             was, now = (" x ".join(map(str, size)) for size in (geometry.photo_size, photo.size))
             raise WhycamError(f"{row['source']} was {was} pixels, and this photo is {now}: it is another one.")

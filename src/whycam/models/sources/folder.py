@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from whycam.errors import ModelError
+from whycam.kit.files import at_home
 from whycam.models.sources.hf import from_folder
 from whycam.models.vision_model import VisionModel
 from whycam.models.weights import ChosenWeights
@@ -14,7 +15,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel | None:
     """The model in a folder, if `spec` is the path of one."""
     if not spec:
         return None
-    folder = Path(spec).expanduser()
+    folder = at_home(spec)
     if folder.is_dir():
         return from_folder(folder, spec, weights)
     if folder.is_file():

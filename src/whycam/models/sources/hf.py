@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from whycam.errors import ModelError, WhycamError
+from whycam.kit.files import at_home
 from whycam.kit.words import did_you_mean, first_line
 from whycam.models import hub, labels
 from whycam.models.conversion import NoPhotos, as_function
@@ -52,7 +53,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel:
     """
     name = spec.partition(":")[2]
     if _is_folder(name):
-        return from_folder(Path(name).expanduser(), spec, weights)
+        return from_folder(at_home(name), spec, weights)
     return from_transformers(name, spec, weights)
 
 
@@ -241,7 +242,7 @@ class _Transformers:
             files = made.vocab_files_names.values()
 
             def is_there(name: str) -> bool:
-                path = Path(place).expanduser() / name
+                path = at_home(place) / name
                 return path.is_file() if _is_folder(place) else hub.kept(place, name, self.spec) is not None
 
             if not any(map(is_there, files)):  # without them transformers makes one that knows no words
@@ -256,7 +257,7 @@ class _Transformers:
         Raises:
             WhycamError: it is not to be had.
         """
-        kept = Path(name).expanduser() if _is_folder(name) else hub.kept(name, "config.json", self.spec)
+        kept = at_home(name) if _is_folder(name) else hub.kept(name, "config.json", self.spec)
         if kept is not None:
             try:
                 # as a folder: asked for a repository, the hub's client looks for things on the hub in any case
@@ -314,7 +315,7 @@ class _Transformers:
 
 
 def _is_folder(name: str) -> bool:
-    return bool(name) and Path(name).expanduser().is_dir()
+    return bool(name) and at_home(name).is_dir()
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from whycam.errors import ModelError
+from whycam.kit.files import at_home
 from whycam.kit.words import first_line
 from whycam.models.packages import optional
 from whycam.models.vision_model import VisionModel
@@ -43,7 +44,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel:
         raise ModelError(f"{spec!r} comes with its weights; leave weights= out, or load others with Keras itself.")
     if not name:
         raise ModelError("'keras:' takes the path of a saved model, such as 'keras:model.keras'.")
-    return _wrapped(saved(Path(name).expanduser(), weights.custom_objects), name=Path(name).stem)
+    return _wrapped(saved(at_home(name), weights.custom_objects), name=Path(name).stem)
 
 
 def saved(path: Path, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -1,11 +1,11 @@
 """`ultralytics:FILE.pt`: a network of ultralytics'. Of one that is passed as an object nothing is imported."""
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from whycam.errors import ModelError
+from whycam.kit.files import at_home
 from whycam.models.packages import optional
 from whycam.models.vision_model import VisionModel, as_labels
 from whycam.models.weights import ChosenWeights
@@ -23,7 +23,7 @@ def source(spec: str, weights: ChosenWeights) -> VisionModel:
             beside it.
         MissingExtraError: ultralytics is absent.
     """
-    path = Path(spec.partition(":")[2]).expanduser()
+    path = at_home(spec.partition(":")[2])
     if weights.given:
         raise ModelError(f"{spec!r} has its own weights; build the model yourself to load others, and pass it.")
     if path.suffix != ".yaml" and not path.is_file():
